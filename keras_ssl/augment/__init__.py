@@ -1,0 +1,26 @@
+"""Augmentations, each a Keras layer, and the policies that make two views of an image."""
+
+from keras_ssl.augment.augmentation import Augmentation, Policy
+from keras_ssl.augment.blur import RandomBlur
+from keras_ssl.augment.color import ColorJitter, RandomGrayscale
+from keras_ssl.augment.crop import CenterCrop, RandomCrop
+from keras_ssl.augment.flip import RandomFlip
+from keras_ssl.augment.layer import AugmentationLayer
+from keras_ssl.augment.policies import centred, evaluation, simclr
+from keras_ssl.augment.warp import RandomWarp
+
+__all__ = [
+    "Augmentation",
+    "AugmentationLayer",
+    "CenterCrop",
+    "ColorJitter",
+    "Policy",
+    "RandomBlur",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomGrayscale",
+    "RandomWarp",
+    "centred",
+    "evaluation",
+    "simclr",
+]

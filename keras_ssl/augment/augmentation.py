@@ -1,0 +1,95 @@
+"""A chain of augmentation layers, and the two chains that make the two views."""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_ssl.augment import random
+from keras_ssl.augment.crop import RandomCrop
+from keras_ssl.augment.layer import AugmentationLayer
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class Augmentation(AugmentationLayer):
+    """Layers one after the other, each with random numbers of its own.
+
+    Args:
+        layers: `AugmentationLayer`s; only the first may be a `RandomCrop`.
+        seed: see `AugmentationLayer`, as for the call's arguments.
+
+    Raises:
+        TypeError: if one of the layers is not an `AugmentationLayer`.
+        ValueError: if a crop comes after another layer.
+
+    Example:
+        >>> chain = Augmentation([RandomCrop(32), RandomFlip()])
+        >>> chain(np.zeros((4, 48, 64, 3), "uint8")).shape
+        TensorShape([4, 32, 32, 3])
+    """
+
+    def __init__(self, layers: list[AugmentationLayer], seed: int | None = None, **kwargs):
+        super().__init__(seed=seed, **kwargs)
+        for layer in layers:
+            if not isinstance(layer, AugmentationLayer):
+                raise TypeError(
+                    "`layers` must be augmentation layers (keras_ssl.augment.AugmentationLayer). "
+                    f"Received: {layer!r} of type {type(layer).__name__}"
+                )
+        if any(isinstance(layer, RandomCrop) for layer in layers[1:]):
+            raise ValueError(
+                "Only the first of `layers` may be a RandomCrop: what follows takes images of one "
+                f"size. Received: {[type(layer).__name__ for layer in layers]}"
+            )
+        self.layers = list(layers)
+
+    def call(self, images, keys=None, training=True):
+        """Returns the images after all layers."""
+        if keys is None and training:
+            shape = tf.shape(images)
+            count = 1 if images.shape.rank == 3 else shape[0]
+            keys = random.image_keys(self._fresh_seed(), 0, tf.range(count, dtype=tf.int64), view=0)
+        images = tf.image.convert_image_dtype(images, tf.float32)
+        for position, layer in enumerate(self.layers):
+            own = random.fold(keys, position) if training else None
+            images = layer(images, keys=own, training=training)
+        return images
+
+    def crop_one(self, image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        """Applies the first layer, a crop, to one image of any size, given its (1, 2) key."""
+        crop = self.layers[0]
+        return crop.crop_one(image, random.uniform(random.fold(key, 0), crop.draws))
+
+    def after_crop(self, images: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+        """Applies the layers behind the crop to a batch of crops, given its (batch, 2) keys."""
+        for position, layer in enumerate(self.layers[1:], start=1):
+            images = layer(images, keys=random.fold(keys, position))
+        return images
+
+    @property
+    def begins_with_crop(self) -> bool:
+        """Whether images of different sizes can be augmented."""
+        return bool(self.layers) and isinstance(self.layers[0], RandomCrop)
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
+        return {**super().get_config(), "layers": layers}
+
+    @classmethod
+    def from_config(cls, config):
+        """Builds the chain from what `get_config` returned."""
+        layers = [keras.saving.deserialize_keras_object(layer) for layer in config.pop("layers")]
+        return cls(layers=layers, **config)
+
+
+class Policy(NamedTuple):
+    """How the two views of an image are made.
+
+    Attributes:
+        view_1: augmentation of the first view.
+        view_2: augmentation of the second; SimCLR and MoCo use the same one twice, BYOL two.
+    """
+
+    view_1: Augmentation
+    view_2: Augmentation

@@ -1,0 +1,32 @@
+"""Bicubic interpolation as a matrix, so that each image of a batch can be resized in its own way."""
+
+import tensorflow as tf
+
+
+def bicubic_weights(start: tf.Tensor, length: tf.Tensor, size: int, out: int) -> tf.Tensor:
+    """Returns the weights that resize a part of each image along one axis.
+
+    They are those of `tf.image.resize(method="bicubic")`: Keys' kernel with a = -1/2, weights of
+    pixels outside the part dropped and the rest scaled to sum to one.
+
+    Args:
+        start: (batch,) float32 first pixel of each part.
+        length: (batch,) float32 number of pixels of each part.
+        size: number of pixels of the images along this axis.
+        out: number of pixels of the result.
+
+    Returns:
+        (batch, out, size) float32 weights.
+
+    Source: Keys 1981, "Cubic Convolution Interpolation for Digital Image Processing".
+    """
+    target = (tf.range(out, dtype=tf.float32) + 0.5) / out  # (out,)
+    source = target[None] * length[:, None] - 0.5 + start[:, None]  # (batch, out), pixel coordinates
+    pixel = tf.range(size, dtype=tf.float32)
+    x = tf.abs(source[:, :, None] - pixel)  # (batch, out, size)
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    weights = tf.where(x < 1.0, near, tf.where(x < 2.0, far, 0.0))
+    inside = (pixel >= start[:, None]) & (pixel < (start + length)[:, None])  # (batch, size)
+    weights = weights * tf.cast(inside, tf.float32)[:, None]
+    return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)

@@ -1,0 +1,35 @@
+"""Random horizontal flip."""
+
+import keras
+import tensorflow as tf
+
+from keras_ssl.augment.layer import AugmentationLayer, checked_probability, per_image
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class RandomFlip(AugmentationLayer):
+    """Mirrors an image left to right with a probability.
+
+    Args:
+        probability: in [0, 1].
+        seed: see `AugmentationLayer`, as for the call's arguments.
+
+    Example:
+        >>> RandomFlip(probability=1.0)(np.eye(2, dtype="float32")[..., None])[..., 0]
+        <tf.Tensor: shape=(2, 2), dtype=float32, numpy=
+        array([[0., 1.],
+               [1., 0.]], dtype=float32)>
+
+    Source: `data_util.py` of google-research/simclr.
+    """
+
+    draws = 1
+
+    def __init__(self, probability: float = 0.5, seed: int | None = None, **kwargs):
+        super().__init__(seed=seed, **kwargs)
+        self.probability = checked_probability(probability)
+
+    def transform(self, images, numbers):
+        """Flips the images whose number falls below the probability."""
+        flip = per_image(numbers[:, 0] < self.probability)
+        return tf.where(flip, tf.reverse(images, axis=[2]), images)

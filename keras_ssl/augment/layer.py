@@ -1,0 +1,86 @@
+"""What all random image layers share: each image is changed by its own random numbers."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_ssl.augment import random
+from keras_ssl.serialization import constructor_arguments
+
+
+class AugmentationLayer(keras.layers.Layer):
+    """A Keras layer that changes each image of a batch by the numbers that the image's key gives.
+
+    A subclass says how many numbers an image needs (`draws`) and what they do (`transform`).
+
+    Call arguments:
+        images: (batch, height, width, channels) or (height, width, channels); uint8, uint16, or
+            float in [0, 1].
+        keys: (batch, 2) uint32 keys, one per image (see `keras_ssl.augment.random.image_keys`);
+            with keys the layer is a pure function. `None` draws keys from the layer's own generator.
+        training: `False` returns the images unchanged but for their dtype.
+
+    Returns:
+        float32 images in [0, 1].
+
+    Args:
+        seed: seed of the layer's own generator, used where no keys are passed.
+    """
+
+    draws = 0
+
+    def __init__(self, seed: int | None = None, **kwargs):
+        # Pixels stay float32 whatever the precision of the network that will see them.
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, images, keys=None, training=True):
+        """Returns the changed images."""
+        images = tf.image.convert_image_dtype(images, tf.float32)
+        if not training:
+            return self.unchanged(images)
+        if images.shape.rank == 3:
+            keys = None if keys is None else tf.reshape(keys, (1, 2))
+            return self.call(images[None], keys)[0]
+        if keys is None:
+            position = tf.range(tf.shape(images)[0], dtype=tf.int64)
+            keys = random.image_keys(self._fresh_seed(), 0, position, view=0)
+        numbers = random.uniform(keys, self.draws) if self.draws else None
+        return self.transform(images, numbers)
+
+    def transform(self, images: tf.Tensor, numbers: tf.Tensor | None) -> tf.Tensor:
+        """Changes float32 images (batch, h, w, c) by (batch, draws) numbers, uniform in [0, 1)."""
+        raise TypeError(f"{type(self).__name__} does not define `transform`.")
+
+    def unchanged(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns what the layer gives with `training=False`."""
+        return images
+
+    def _fresh_seed(self) -> tf.Tensor:
+        words = tf.cast(tf.convert_to_tensor(self.seed_generator.next()), tf.int64)
+        return (words[0] & 0x7FFFFFFF) * 2**32 + (words[1] & 0xFFFFFFFF)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        return {**super().get_config(), **constructor_arguments(self)}
+
+
+def between(numbers: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """Stretches numbers of [0, 1) to [low, high)."""
+    return low + (high - low) * numbers
+
+
+def per_image(values: tf.Tensor) -> tf.Tensor:
+    """Reshapes (batch,) values so that they broadcast against (batch, height, width, channels)."""
+    return values[:, None, None, None]
+
+
+def checked_probability(probability: float) -> float:
+    """Returns `probability` if it lies in [0, 1], and raises ValueError otherwise."""
+    if not 0 <= probability <= 1:
+        raise ValueError(
+            f"`probability` must lie in [0, 1]. Received: probability={probability}"
+        )
+    return probability

@@ -1,0 +1,86 @@
+"""Random numbers as a function of a key: the same on every device, in any order, for any sharding.
+
+A key is two 32-bit words. Each image of each view of each epoch has its own (`image_keys`), and every
+number that decides how this image is augmented is computed from it. TensorFlow's stateless generators
+take one key for a whole tensor; here each row has its own, at the cost of a few integer operations.
+
+The generator is Threefry-2x32 with 20 rounds.
+
+Source: Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3".
+"""
+
+import tensorflow as tf
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+
+def threefry(key: tuple, counter: tuple) -> tuple[tf.Tensor, tf.Tensor]:
+    """Maps two words of key and two of counter to two random words.
+
+    Args:
+        key: pair of uint32 tensors.
+        counter: pair of uint32 tensors that broadcast against the key's.
+
+    Returns:
+        A pair of uint32 tensors of the broadcast shape.
+    """
+    schedule = (*key, key[0] ^ key[1] ^ tf.constant(_PARITY, tf.uint32))
+    x_0, x_1 = counter[0] + schedule[0], counter[1] + schedule[1]
+    for group in range(1, 6):
+        for rotation in _ROTATIONS[(group - 1) % 2]:
+            x_0 = x_0 + x_1
+            x_1 = _rotate_left(x_1, rotation) ^ x_0
+        x_0 = x_0 + schedule[group % 3]
+        x_1 = x_1 + schedule[(group + 1) % 3] + tf.constant(group, tf.uint32)
+    return x_0, x_1
+
+
+def _rotate_left(words: tf.Tensor, bits: int) -> tf.Tensor:
+    left = tf.bitwise.left_shift(words, tf.constant(bits, tf.uint32))
+    return left | tf.bitwise.right_shift(words, tf.constant(32 - bits, tf.uint32))
+
+
+def image_keys(seed, epoch, indices, view: int) -> tf.Tensor:
+    """Returns the keys of a batch of images in one view of one epoch.
+
+    Args:
+        seed: integer, 0 to 2**63 - 1; Python's or a scalar tensor.
+        epoch: integer, likewise.
+        indices: (batch,) int64 numbers of the images in their data set.
+        view: 0 for the first view, 1 for the second.
+
+    Returns:
+        (batch, 2) uint32 keys.
+    """
+    run = threefry(_words(seed), _words(epoch))
+    this_view = threefry(run, (tf.constant(view, tf.uint32), tf.constant(0, tf.uint32)))
+    return tf.stack(threefry(this_view, _words(indices)), axis=-1)
+
+
+def fold(keys: tf.Tensor, number: int) -> tf.Tensor:
+    """Returns (batch, 2) uint32 keys independent of the given ones and of other numbers' keys."""
+    counter = (tf.constant(number, tf.uint32), tf.constant(0xFFFFFFFF, tf.uint32))
+    return tf.stack(threefry((keys[..., 0], keys[..., 1]), counter), axis=-1)
+
+
+def uniform(keys: tf.Tensor, count: int) -> tf.Tensor:
+    """Returns (batch, count) float32 numbers, uniform in [0, 1), `count` of each image's own.
+
+    Args:
+        keys: (batch, 2) uint32 keys.
+        count: how many numbers each image needs; at least 1.
+    """
+    blocks = (count + 1) // 2  # one block of the generator gives two words
+    counter = (tf.cast(tf.range(blocks), tf.uint32), tf.zeros(blocks, tf.uint32))
+    words = tf.concat(threefry((keys[:, :1], keys[:, 1:]), counter), axis=-1)  # (batch, 2 * blocks)
+    # 24 bits are what a float32 in [0, 1) can hold without rounding up to 1.
+    bits = tf.bitwise.right_shift(words[:, :count], tf.constant(8, tf.uint32))
+    return tf.cast(tf.cast(bits, tf.int32), tf.float32) * 2.0**-24
+
+
+def _words(number) -> tuple[tf.Tensor, tf.Tensor]:
+    number = tf.cast(number, tf.int64)
+    return tf.cast(number & 0xFFFFFFFF, tf.uint32), tf.cast(
+        tf.bitwise.right_shift(number, tf.constant(32, tf.int64)), tf.uint32
+    )

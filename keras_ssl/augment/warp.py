@@ -1,0 +1,118 @@
+"""Small geometric distortions, for images that are centred and whose outline is their content."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from keras_ssl.augment.bicubic import bicubic_weights
+from keras_ssl.augment.layer import AugmentationLayer, between
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class RandomWarp(AugmentationLayer):
+    """Rotates, scales, shears and shifts an image, and bends it elastically.
+
+    Pixels are interpolated linearly; beyond the border is black.
+
+    Args:
+        rotation: largest angle, in degrees.
+        zoom: largest relative change of size, drawn for each axis by itself: .2 is 1 / 1.2 to 1.2.
+        shear: largest shear, as a tangent.
+        shift: largest shift, as a share of the side.
+        elastic: standard deviation of the elastic displacement, as a share of the side.
+        grid: number of control points along each side between which the elastic displacement is
+            interpolated; at least 2.
+        seed: see `AugmentationLayer`, as for the call's arguments.
+
+    Raises:
+        ValueError: if a strength is negative or `grid` is below 2.
+
+    Example:
+        >>> RandomWarp(rotation=15, shift=0.1)(np.ones((4, 8, 8, 1), "float32")).shape
+        TensorShape([4, 8, 8, 1])
+
+    Source: Simard et al. 2003, "Best Practices for Convolutional Neural Networks Applied to Visual
+    Document Analysis" (affine and elastic distortions of handwriting).
+    """
+
+    def __init__(
+        self,
+        rotation: float = 0.0,
+        zoom: float = 0.0,
+        shear: float = 0.0,
+        shift: float = 0.0,
+        elastic: float = 0.0,
+        grid: int = 3,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(seed=seed, **kwargs)
+        strengths = {"rotation": rotation, "zoom": zoom, "shear": shear}
+        for name, value in {**strengths, "shift": shift, "elastic": elastic}.items():
+            if value < 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {name}={value}")
+        if grid < 2:
+            raise ValueError(f"`grid` must be at least 2. Received: grid={grid}")
+        self.rotation = rotation
+        self.zoom = zoom
+        self.shear = shear
+        self.shift = shift
+        self.elastic = elastic
+        self.grid = grid
+
+    @property
+    def draws(self):
+        """How many numbers an image needs: six for the affine part, two for each control point."""
+        return 6 + 2 * self.grid**2
+
+    def transform(self, images, numbers):
+        """Samples each image at the places where its pixels come from."""
+        height, width = images.shape[1], images.shape[2]
+        affine, bend = numbers[:, :6], numbers[:, 6:]
+        y, x = tf.meshgrid(
+            tf.linspace(-0.5, 0.5, height), tf.linspace(-0.5, 0.5, width), indexing="ij"
+        )
+        places = tf.reshape(tf.stack([x, y]), (2, -1))  # (2, height * width), centred, side 1
+        moved = tf.einsum("bij,jp->bip", self._matrices(affine), places)
+        moved += between(affine[:, 4:, None], -self.shift, self.shift)
+        moved += self._displacements(bend, height, width)
+        columns = (moved[:, 0] + 0.5) * (width - 1)  # (batch, height * width), in pixels
+        rows = (moved[:, 1] + 0.5) * (height - 1)
+        return _sampled(images, rows, columns)
+
+    def _matrices(self, numbers: tf.Tensor) -> tf.Tensor:
+        angle = between(numbers[:, 0], -self.rotation, self.rotation) * (math.pi / 180.0)
+        log_zoom = math.log1p(self.zoom)
+        scale_x = tf.exp(between(numbers[:, 1], -log_zoom, log_zoom))
+        scale_y = tf.exp(between(numbers[:, 2], -log_zoom, log_zoom))
+        shear = between(numbers[:, 3], -self.shear, self.shear)
+        cos, sin = tf.cos(angle), tf.sin(angle)
+        first = tf.stack([cos * scale_x, (shear * cos - sin) * scale_y], axis=1)
+        second = tf.stack([sin * scale_x, (shear * sin + cos) * scale_y], axis=1)
+        return tf.stack([first, second], axis=1)  # (batch, 2, 2): rotation, shear, scale
+
+    def _displacements(self, numbers: tf.Tensor, height: int, width: int) -> tf.Tensor:
+        # Uniform numbers of the wanted standard deviation, smooth in between.
+        bound = self.elastic * math.sqrt(3.0)
+        points = tf.reshape(between(numbers, -bound, bound), (-1, self.grid, self.grid, 2))
+        smooth = tf.einsum("iy,byxc->bixc", self._smoothing(height), points)
+        smooth = tf.einsum("jx,bixc->bijc", self._smoothing(width), smooth)
+        return tf.transpose(tf.reshape(smooth, (-1, height * width, 2)), (0, 2, 1))
+
+    def _smoothing(self, size: int) -> tf.Tensor:
+        return bicubic_weights(tf.zeros(1), tf.fill([1], float(self.grid)), self.grid, size)[0]
+
+
+def _sampled(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    height, width, channels = images.shape[1:]
+    flat = tf.reshape(images, (-1, height * width, channels))
+    top, left = tf.floor(rows), tf.floor(columns)
+    result = tf.zeros_like(flat)
+    for row, row_weight in ((top, top + 1 - rows), (top + 1, rows - top)):
+        for column, column_weight in ((left, left + 1 - columns), (left + 1, columns - left)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            weight = tf.where(inside, row_weight * column_weight, 0.0)
+            pixel = tf.where(inside, row * width + column, 0.0)
+            result += weight[..., None] * tf.gather(flat, tf.cast(pixel, tf.int32), batch_dims=1)
+    return tf.reshape(result, tf.shape(images))

@@ -1,0 +1,7 @@
+"""Networks that map images to features: any `keras.Model` of that kind is a backbone."""
+
+from keras_ssl.backbones.resnet import ResNet
+from keras_ssl.backbones.selective_kernel import SelectiveKernel
+from keras_ssl.backbones.tiny import Tiny
+
+__all__ = ["ResNet", "SelectiveKernel", "Tiny"]

@@ -1,0 +1,10 @@
+"""Images to train on: arrays, files, and data sets by name become sources."""
+
+from keras_ssl.data.arrays import arrays, npz
+from keras_ssl.data.digits import digits
+from keras_ssl.data.image_folder import image_folder
+from keras_ssl.data.named import tfds
+from keras_ssl.data.source import Source
+from keras_ssl.data.views import views
+
+__all__ = ["Source", "arrays", "digits", "image_folder", "npz", "tfds", "views"]

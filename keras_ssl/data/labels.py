@@ -1,0 +1,93 @@
+"""Labels: what is accepted as such, and how images are divided by them."""
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+
+def checked_labels(
+    labels: object, size: int, class_names: list[str] | None, name: str
+) -> np.ndarray | None:
+    """Returns labels as (size,) int64, or `None` if there are none.
+
+    Args:
+        labels: (size,) or (size, 1) integers, -1 for an image without a label; or `None`.
+        size: number of images.
+        class_names: the names of labels 0, 1, ..., if known.
+        name: of the source, for messages.
+
+    Raises:
+        TypeError: if the labels are not integers.
+        ValueError: if they are of another shape or number, lie below -1, or have no class name.
+
+    Example:
+        >>> checked_labels([[3], [1]], 2, None, "two images")
+        array([3, 1])
+    """
+    if labels is None:
+        return None
+    values = np.asarray(labels)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]  # keras.datasets has labels of this shape
+    if values.ndim != 1:
+        raise ValueError(
+            "`labels` must be a list of integers, one per image. "
+            f"Received: labels of shape {values.shape} for {name!r}"
+        )
+    if not np.issubdtype(values.dtype, np.integer):
+        raise TypeError(f"`labels` must be integers. Received: {values.dtype} for {name!r}")
+    if len(values) != size:
+        raise ValueError(
+            f"`labels` must have one label per image. Received: {len(values)} labels and {size} "
+            f"images for {name!r}"
+        )
+    if values.min() < -1:
+        raise ValueError(
+            "`labels` must be 0 or more, or -1 for an image without a label. "
+            f"Received: {values.min()} for {name!r}"
+        )
+    if class_names is not None and values.max() >= len(class_names):
+        raise ValueError(
+            f"`class_names` must name every label, 0 to {values.max()}. "
+            f"Received: {len(class_names)} names for {name!r}"
+        )
+    return values.astype(np.int64) if values.max() >= 0 else None
+
+
+def stratified(
+    size: int, labels: np.ndarray | None, fraction: float, seed: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divides the numbers 0 to `size - 1` at random, each class in the same proportion.
+
+    Args:
+        size: number of images.
+        labels: (size,) labels, or `None` to divide without regard to classes.
+        fraction: the second part's share, between 0 and 1.
+        seed: which of the divisions.
+        name: of the source, for messages.
+
+    Returns:
+        Two sorted arrays of int64 indices that together hold every number once.
+
+    Raises:
+        ValueError: if `fraction` is out of range, or there are too few images to divide.
+
+    Example:
+        >>> train, test = stratified(4, np.array([0, 0, 1, 1]), 0.5, 0, "four images")
+        >>> len(train), len(test)
+        (2, 2)
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"`fraction` must lie between 0 and 1. Received: fraction={fraction}")
+    try:
+        train, test = train_test_split(
+            np.arange(size), test_size=fraction, random_state=seed, stratify=labels
+        )
+    except ValueError as error:
+        classes = 1 if labels is None else len(np.unique(labels))
+        fewest = size if labels is None else np.unique(labels, return_counts=True)[1].min()
+        raise ValueError(
+            "Both parts of a split must hold an image of every class. Received: "
+            f"fraction={fraction} for {name!r}, {size} images of {classes} classes, {fewest} of "
+            f"the rarest. {error}"
+        ) from error
+    return np.sort(train), np.sort(test)

@@ -1,0 +1,180 @@
+"""From images to pairs of views: the one place where labels are dropped."""
+
+import itertools
+import random as python_random
+
+import tensorflow as tf
+
+from keras_ssl.augment import Policy
+from keras_ssl.augment.random import image_keys
+from keras_ssl.data.source import Source
+
+_SHUFFLE_BUFFER = 10_000
+
+
+def views(
+    source: Source | tf.data.Dataset,
+    policy: Policy,
+    batch_size: int,
+    seed: int | None = None,
+    start: int = 0,
+) -> tf.data.Dataset:
+    """Returns batches of two views of each image.
+
+    Order and pixels are functions, not streams: the images of an epoch are a permutation computed
+    from (seed, epoch), and a view from (seed, epoch, number of the image, view). So the n-th batch of
+    a seed is the same whatever came before it, and however many threads make it.
+
+    Each pass over the data set is one epoch, the next one from pass to pass, as `fit` needs it. An
+    incomplete last batch is left out; its images come in other epochs' batches.
+
+    Args:
+        source: images. A set that is streamed is shuffled within a buffer of 10,000 images. A plain
+            `tf.data.Dataset` of images (height, width, channels), or of (image, label), keeps the
+            order that it has.
+        policy: what makes the views, such as `keras_ssl.augment.simclr(32)`.
+        batch_size: images per batch, over all replicas.
+        seed: 0 to 2**63 - 1; `None` draws one (`keras.utils.set_random_seed` decides which).
+        start: number of the batch to begin with, counted from the run's first: a run that has taken
+            `start` steps goes on where it was.
+
+    Returns:
+        `tf.data.Dataset` of (view_1, view_2), float32 in [0, 1], (batch_size, size, size, channels).
+
+    Raises:
+        ValueError: if the batch is larger than the source, or images of different sizes meet a policy
+            that does not begin with a crop.
+
+    Example:
+        >>> batches = views(digits("train"), centred(8), batch_size=64, seed=0)
+        >>> view_1, view_2 = next(iter(batches))
+        >>> view_1.shape
+        TensorShape([64, 8, 8, 1])
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
+    if start < 0:
+        raise ValueError(f"`start` must not be negative. Received: start={start}")
+    if seed is None:
+        seed = python_random.randrange(2**63)
+    if isinstance(source, Source) and len(source) < batch_size:
+        raise ValueError(
+            "`batch_size` must not be larger than the data set: there would be no batch. "
+            f"Received: batch_size={batch_size}, and {len(source)} images in {source.name!r}"
+        )
+    if isinstance(source, Source) and source.random_access:
+        images = _by_permutation(source, batch_size, seed, start)
+    else:
+        images = _as_streamed(source, batch_size, seed, start)
+    return _augmented(images, policy, batch_size, seed)
+
+
+def _epochs(first: int) -> tf.data.Dataset:
+    """Returns a data set of one element, the number of the pass over it, counted from `first`."""
+    count = itertools.count(first)
+
+    def next_epoch(_):
+        return tf.ensure_shape(tf.py_function(lambda: next(count), [], tf.int64), ())
+
+    return tf.data.Dataset.from_tensors(0).map(next_epoch)
+
+
+def _by_permutation(source: Source, batch_size: int, seed: int, start: int) -> tf.data.Dataset:
+    size = len(source)
+    steps = size // batch_size
+    first_epoch, skipped = divmod(start, steps)
+
+    def positions(epoch):
+        begin = tf.where(epoch == first_epoch, tf.constant(skipped * batch_size, tf.int64), 0)
+        numbers = tf.data.Dataset.range(begin, steps * batch_size)
+        return numbers.map(lambda position: (epoch, position))
+
+    def load(epoch, position):
+        words = [seed & 0x7FFFFFFF, seed >> 31 & 0x7FFFFFFF]
+        key = tf.stack([*words, tf.cast(epoch, tf.int32)])
+        index = tf.random.experimental.index_shuffle(position, key, tf.constant(size - 1, tf.int64))
+        return epoch, index, source.read(index)
+
+    images = _epochs(first_epoch).flat_map(positions)
+    images = images.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    if skipped:
+        return images  # the first pass is shorter than the others
+    return images.apply(tf.data.experimental.assert_cardinality(steps * batch_size))
+
+
+def _as_streamed(
+    source: Source | tf.data.Dataset, batch_size: int, seed: int, start: int
+) -> tf.data.Dataset:
+    if isinstance(source, Source):
+        steps = len(source) // batch_size
+        first_epoch, skipped = divmod(start, steps)
+    elif start:
+        raise ValueError(
+            "A plain tf.data.Dataset has no known length to find the place of batch `start` in: skip "
+            f"its images with `.skip`. Received: start={start}"
+        )
+    else:
+        first_epoch = skipped = 0
+
+    def one_pass(epoch):
+        if isinstance(source, Source):
+            images = source.shuffled(seed + epoch, _SHUFFLE_BUFFER)
+            begin = tf.where(epoch == first_epoch, tf.constant(skipped * batch_size, tf.int64), 0)
+            images = images.take(steps * batch_size).skip(begin)
+        else:
+            images = source.map(_without_label).enumerate()
+        return images.map(lambda index, image: (epoch, index, image))
+
+    return _epochs(first_epoch).flat_map(one_pass)
+
+
+def _without_label(image, *_labels):
+    if image.shape.rank != 3:
+        raise ValueError(
+            "A tf.data.Dataset must yield single images, (height, width, channels), or pairs of an "
+            f"image and a label: unbatch a batched one. Received images of shape {image.shape}"
+        )
+    return image
+
+
+def _augmented(
+    images: tf.data.Dataset, policy: Policy, batch_size: int, seed: int
+) -> tf.data.Dataset:
+    shape = images.element_spec[2].shape
+    augmentations = (policy.view_1, policy.view_2)
+
+    def keys(epochs, indices, view):
+        return image_keys(seed, epochs, indices, view)
+
+    def crop(epoch, index, image):
+        crops = (
+            augmentation.crop_one(image, keys(epoch, index[None], view))
+            for view, augmentation in enumerate(augmentations)
+        )
+        return epoch, index, *crops
+
+    def finish(epochs, indices, *crops):
+        return tuple(
+            augmentation.after_crop(crops[view], keys(epochs, indices, view))
+            for view, augmentation in enumerate(augmentations)
+        )
+
+    def augment(epochs, indices, batch):
+        return tuple(
+            augmentation(batch, keys=keys(epochs, indices, view))
+            for view, augmentation in enumerate(augmentations)
+        )
+
+    # Images of one size are augmented as a batch from the start, which is fastest; others are cropped
+    # one by one first. Both views come out of one decoded image.
+    if not shape.is_fully_defined():
+        if not all(augmentation.begins_with_crop for augmentation in augmentations):
+            raise ValueError(
+                "Images of different sizes need a policy whose first layer is a RandomCrop. "
+                f"Received: images of shape {shape}, and the policy {policy}"
+            )
+        images = images.map(crop, num_parallel_calls=tf.data.AUTOTUNE)
+        augment = finish
+    batches = images.batch(batch_size, drop_remainder=True)
+    batches = batches.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,177 @@
+"""Nearest neighbours vote on the class: no training, no settings to tune, seconds to run."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ssl.evaluate.features import Features, labelled_pair
+from keras_ssl.evaluate.inputs import Images
+from keras_ssl.evaluate.result import Result, accuracies, best_classes
+
+__all__ = ["is_collapsed", "knn", "vote"]
+
+logger = logging.getLogger(__name__)
+
+# One block of similarities is 2048 x 16384 float32, 128 MiB, whatever the size of the sets.
+_TEST_BLOCK = 2048
+_BANK_BLOCK = 16384
+
+
+def knn(
+    backbone: keras.Model | None,
+    train: Images,
+    test: Images,
+    k: int = 200,
+    temperature: float = 0.1,
+    batch_size: int = 256,
+    augmentation: Callable | None = None,
+    progress: bool = False,
+) -> Result:
+    """Returns the accuracy of a weighted vote of the nearest neighbours in feature space.
+
+    The k training images of the highest cosine similarity s vote for their class with the weight
+    exp(s / temperature).
+
+    Args:
+        backbone: built `keras.Model`, images to (batch, dim); `None` where both sets are
+            `Features`.
+        train: labelled images that vote; anything that `extract` takes.
+        test: labelled images that are classified; anything that `extract` takes.
+        k: neighbours that vote; all training images where there are fewer.
+        temperature: of the weights, positive; the smaller, the more the nearest count.
+        batch_size: images per forward pass; it does not change the result.
+        augmentation: see `extract`.
+        progress: whether to show progress bars.
+
+    Returns:
+        `Result`. Its settings hold `k`, the neighbours that voted, and `k_requested`.
+
+    Raises:
+        ValueError: if a set lacks labels, `k` or `temperature` is not positive, or for the reasons
+            of `extract`.
+        RuntimeError: if a variable of the backbone changed.
+
+    Example:
+        >>> images = np.arange(12, dtype=np.uint8).reshape(12, 1, 1, 1) * np.ones((4, 4, 3), "u1")
+        >>> images[6:, :, :, 0] = 255
+        >>> data = (images, np.repeat([0, 1], 6))
+        >>> from keras_ssl.evaluate import pixels
+        >>> knn(pixels((4, 4, 3)), data, data, k=3).accuracy
+        1.0
+
+    Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance
+    Discrimination", section 3.4 (k = 200, temperature 0.07). Temperature 0.1 is the value of the
+    MoCo CIFAR-10 notebook and of lightly's benchmarks, whose numbers are the ones to compare with.
+    """
+    _check(k, temperature)
+    train, test = labelled_pair(backbone, train, test, batch_size, augmentation, progress)
+    best, classes = vote(train, test, k, temperature)
+    accuracy, top5 = accuracies(best, test.labels, classes)
+    settings = {
+        "k": min(k, len(train)),
+        "k_requested": k,
+        "temperature": temperature,
+        "batch_size": batch_size,
+        "preprocessing": train.preprocessing,
+    }
+    return Result("knn", accuracy, top5, len(train), len(test), settings, is_collapsed(train))
+
+
+def _check(k: int, temperature: float) -> None:
+    if k < 1:
+        raise ValueError(f"`k` must be positive. Received: k={k}.")
+    if not temperature > 0:
+        raise ValueError(f"`temperature` must be positive. Received: temperature={temperature}.")
+
+
+def vote(train: Features, test: Features, k: int, temperature: float) -> tuple[np.ndarray, int]:
+    """Returns the best classes of each test image, (n_test, <= 5) labels, and how many there are.
+
+    Args:
+        train: labelled features that vote.
+        test: features that are classified.
+        k: neighbours that vote, at most all of `train`.
+        temperature: of the weights, positive.
+    """
+    _check(k, temperature)
+    names, voters = np.unique(train.labels, return_inverse=True)
+    classes = len(np.union1d(names, test.labels))
+    bank, queries = _normalize(train.values), _normalize(test.values)
+    best = []
+    with _exact_float32():
+        for start in range(0, len(queries), _TEST_BLOCK):
+            block = queries[start : start + _TEST_BLOCK]
+            similarity, neighbours = _nearest(block, bank, min(k, len(bank)))  # (block, k)
+            # The largest weight of each row is scaled to 1, which changes no order and cannot
+            # overflow at small temperatures.
+            weights = np.exp((similarity - similarity[:, :1]) / temperature)
+            rows = np.arange(len(block))[:, None] * len(names)
+            scores = np.bincount(
+                (rows + voters[neighbours]).ravel(), weights.ravel(), len(block) * len(names)
+            )
+            best.append(best_classes(scores.reshape(len(block), len(names))))
+    return names[np.concatenate(best)], classes
+
+
+def _nearest(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the k largest similarities of each query, (n, k) float64, and where they are."""
+    values = tf.zeros((len(queries), 0))
+    indices = tf.zeros((len(queries), 0), tf.int32)
+    for start in range(0, len(bank), _BANK_BLOCK):
+        block = bank[start : start + _BANK_BLOCK]
+        similarity = tf.matmul(queries, block, transpose_b=True)  # (n, block)
+        top, where = tf.math.top_k(similarity, min(k, len(block)))
+        values = tf.concat([values, top], axis=1)
+        indices = tf.concat([indices, where + start], axis=1)
+        values, where = tf.math.top_k(values, min(k, values.shape[1]))
+        indices = tf.gather(indices, where, batch_dims=1)
+    return values.numpy().astype(np.float64), indices.numpy()
+
+
+def _normalize(values: np.ndarray) -> np.ndarray:
+    norms = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
+    norms[norms == 0] = 1  # a vector of zeros stays one
+    return (values / norms[:, None]).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _exact_float32() -> Iterator[None]:
+    # TensorFloat-32 rounds similarities to three digits on recent GPUs, which is more than what
+    # separates the neighbours of a weak encoder.
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(enabled)
+
+
+def is_collapsed(features: Features) -> bool:
+    """Whether the features are constant, up to scale; logs a warning if they are.
+
+    The spread is the root of the summed variances of the L2-normalised features, per dimension
+    over (at most ten thousand) images: 0 for a constant, near 1 for evenly spread directions. Its
+    square is the mean of 1 - cosine similarity; below the resolution of float32 (1.2e-7) no
+    similarity tells two images apart.
+
+    Example:
+        >>> is_collapsed(Features(np.random.default_rng(0).normal(size=(10, 4))))
+        False
+    """
+    if len(features) < 2:
+        return False
+    sample = _normalize(features.values[:: max(1, len(features) // 10_000)])
+    spread = float(np.sqrt(sample.var(axis=0, dtype=np.float64).sum()))
+    collapsed = spread**2 < np.finfo(np.float32).eps
+    if collapsed:
+        logger.warning(
+            "The features of %r are constant: the encoder has collapsed, and its accuracy says "
+            "nothing. Spread of the normalised features: %.1e (1 for evenly spread directions).",
+            features.name,
+            spread,
+        )
+    return bool(collapsed)

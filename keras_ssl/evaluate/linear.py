@@ -1,0 +1,221 @@
+"""A linear classifier on frozen features: how much of the class can be read off linearly."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from keras_ssl.evaluate.features import Features, labelled_pair
+from keras_ssl.evaluate.inputs import Images
+from keras_ssl.evaluate.knn import is_collapsed
+from keras_ssl.evaluate.result import Result, accuracies, best_classes
+
+__all__ = ["LOGISTIC_LIMIT", "fit_logistic", "linear"]
+
+# Numbers (images x dim) up to which `solver="auto"` takes logistic regression: 16,384 x 512.
+LOGISTIC_LIMIT = 2**23
+_STEPS_PER_EXECUTION = 64
+
+
+def linear(
+    backbone: keras.Model | None,
+    train: Images,
+    test: Images,
+    solver: str = "auto",
+    inverse_l2: float = 1.0,
+    max_iter: int = 1000,
+    epochs: int = 90,
+    learning_rate: float = 0.1,
+    sgd_batch_size: int = 256,
+    seed: int = 0,
+    batch_size: int = 256,
+    augmentation: Callable | None = None,
+    progress: bool = False,
+) -> Result:
+    """Returns the accuracy of a linear classifier that is trained on frozen features.
+
+    The features are computed once, without random augmentation, and standardised with the mean and
+    the standard deviation of the training set.
+
+    Args:
+        backbone: built `keras.Model`, images to (batch, dim); `None` where both sets are
+            `Features`.
+        train: labelled images to fit on; anything that `extract` takes.
+        test: labelled images to test on; anything that `extract` takes.
+        solver: "logistic" (scikit-learn's multinomial logistic regression, L-BFGS), "sgd" (Nesterov
+            momentum 0.9, cosine schedule without warm-up, no weight decay), or "auto": "logistic"
+            up to `LOGISTIC_LIMIT` feature values in the training set.
+        inverse_l2: of "logistic", positive: the inverse strength of the L2 penalty, scikit-learn's
+            `C`, with its default.
+        max_iter: of "logistic": most iterations. Whether it converged is in the settings.
+        epochs: of "sgd": passes over the training features.
+        learning_rate: of "sgd": the rate at a batch of 256, scaled by `sgd_batch_size / 256`.
+        sgd_batch_size: of "sgd": features per step, at most all.
+        seed: of "sgd": the order of the features.
+        batch_size: images per forward pass; it does not change the result.
+        augmentation: see `extract`.
+        progress: whether to show progress bars.
+
+    Returns:
+        `Result`, with the solver's settings only.
+
+    Raises:
+        ValueError: if a set lacks labels, the training set has a single class, a setting is out of
+            range, or for the reasons of `extract`.
+        RuntimeError: if a variable of the backbone changed.
+
+    Example:
+        >>> values = np.random.default_rng(0).normal(size=(60, 8))
+        >>> data = Features(values, (values[:, 0] > 0).astype(int))
+        >>> linear(None, data, data).accuracy > 0.9
+        True
+
+    Source: Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual
+    Representations", appendix B.6, for "sgd" (rate 0.1 * batch / 256, 90 epochs, batch 4096 there);
+    its crops and flips are left out.
+    """
+    _check(solver, inverse_l2, max_iter, epochs, learning_rate, sgd_batch_size)
+    train, test = labelled_pair(backbone, train, test, batch_size, augmentation, progress)
+    if solver == "auto":
+        chosen = "logistic" if train.values.size <= LOGISTIC_LIMIT else "sgd"
+    else:
+        chosen = solver
+    if chosen == "logistic":
+        best, classes, settings = fit_logistic(train, test, inverse_l2, max_iter)
+    else:
+        best, classes, settings = _fit_sgd(
+            train, test, epochs, learning_rate, sgd_batch_size, seed, progress
+        )
+    accuracy, top5 = accuracies(best, test.labels, classes)
+    settings = {
+        "solver": chosen,
+        "solver_requested": solver,
+        **settings,
+        "standardized": True,
+        "batch_size": batch_size,
+        "preprocessing": train.preprocessing,
+    }
+    return Result("linear", accuracy, top5, len(train), len(test), settings, is_collapsed(train))
+
+
+def _check(
+    solver: str,
+    inverse_l2: float,
+    max_iter: int,
+    epochs: int,
+    learning_rate: float,
+    sgd_batch_size: int,
+) -> None:
+    if solver not in ("auto", "logistic", "sgd"):
+        raise ValueError(
+            f"`solver` must be 'auto', 'logistic' or 'sgd'. Received: solver={solver!r}."
+        )
+    numbers = {
+        "inverse_l2": inverse_l2,
+        "max_iter": max_iter,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "sgd_batch_size": sgd_batch_size,
+    }
+    for name, value in numbers.items():
+        if not value > 0:
+            raise ValueError(f"`{name}` must be positive. Received: {name}={value}.")
+
+
+def fit_logistic(
+    train: Features, test: Features, inverse_l2: float, max_iter: int
+) -> tuple[np.ndarray, int, dict[str, Any]]:
+    """Fits logistic regression; returns best classes (n_test, <= 5), their number, settings."""
+    names, targets = _classes(train)
+    x_train, x_test = _standardize(train.values, test.values)
+    model = LogisticRegression(C=inverse_l2, max_iter=max_iter)
+    with warnings.catch_warnings():
+        # Not converging is a fact about the result: it goes into the settings.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x_train, targets)
+    iterations = int(np.max(model.n_iter_))
+    settings = {
+        "inverse_l2": inverse_l2,
+        "max_iter": max_iter,
+        "iterations": iterations,
+        "converged": iterations < max_iter,
+    }
+    best = names[best_classes(model.predict_log_proba(x_test))]
+    return best, len(np.union1d(names, test.labels)), settings
+
+
+def _fit_sgd(
+    train: Features,
+    test: Features,
+    epochs: int,
+    learning_rate: float,
+    sgd_batch_size: int,
+    seed: int,
+    progress: bool,
+) -> tuple[np.ndarray, int, dict[str, Any]]:
+    names, targets = _classes(train)
+    x_train, x_test = _standardize(train.values, test.values)
+    size = min(sgd_batch_size, len(x_train))
+    steps = -(-len(x_train) // size)
+    rate = learning_rate * size / 256
+    # Explicit names and types: a probe must not number the layers that users create later, nor
+    # follow a mixed-precision policy. From zero, since the problem is convex.
+    inputs = keras.Input((x_train.shape[1],), name="features", dtype="float32")
+    logits = keras.layers.Dense(
+        len(names), kernel_initializer="zeros", dtype="float32", name="linear_probe_logits"
+    )
+    model = keras.Model(inputs, logits(inputs), name="linear_probe")
+    model.compile(
+        optimizer=keras.optimizers.SGD(
+            keras.optimizers.schedules.CosineDecay(rate, decay_steps=epochs * steps),
+            momentum=0.9,
+            nesterov=True,
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        steps_per_execution=min(_STEPS_PER_EXECUTION, steps),
+        jit_compile=False,
+    )
+    features, labels = tf.constant(x_train), tf.constant(targets)
+    batches = tf.data.Dataset.range(len(x_train)).shuffle(len(x_train), seed=seed).batch(size)
+    batches = batches.map(lambda i: (tf.gather(features, i), tf.gather(labels, i)))
+    model.fit(batches.prefetch(tf.data.AUTOTUNE), epochs=epochs, shuffle=False, verbose=2 if progress else 0)
+    settings = {
+        "epochs": epochs,
+        "base_learning_rate": learning_rate,
+        "learning_rate": rate,
+        "sgd_batch_size": size,
+        "momentum": 0.9,
+        "nesterov": True,
+        "schedule": "cosine",
+        "weight_decay": 0.0,
+        "seed": seed,
+    }
+    scores = np.concatenate(
+        [model(x_test[i : i + 8192]).numpy() for i in range(0, len(x_test), 8192)]
+    )
+    return names[best_classes(scores)], len(np.union1d(names, test.labels)), settings
+
+
+def _classes(train: Features) -> tuple[np.ndarray, np.ndarray]:
+    names, targets = np.unique(train.labels, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(
+            "A linear classifier needs at least two classes in `train`. Received: only class "
+            f"{names[0]}."
+        )
+    return names, targets
+
+
+def _standardize(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean = train.mean(axis=0, dtype=np.float64)
+    x_train, x_test = train - mean.astype(np.float32), test - mean.astype(np.float32)
+    std = np.sqrt(np.einsum("nd,nd->d", x_train, x_train, dtype=np.float64) / len(train))
+    std[std <= 1e-6 * np.abs(mean)] = 1  # constant but for rounding: nothing to blow up
+    x_train /= std.astype(np.float32)
+    x_test /= std.astype(np.float32)
+    return x_train, x_test

@@ -1,0 +1,111 @@
+"""Batch normalisation with the fused kernel and the defaults of the self-supervised references."""
+
+import keras
+import tensorflow as tf
+
+from keras_ssl import distribute
+
+_FUSED_DTYPES = (tf.float32, tf.bfloat16, tf.float16)
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class BatchNorm(keras.layers.BatchNormalization):
+    """Batch normalisation: Keras' layer, variables and results, at the speed of the fused kernel.
+
+    Feature maps of shape `(batch, height, width, channels)` in float32, bfloat16 or float16 go
+    through TensorFlow's fused kernel, forward and backward. Everything else is left to
+    `keras.layers.BatchNormalization`: inputs of another rank or dtype, masks, batch
+    renormalisation, and training on several replicas with `synchronized=True`, where the statistics
+    are those of the global batch. Both ways keep the same moving statistics (the variance is the
+    population's, divided by n), so that one replica equals two and weights move freely between this
+    layer and Keras'.
+
+    Args:
+        momentum: what the moving statistics keep at each step, in [0, 1]: 0.9 keeps 90%. PyTorch
+            calls the same behaviour 0.1.
+        epsilon: positive, added to the variance. The default, 1e-5, is the smallest that cuDNN
+            takes.
+        center: learn an offset, `beta`.
+        scale: learn a factor, `gamma`.
+        gamma_initializer: "zeros" makes a residual block start as the identity.
+        synchronized: share the statistics between the replicas of a distribution strategy.
+        **kwargs: further arguments of `keras.layers.BatchNormalization`.
+
+    Raises:
+        ValueError: if `momentum` is not in [0, 1] or `epsilon` is not positive.
+
+    Example:
+        >>> layer = BatchNorm()
+        >>> layer(keras.ops.ones((4, 8, 8, 16)), training=True).shape
+        TensorShape([4, 8, 8, 16])
+
+    Source: Ioffe and Szegedy 2015; momentum and epsilon as in google-research/simclr, BYOL
+    (deepmind-research/byol) and PyTorch. Keras' own defaults are 0.99 and 1e-3.
+    """
+
+    def __init__(
+        self,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        center: bool = True,
+        scale: bool = True,
+        gamma_initializer: str | keras.initializers.Initializer = "ones",
+        synchronized: bool = True,
+        **kwargs,
+    ):
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"`momentum` must be in [0, 1]. Received: momentum={momentum}")
+        if not epsilon > 0:
+            raise ValueError(f"`epsilon` must be positive. Received: epsilon={epsilon}")
+        super().__init__(
+            momentum=momentum,
+            epsilon=epsilon,
+            center=center,
+            scale=scale,
+            gamma_initializer=gamma_initializer,
+            synchronized=synchronized,
+            **kwargs,
+        )
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalises `(batch, ..., channels)` inputs; the output has the same shape."""
+        # A frozen layer runs in inference mode, as Keras' does.
+        training = bool(training and self.trainable)
+        if mask is not None or not self._can_fuse(inputs, training):
+            return super().call(inputs, training=training, mask=mask)
+
+        channels = inputs.shape[-1]
+        gamma = tf.cast(self.gamma, "float32") if self.scale else tf.ones(channels)
+        beta = tf.cast(self.beta, "float32") if self.center else tf.zeros(channels)
+        moving_mean = tf.cast(self.moving_mean, "float32")
+        moving_variance = tf.cast(self.moving_variance, "float32")
+        result = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=gamma,
+            offset=beta,
+            # In training the kernel wants these empty and computes its own.
+            mean=tf.zeros(0) if training else moving_mean,
+            variance=tf.zeros(0) if training else moving_variance,
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+        if training:
+            # The kernel multiplies the variance by n / (n - 1); Keras and the synchronised path
+            # keep the population's. With one value per channel the result is 0, even from a kernel
+            # that divides by n - 1 = 0.
+            count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), "float32")
+            variance = tf.math.multiply_no_nan(result.batch_variance, (count - 1) / count)
+            keep, take = self.momentum, 1 - self.momentum
+            self.moving_mean.assign(moving_mean * keep + result.batch_mean * take)
+            self.moving_variance.assign(moving_variance * keep + variance * take)
+        return result.y
+
+    def _can_fuse(self, inputs, training):
+        return (
+            len(inputs.shape) == 4
+            and self.axis in (-1, 3)
+            and not self.renorm
+            and inputs.dtype in _FUSED_DTYPES
+            and inputs.dtype == self.compute_dtype
+            and (not training or not self.synchronized or distribute.replica_count() == 1)
+        )

@@ -1,0 +1,193 @@
+"""What all methods share: one training step, from views to a loss to an update."""
+
+import abc
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_ssl import distribute
+from keras_ssl.serialization import constructor_arguments
+
+
+class SelfSupervised(keras.Model, abc.ABC):
+    """A network that learns from views of unlabelled images.
+
+    A method is a subclass with its networks in `__init__` and one function, `ssl_loss(*views)`. The
+    training step, saving, and running under a distribution strategy are here.
+
+    Calling the model, and `predict`, return the backbone's features, so that a method stands wherever
+    an encoder does.
+
+    Args:
+        backbone: built `keras.Model` that maps images `(batch, height, width, channels)` to features
+            `(batch, features)`.
+
+    Raises:
+        TypeError: if `backbone` is not a `keras.Model`.
+        ValueError: if `backbone` is not built or does not return one vector per image.
+
+    Example: see `SimCLR`; docs/add_a_method.md shows how to write another.
+    """
+
+    def __init__(self, backbone: keras.Model, **kwargs):
+        super().__init__(**kwargs)
+        self.backbone = _checked_backbone(backbone)
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+        # `train_step` never calls the model itself, and Keras cannot save what it takes for unbuilt.
+        self.built = True
+
+    @abc.abstractmethod
+    def ssl_loss(self, *views):
+        """Returns the scalar loss of one batch of views, each `(batch, height, width, channels)`."""
+
+    def build_head(self, head: keras.layers.Layer) -> keras.layers.Layer:
+        """Builds a layer that takes the backbone's features, and returns it."""
+        if not head.built:
+            head.build(self.backbone.output_shape)
+        return head
+
+    def call(self, images, training=False):
+        """Maps images to the backbone's features, `(batch, features)`."""
+        return self.backbone(images, training=training)
+
+    def train_step(self, data):
+        """Takes one step on a tuple of views and returns `{"loss": ...}`."""
+        views = _checked_views(data)
+        with tf.GradientTape() as tape:
+            loss = self.ssl_loss(*views)
+            # Gradients are summed over replicas, so each brings its share of a penalty on weights.
+            # `keras.losses.Loss` has done the same for the loss itself.
+            replicas = tf.cast(distribute.replica_count(), loss.dtype)
+            for penalty in self.losses:
+                loss += tf.cast(penalty, loss.dtype) / replicas
+            scaled_loss = self.optimizer.scale_loss(loss)
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled_loss, variables), variables))
+        self.loss_tracker.update_state(loss * replicas)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    @property
+    def metrics(self):
+        """The metrics that `fit` resets at the start of an epoch."""
+        return [self.loss_tracker]
+
+    def compile(self, optimizer, jit_compile: bool | str = "auto", **kwargs):
+        """Configures training, as `keras.Model.compile` does; there is no `loss` to pass.
+
+        Args:
+            optimizer: Keras optimizer or its name.
+            jit_compile: "auto" compiles with XLA on accelerators only: on CPUs TensorFlow's oneDNN
+                kernels are faster than XLA's.
+            **kwargs: other arguments of `keras.Model.compile`.
+        """
+        if jit_compile == "auto":
+            jit_compile = bool(tf.config.list_logical_devices("GPU"))
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def fit(self, x=None, *args, **kwargs):
+        """Trains on batches of views, as `keras.Model.fit` does.
+
+        Args:
+            x: `tf.data.Dataset` of (view_1, view_2), as `keras_ssl.data.views` makes it.
+            *args: other arguments of `keras.Model.fit`.
+            **kwargs: likewise.
+
+        Raises:
+            ValueError: before any training, if a batch is not a tuple of views of the same images.
+        """
+        if isinstance(x, tf.data.Dataset):
+            _checked_views(x.element_spec)
+        kwargs.setdefault("shuffle", False)  # the data set has its order; Keras would warn
+        return super().fit(x, *args, **kwargs)
+
+    def make_train_function(self, force=False):
+        """Builds the function that `fit` calls: exact under every strategy."""
+        if self.train_function is not None and not force:
+            return
+        with self.distribute_strategy.scope():
+            self.optimizer.build(self.trainable_variables)
+        self.train_function = distribute.multi_step_function(
+            self.distribute_strategy,
+            self.train_step,
+            steps_per_execution=self.steps_per_execution,
+            jit_compile=self.jit_compile,
+            run_eagerly=self.run_eagerly,
+        )
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras would take a batch from the data to build a model that is built, and fails to reduce
+        # that batch under strategies of several workers.
+        pass
+
+    def test_step(self, data):
+        """Refuses: a self-supervised loss says little about an encoder."""
+        raise TypeError(
+            "A self-supervised model has no test step. Expected: keras_ssl.evaluate.knn or .linear, "
+            "or the callback keras_ssl.callbacks.KNNMonitor. Received: a call of `evaluate`, or "
+            "`validation_data` in `fit`."
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, networks included, in serialised form."""
+        return {
+            "name": self.name,
+            **{
+                name: keras.saving.serialize_keras_object(value)
+                for name, value in constructor_arguments(self).items()
+            },
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Builds the model from what `get_config` returned."""
+        return cls(
+            **{
+                name: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+                for name, value in config.items()
+            }
+        )
+
+
+def _checked_backbone(backbone: Any) -> keras.Model:
+    if not isinstance(backbone, keras.Model):
+        raise TypeError(
+            "`backbone` must be a keras.Model that maps images to features. "
+            f"Received: backbone={backbone!r} of type {type(backbone).__name__}"
+        )
+    if not backbone.built:
+        raise ValueError(
+            "`backbone` must be built: call it once, or give it an input shape. "
+            f"Received: the unbuilt model {backbone.name!r}"
+        )
+    shape = backbone.output_shape
+    if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] is None:
+        raise ValueError(
+            "`backbone` must return one vector per image, (batch, features). A network that returns "
+            "feature maps wants pooling: keras.applications models take pooling='avg'. "
+            f"Received: backbone.output_shape={shape}"
+        )
+    return backbone
+
+
+def _checked_views(data: Any) -> tuple:
+    tensors = isinstance(data, (tuple, list)) and all(
+        isinstance(view, (tf.Tensor, tf.TensorSpec)) for view in data
+    )
+    if not tensors or len(data) < 2:
+        raise ValueError(
+            "A batch must be a tuple of views, (view_1, view_2), as keras_ssl.data.views makes it, "
+            f"without labels. Received: {tf.nest.map_structure(_describe, data)}"
+        )
+    if any(len(view.shape) != 4 for view in data) or len({view.shape[0] for view in data}) > 1:
+        raise ValueError(
+            "The views of a batch must show the same images, (batch, height, width, channels), with "
+            f"equal batch sizes. Received: {[_describe(view) for view in data]}"
+        )
+    return tuple(data)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, (tf.Tensor, tf.TensorSpec)):
+        return f"{value.dtype.name}{tuple(value.shape)}"
+    return repr(value)

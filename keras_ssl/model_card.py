@@ -1,0 +1,220 @@
+"""What lies beside an exported network: recipe, metrics, preprocessing contract and model card."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ssl import augment
+from keras_ssl.artefact import block_outputs
+
+FILES = ("recipe.json", "metrics.json", "preprocessing.json", "README.md")
+
+
+def preprocessing_contract(
+    image_shape: tuple[int | None, int | None, int], given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Returns what must be done to an image before a network sees it.
+
+    The assumption is what `keras_ssl.augment.evaluation` does for square images; for a free or
+    oblong size nothing is cropped.
+
+    Args:
+        image_shape: `(height, width, channels)` of the network's images; `None` for a free side.
+        given: entries that differ from the assumption.
+
+    Returns:
+        `range` of the pixels; `size` ([height, width]; None: any); `channels`; `mean` and `std` to
+        normalise by after scaling to `range` (one number per channel; None: no normalisation);
+        `interpolation` and `antialias` of the resizing; `centre_crop` (side of the central square
+        that is kept, as a share of the image's shorter side; None: the whole image).
+
+    Raises:
+        ValueError: if `given` has an unknown entry, or one that the network cannot take.
+
+    Example:
+        >>> preprocessing_contract((224, 224, 3))["centre_crop"]
+        0.875
+    """
+    height, width, channels = image_shape
+    size = [height, width] if height and width else None
+    assumed = {
+        "range": [0, 1],
+        "size": size,
+        "channels": channels,
+        "mean": None,
+        "std": None,
+        "interpolation": "bicubic",
+        "antialias": True,
+        "centre_crop": augment.evaluation(height).share if height and height == width else None,
+    }
+    given = dict(given or {})
+    if unknown := set(given) - set(assumed):
+        raise ValueError(
+            f"`preprocessing` takes only: {', '.join(assumed)}. "
+            f"Received: {', '.join(map(str, unknown))}"
+        )
+    for name in ("range", "channels", "size") if size else ("range", "channels"):
+        if name in given and json.loads(_json("preprocessing", given[name])) != assumed[name]:
+            raise ValueError(
+                f"`preprocessing` must fit the model, which takes {name}={assumed[name]}. "
+                f"Received: {name}={given[name]}"
+            )
+    return {**assumed, **given}
+
+
+def documents(
+    image_shape: tuple[int | None, int | None, int],
+    metrics: Mapping[str, Any] | None,
+    recipe: Mapping[str, Any] | None,
+    preprocessing: Mapping[str, Any] | None,
+) -> dict[str, str]:
+    """Returns the JSON files of an artefact by name; see `keras_ssl.export.saved_model`.
+
+    Raises:
+        TypeError: if one of them is not a mapping.
+        ValueError: if one of them holds what JSON cannot, such as NaN.
+
+    Example:
+        >>> documents((32, 32, 3), {"knn accuracy": 0.5}, None, None)["recipe.json"]
+        '{}\\n'
+    """
+    given = {"metrics": metrics, "recipe": recipe, "preprocessing": preprocessing}
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Mapping):
+            raise TypeError(f"`{name}` must be a mapping. Received: {name}={value!r}")
+    given["preprocessing"] = preprocessing_contract(image_shape, preprocessing)
+    return {f"{name}.json": _json(name, dict(value or {})) + "\n" for name, value in given.items()}
+
+
+def text(
+    name: str,
+    model: keras.Model,
+    backbone: keras.Model,
+    features: int,
+    documents: dict[str, str],
+) -> str:
+    """Returns the model card, Markdown made of facts about the model and of its documents.
+
+    Args:
+        name: name of the artefact.
+        model: what was passed to `keras_ssl.export.saved_model`.
+        backbone: the network that is exported, `model` itself or its backbone.
+        features: number of features of an image.
+        documents: the JSON files, from `documents`.
+    """
+    contract = json.loads(documents["preprocessing.json"])
+    height, width = contract["size"] or (224, 224)
+    images = f"(batch, {height}, {width}, {contract['channels']})"
+    origin = "" if model is backbone else f", the backbone of a `{type(model).__name__}` model"
+    blocks = ", ".join(f"`{block}`" for block in block_outputs(backbone))
+    sections = [
+        f"# {name}",
+        f"The network `{backbone.name}`{origin}. It maps images to "
+        f"{features} features each and has {backbone.count_params():,} parameters. "
+        f"Written with TensorFlow {tf.__version__} and Keras {keras.__version__}.",
+        "## Load it",
+        _LOADING.format(name=name, images=images),
+        "## What goes in",
+        "A float32 batch of images prepared as preprocessing.json says:",
+        _table(("", "value"), {key: json.dumps(value) for key, value in contract.items()}),
+        "## What comes out",
+        "`features`, float32. "
+        + (f"The signature `blocks` returns the outputs of {blocks}." if blocks else _NO_BLOCKS),
+        "## Results",
+        _metrics(json.loads(documents["metrics.json"])),
+        "## Recipe",
+        _recipe(documents["recipe.json"]),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+_LOADING = """`images` below is a float32 batch of shape {images}.
+
+For training in TensorFlow, and for inference without this package:
+
+```python
+import tensorflow as tf
+
+network = tf.saved_model.load("path/to/{name}")
+features = network(images, training=False)
+variables = network.trainable_variables
+```
+
+As a layer of a Keras 3 model:
+
+```python
+import keras
+
+layer = keras.layers.TFSMLayer("path/to/{name}", call_endpoint="serving_default", dtype="float32")
+features = layer(images)["features"]
+```
+
+As the Keras model it was, with all its layers:
+
+```python
+from keras_ssl import export
+
+network = export.load("path/to/{name}")
+features = network(images)
+```"""
+
+_NO_BLOCKS = (
+    "The network has no layers named `block1`, `block2`..., so there is no `blocks` signature."
+)
+
+
+def _metrics(metrics: dict[str, Any]) -> str:
+    if not metrics:
+        return "None were recorded."
+    rows = {name: json.dumps(value) for name, value in _flat(metrics).items()}
+    return _table(("metric", "value"), rows)
+
+
+def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turns `{"knn": {"accuracy": 0.8}}` into `{"knn.accuracy": 0.8}`."""
+    flat: dict[str, Any] = {}
+    for name, value in metrics.items():
+        flat |= (
+            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
+    return flat
+
+
+def _recipe(recipe: str) -> str:
+    return "None was recorded." if recipe == "{}\n" else f"```json\n{recipe}```"
+
+
+def _table(head: tuple[str, str], rows: Mapping[str, str]) -> str:
+    cells = [head, ("---", "---"), *rows.items()]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in cells)
+
+
+def _cell(value: str) -> str:
+    return value.replace("|", "\\|").replace("\n", " ")
+
+
+def _json(name: str, value: Any) -> str:
+    try:
+        return json.dumps(value, indent=2, allow_nan=False, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must fit into JSON: finite numbers, text, lists and mappings. {error}. "
+            f"Received: {name}={value!r}"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """Turns what results are often made of into what JSON knows."""
+    if isinstance(value, np.ndarray | np.generic | tf.Tensor):
+        return np.asarray(value).tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "to_dict"):  # results of keras_ssl.evaluate
+        return value.to_dict()
+    if hasattr(value, "__fspath__"):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")

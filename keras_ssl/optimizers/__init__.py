@@ -1,0 +1,7 @@
+"""Optimizers and learning-rate schedules of the self-supervised recipes."""
+
+from keras_ssl.optimizers.lars import LARS
+from keras_ssl.optimizers.schedules import WarmupCosine, scaled_learning_rate
+from keras_ssl.optimizers.sgd import SGD
+
+__all__ = ["LARS", "SGD", "WarmupCosine", "scaled_learning_rate"]
