@@ -43,11 +43,13 @@ def strategy(name: str = "auto") -> tf.distribute.Strategy:
     if name not in _NAMES:
         near = difflib.get_close_matches(str(name), _NAMES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"`name` must be one of {', '.join(_NAMES)}.{hint} Received: name={name!r}")
+        raise ValueError(
+            f"`name` must be one of {', '.join(_NAMES)}.{hint} Received: name={name!r}"
+        )
     if name == "auto":
         name = _detect()
     if name == "mirrored":
-        return tf.distribute.MirroredStrategy(_local_devices())
+        return _mirrored()
     if name == "multi_worker":
         return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "tpu":
@@ -67,9 +69,15 @@ def _detect() -> str:
     return "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "none"
 
 
-def _local_devices() -> list[str]:
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return [device.name for device in devices]
+def _mirrored() -> tf.distribute.Strategy:
+    if gpus := tf.config.list_logical_devices("GPU"):
+        return tf.distribute.MirroredStrategy([device.name for device in gpus])
+    # Collectives between logical CPUs of one process are slow, and those of two strategies in one
+    # process mistake each other's messages.
+    return tf.distribute.MirroredStrategy(
+        [device.name for device in tf.config.list_logical_devices("CPU")],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
 
 
 def replica_count() -> int:

@@ -48,7 +48,8 @@ def saved_model(
             [0, 1] to features `(batch, features)`, or a model with such a network as its
             `backbone`, as every method of `keras_ssl.methods` has: then the backbone is written.
         path: local directory to write. Missing parents are made.
-        metrics: measured results, such as `{"knn accuracy": 0.83}`; becomes metrics.json.
+        metrics: measured results, such as `{"knn": result}` with a result of `keras_ssl.evaluate`,
+            or numbers; becomes metrics.json.
         recipe: how the network was trained; becomes recipe.json.
         preprocessing: the parts of the preprocessing contract that differ from what
             `keras_ssl.model_card.preprocessing_contract` assumes, such as `{"centre_crop": None}`.

@@ -1,5 +1,4 @@
 import json
-import logging
 import os
 import pathlib
 import re
@@ -11,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ssl import artefact, export, methods, model_card
-from keras_ssl.backbones import ResNet, Tiny
+from keras_ssl import export, methods
+from keras_ssl.backbones import Tiny
 
 DOCUMENTATION = pathlib.Path(__file__).parents[1] / "docs" / "export.md"
 
@@ -27,10 +26,6 @@ def used(backbone, side=16):
     for seed in range(3):
         backbone(pictures(8, side, seed), training=True)
     return backbone
-
-
-def statistics(variables):
-    return [variable.numpy() for variable in variables if "moving" in variable.name]
 
 
 @pytest.fixture(scope="module")
@@ -90,91 +85,6 @@ def test_hub_keras_layer_is_a_layer_of_keras_2(hub, backbone, written):
         keras.Sequential([keras.Input((16, 16, 3)), layer])
 
 
-@pytest.mark.parametrize("batch", [1, 2, 7])
-def test_the_batch_is_free(batch, written):
-    network = tf.saved_model.load(written)
-    images = tf.constant(pictures(batch))
-    assert network(images).shape == (batch, 16)
-    assert network(images, training=True).shape == (batch, 16)
-    assert network.signatures["serving_default"](images)["features"].shape == (batch, 16)
-
-
-def test_blocks_are_the_outputs_of_the_named_layers(backbone, written):
-    outputs = tf.saved_model.load(written).signatures["blocks"](tf.constant(pictures()))
-    assert sorted(outputs) == ["block1", "block2", "block3"]
-    for name, output in outputs.items():
-        block = keras.Model(backbone.inputs[0], backbone.get_layer(name).output)
-        np.testing.assert_allclose(output, block(pictures(), training=False), atol=1e-5)
-
-
-def test_a_resnet_keeps_its_five_blocks_and_its_free_size(tmp_path):
-    backbone = used(ResNet(18, width=1 / 16, stem="small", input_shape=(None, None, 3)))
-    path = export.saved_model(backbone, tmp_path / "resnet")
-    network = tf.saved_model.load(path)
-    for side in (16, 20):
-        features = backbone(pictures(2, side), training=False)
-        np.testing.assert_allclose(network(pictures(2, side)), features, atol=1e-5)
-    names = ["block1", "block2", "block3", "block4", "stem"]
-    assert sorted(network.signatures["blocks"].structured_outputs) == names
-    assert sorted(artefact.block_outputs(export.load(path))) == names
-    assert json.loads((path / "preprocessing.json").read_text())["size"] is None
-
-
-def test_training_does_what_it_does_in_the_backbone(backbone, written):
-    network, again = tf.saved_model.load(written), export.load(written)
-    features = network(pictures(), training=True)
-    np.testing.assert_allclose(features, again(pictures(), training=True), atol=1e-5)
-    updated, expected = statistics(network.variables), statistics(again.variables)
-    assert len(updated) == 6
-    for value, other in zip(updated, expected, strict=True):
-        np.testing.assert_allclose(value, other, atol=1e-5)
-    assert not np.allclose(updated[0], statistics(backbone.variables)[0])
-
-
-def test_serving_leaves_every_variable_alone(written):
-    network = tf.saved_model.load(written)
-    before = [variable.numpy() for variable in network.variables]
-    network(pictures())
-    network.signatures["serving_default"](tf.constant(pictures()))
-    network.signatures["blocks"](tf.constant(pictures()))
-    for value, variable in zip(before, network.variables, strict=True):
-        np.testing.assert_array_equal(value, variable.numpy())
-
-
-def test_gradients_equal_those_of_the_backbone(backbone, written):
-    network = tf.saved_model.load(written)
-
-    def gradients(call, variables):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(call(pictures(), training=False)))
-        return tape.gradient(loss, variables)
-
-    received = gradients(network, list(network.trainable_variables))
-    expected = gradients(backbone, [variable.value for variable in backbone.trainable_variables])
-    assert len(received) == len(expected) == 9
-    for value, other in zip(received, expected, strict=True):
-        np.testing.assert_allclose(value, other, atol=1e-5)
-
-
-def test_fine_tuning_a_loaded_saved_model_lowers_the_loss(written):
-    network, head = tf.saved_model.load(written), tf.Variable(tf.zeros((16, 1)))
-    variables = [*network.trainable_variables, head]
-    optimizer = keras.optimizers.SGD(0.05)
-    target = pictures().mean((1, 2))[:, :1] * 4
-    before, first = statistics(network.variables), variables[0].numpy()
-    losses = []
-    for _ in range(10):
-        with tf.GradientTape() as tape:
-            features = network(pictures(), training=True)
-            loss = tf.reduce_mean(tf.square(features @ head - target))
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        losses.append(float(loss))
-    assert losses[-1] < 0.5 * losses[0]
-    assert not np.allclose(first, variables[0].numpy())
-    for old, new in zip(before, statistics(network.variables), strict=True):
-        assert not np.allclose(old, new)
-
-
 def test_a_keras_model_trains_through_tfsm_layer(written):
     images = keras.Input((16, 16, 3))
     layer = keras.layers.TFSMLayer(written, call_endpoint="serving_default")
@@ -191,23 +101,6 @@ def test_a_loaded_keras_model_trains(written):
     model.compile(keras.optimizers.SGD(0.01), "mse")
     losses = model.fit(pictures(), np.ones((4, 1)), epochs=5, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
-
-
-def test_penalties_on_weights_are_functions_of_the_weights(tmp_path):
-    backbone = keras.Sequential(
-        [
-            keras.Input((8, 8, 3)),
-            keras.layers.Conv2D(4, 3, kernel_regularizer=keras.regularizers.L2(0.1)),
-            keras.layers.GlobalAveragePooling2D(),
-        ]
-    )
-    network = tf.saved_model.load(export.saved_model(backbone, tmp_path / "penalised"))
-    (penalty,) = network.regularization_losses
-    kernel = network.trainable_variables[0]
-    np.testing.assert_allclose(penalty(), 0.1 * np.sum(kernel.numpy() ** 2), rtol=1e-5)
-    with tf.GradientTape() as tape:
-        loss = penalty()
-    np.testing.assert_allclose(tape.gradient(loss, kernel), 0.2 * kernel.numpy(), rtol=1e-5)
 
 
 def test_a_network_of_keras_applications_is_a_backbone(tmp_path):
@@ -245,44 +138,6 @@ def test_a_method_is_exported_through_its_backbone(tmp_path, backbone):
     path = export.saved_model(methods.SimCLR(backbone), tmp_path / "simclr")
     np.testing.assert_allclose(export.load(path)(pictures()), backbone(pictures()), atol=1e-5)
     assert "the backbone of a `SimCLR` model" in (path / "README.md").read_text()
-
-
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_features_are_float32_under_mixed_precision(policy, tmp_path):
-    keras.config.set_dtype_policy(policy)
-    try:
-        # The last layer computes in half precision too, other than in our own backbones.
-        tiny = Tiny((16, 16, 3), features=16)
-        pooled = keras.layers.GlobalMaxPooling2D()(tiny.get_layer("block3").output)
-        backbone = used(keras.Model(tiny.inputs[0], pooled))
-        path = export.saved_model(backbone, tmp_path / "mixed")
-    finally:
-        keras.config.set_dtype_policy("float32")
-    expected = backbone(pictures())
-    assert expected.dtype == policy.removeprefix("mixed_")
-    network = tf.saved_model.load(path)
-    features = network(pictures())
-    assert features.dtype == "float32"
-    np.testing.assert_allclose(features, tf.cast(expected, "float32"), atol=0.02)
-    blocks = network.signatures["blocks"](tf.constant(pictures()))
-    assert {output.dtype for output in blocks.values()} == {tf.float32}
-    assert network(pictures(), training=True).dtype == "float32"
-
-
-def test_synchronised_statistics_bring_no_warning_at_loading(tmp_path, caplog):
-    backbone = keras.Sequential(
-        [
-            keras.Input((8, 8, 3)),
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.BatchNormalization(synchronized=True),
-        ]
-    )
-    path = export.saved_model(backbone, tmp_path / "synchronised")
-    with caplog.at_level(logging.WARNING):
-        tf.saved_model.load(path)
-    assert "custom gradients" not in caplog.text
-    assert export.load(path).layers[-1].synchronized
-    assert backbone.layers[-1].synchronized
 
 
 @keras.saving.register_keras_serializable(package="test_export")
@@ -424,64 +279,6 @@ class TestReplacing:
         assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(path.parent.stat().st_mode)
 
 
-def test_metadata_is_json_that_says_what_was_given(tmp_path, backbone):
-    path = export.saved_model(
-        backbone,
-        tmp_path / "a",
-        metrics={"knn": {"accuracy": np.float32(0.5)}, "epochs": np.int64(3)},
-        recipe={"method": "SimCLR", "widths": np.arange(2), "data": pathlib.Path("images")},
-        preprocessing={"centre_crop": 0.875, "mean": [0.5] * 3, "std": (0.25,) * 3},
-    )
-    read = {name: json.loads((path / f"{name}.json").read_text()) for name in ("recipe", "metrics")}
-    assert read["metrics"] == {"knn": {"accuracy": 0.5}, "epochs": 3}
-    assert read["recipe"] == {"method": "SimCLR", "widths": [0, 1], "data": "images"}
-    assert json.loads((path / "preprocessing.json").read_text()) == {
-        "range": [0, 1],
-        "size": [16, 16],
-        "channels": 3,
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.25, 0.25, 0.25],
-        "interpolation": "bicubic",
-        "antialias": True,
-        "centre_crop": 0.875,
-    }
-    card = (path / "README.md").read_text()
-    assert "| knn.accuracy | 0.5 |" in card
-    assert '"method": "SimCLR"' in card
-    assert f"16 features each and has {backbone.count_params():,} parameters" in card
-
-
-def test_metadata_is_empty_where_nothing_was_given(written, tmp_path, backbone):
-    path = export.saved_model(backbone, tmp_path / "a")
-    assert (path / "recipe.json").read_text() == (path / "metrics.json").read_text() == "{}\n"
-    assert (path / "README.md").read_text().count("recorded") == 2
-
-
-@pytest.mark.parametrize(
-    ("size", "share"), [((32, 32), 1.0), ((224, 224), 0.875), ((96, 64), None)]
-)
-def test_the_assumed_crop_is_that_of_evaluation(size, share):
-    assert model_card.preprocessing_contract((*size, 3))["centre_crop"] == share
-
-
-@pytest.mark.parametrize(
-    ("metadata", "error", "message"),
-    [
-        ({"metrics": {"loss": float("nan")}}, ValueError, "`metrics` must fit into JSON"),
-        ({"recipe": {"model": object()}}, ValueError, "`recipe` must fit into JSON"),
-        ({"recipe": "simclr"}, TypeError, "`recipe` must be a mapping. Received: recipe='simclr'"),
-        ({"preprocessing": {"crop": 1}}, ValueError, r"takes only: range.*Received: crop"),
-        ({"preprocessing": {"channels": 1}}, ValueError, r"takes channels=3. Received: channels=1"),
-        ({"preprocessing": {"size": (8, 8)}}, ValueError, r"takes size=\[16, 16\]"),
-        ({"preprocessing": {"range": [0, 255]}}, ValueError, r"takes range=\[0, 1\]"),
-    ],
-)
-def test_metadata_that_cannot_be_is_refused_first(metadata, error, message, tmp_path, backbone):
-    with pytest.raises(error, match=message):
-        export.saved_model(backbone, tmp_path / "a", **metadata)
-    assert list(tmp_path.iterdir()) == []
-
-
 def frozen():
     backbone = Tiny((16, 16, 3), features=4)
     backbone.trainable = False
@@ -536,24 +333,10 @@ def test_loading_says_what_is_wrong(tmp_path, written):
         export.load(tmp_path)
 
 
-def python_blocks(text):
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-
-
-def test_the_model_cards_snippets_run(written, backbone):
-    blocks = python_blocks((written / "README.md").read_text())
-    assert len(blocks) == 3
-    for block in blocks:
-        assert "path/to/tiny" in block
-        names = {"images": pictures()}
-        exec(block.replace("path/to/tiny", str(written)), names)
-        np.testing.assert_allclose(names["features"], backbone(pictures()), atol=1e-5)
-
-
 def test_the_documentations_snippets_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
-    blocks = python_blocks(DOCUMENTATION.read_text())
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
     for block in blocks:
         exec(block, names)
     assert len(blocks) >= 5

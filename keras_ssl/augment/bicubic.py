@@ -21,7 +21,9 @@ def bicubic_weights(start: tf.Tensor, length: tf.Tensor, size: int, out: int) ->
     Source: Keys 1981, "Cubic Convolution Interpolation for Digital Image Processing".
     """
     target = (tf.range(out, dtype=tf.float32) + 0.5) / out  # (out,)
-    source = target[None] * length[:, None] - 0.5 + start[:, None]  # (batch, out), pixel coordinates
+    source = (
+        target[None] * length[:, None] - 0.5 + start[:, None]
+    )  # (batch, out), pixel coordinates
     pixel = tf.range(size, dtype=tf.float32)
     x = tf.abs(source[:, :, None] - pixel)  # (batch, out, size)
     near = (1.5 * x - 2.5) * x * x + 1.0

@@ -75,7 +75,9 @@ class RandomCrop(AugmentationLayer):
         whole_height, whole_width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
         area = between(numbers[:, :_ATTEMPTS], *self.area) * whole_height * whole_width
         log_aspect = between(
-            numbers[:, _ATTEMPTS : 2 * _ATTEMPTS], math.log(self.aspect[0]), math.log(self.aspect[1])
+            numbers[:, _ATTEMPTS : 2 * _ATTEMPTS],
+            math.log(self.aspect[0]),
+            math.log(self.aspect[1]),
         )
         aspect = tf.exp(log_aspect)
         heights = tf.round(tf.sqrt(area / aspect))  # (batch, attempts)
@@ -157,7 +159,9 @@ class CenterCrop(AugmentationLayer):
         """Returns (…, size, size, channels) float32 images; nothing is random."""
         shape = tf.shape(images)
         height, width = shape[-3], shape[-2]
-        side = tf.cast(tf.round(tf.cast(tf.minimum(height, width), tf.float32) * self.share), tf.int32)
+        side = tf.cast(
+            tf.round(tf.cast(tf.minimum(height, width), tf.float32) * self.share), tf.int32
+        )
         top, left = (height - side) // 2, (width - side) // 2
         square = images[..., top : top + side, left : left + side, :]
         return _resized(square, self.size, self.size, antialias=True)

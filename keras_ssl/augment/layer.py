@@ -80,7 +80,5 @@ def per_image(values: tf.Tensor) -> tf.Tensor:
 def checked_probability(probability: float) -> float:
     """Returns `probability` if it lies in [0, 1], and raises ValueError otherwise."""
     if not 0 <= probability <= 1:
-        raise ValueError(
-            f"`probability` must lie in [0, 1]. Received: probability={probability}"
-        )
+        raise ValueError(f"`probability` must lie in [0, 1]. Received: probability={probability}")
     return probability

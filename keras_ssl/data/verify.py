@@ -119,13 +119,17 @@ def _size(encoded: tf.Tensor, channels: int) -> tf.Tensor:
 
 
 def _reason(file: str, channels: int) -> str | None:
+    content = b""
     try:
         with tf.device("CPU:0"):
             encoded = tf.io.read_file(file)
-            if not encoded.numpy():
+            content = encoded.numpy()
+            if not content:
                 return "empty file"
             _size(encoded, channels)
     except (tf.errors.OpError, ValueError) as error:
+        if content.startswith(b"\xff\xd8") and not content.endswith(b"\xff\xd9"):
+            return "JPEG file that ends too early"  # the decoder's own words leave that open
         message = getattr(error, "message", None) or str(error)
         # "{{function_node ...}} what happened [Op:DecodeImage] name: "
         message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", message, flags=re.DOTALL)

@@ -90,9 +90,9 @@ def _by_permutation(source: Source, batch_size: int, seed: int, start: int) -> t
         return numbers.map(lambda position: (epoch, position))
 
     def load(epoch, position):
-        words = [seed & 0x7FFFFFFF, seed >> 31 & 0x7FFFFFFF]
-        key = tf.stack([*words, tf.cast(epoch, tf.int32)])
-        index = tf.random.experimental.index_shuffle(position, key, tf.constant(size - 1, tf.int64))
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        last = tf.constant(size - 1, tf.int64)
+        index = tf.random.experimental.index_shuffle(position, key, last)
         return epoch, index, source.read(index)
 
     images = _epochs(first_epoch).flat_map(positions)

@@ -25,7 +25,7 @@ def few_labels(
     protocol: str = "knn",
     k: int = 200,
     temperature: float = 0.1,
-    inverse_l2: float = 1.0,
+    inverse_l2: float = 0.1,
     max_iter: int = 1000,
     batch_size: int = 256,
     augmentation: Callable | None = None,

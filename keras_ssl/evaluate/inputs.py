@@ -73,7 +73,7 @@ def image_dataset(source: Images, name: str) -> tf.data.Dataset:
     if spec[0].shape.rank == 4:
         dataset = dataset.unbatch()
         spec = dataset.element_spec
-    if spec[1].shape.rank not in (0, None) and spec[1].shape != (1,) or spec[1].dtype.is_floating:
+    if (spec[1].shape.rank not in (0, None) and spec[1].shape != (1,)) or spec[1].dtype.is_floating:
         raise ValueError(
             f"The labels of {name!r} must be whole numbers, one per image. Received: labels of "
             f"shape {tuple(spec[1].shape)} and type {spec[1].dtype.name}; `np.argmax(labels, -1)` "

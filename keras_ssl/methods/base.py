@@ -63,7 +63,7 @@ class SelfSupervised(keras.Model, abc.ABC):
                 loss += tf.cast(penalty, loss.dtype) / replicas
             scaled_loss = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled_loss, variables), variables))
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled_loss, variables), variables, strict=True))
         self.loss_tracker.update_state(loss * replicas)
         return {metric.name: metric.result() for metric in self.metrics}
 
@@ -84,6 +84,11 @@ class SelfSupervised(keras.Model, abc.ABC):
         if jit_compile == "auto":
             jit_compile = bool(tf.config.list_logical_devices("GPU"))
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def compile_from_config(self, config):
+        """Compiles a loaded model as it was compiled when it was saved."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     def fit(self, x=None, *args, **kwargs):
         """Trains on batches of views, as `keras.Model.fit` does.

@@ -193,7 +193,8 @@ def test_damaged_files_are_left_out_and_named(classes, caplog):
     np.testing.assert_array_equal(source.labels, [0, 0, 1, 2, 2, 2])
     assert [image.shape[0] for image, _ in source.dataset()] == [20, 21, 20, 20, 21, 22]
     assert source.skipped[str(classes / "cat" / "0_empty.jpg")] == "empty file"
-    assert "JPEG" in source.skipped[str(classes / "ant" / "half.jpg")]
+    assert source.skipped[str(classes / "ant" / "half.jpg")] == "JPEG file that ends too early"
+    assert "PNG" in source.skipped[str(classes / "bee" / "half.png")]
     assert "No such file" in source.skipped[str(classes / "cat" / "0_gone.png")]
     [record] = caplog.records
     assert "8 of 14 image files" in record.getMessage()

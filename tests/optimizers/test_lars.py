@@ -195,7 +195,7 @@ def two_replicas():
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     if len(devices) < 2:
         pytest.skip("needs two logical CPUs")
-    # No collective operations: those of two strategies in one process share their numbers and clash.
+    # Not with collectives: those of two strategies in one process share their numbers and clash.
     return tf.distribute.MirroredStrategy(
         devices[:2], cross_device_ops=tf.distribute.ReductionToOneDevice()
     )

@@ -1,0 +1,177 @@
+import json
+import logging
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_ssl import artefact, export
+from keras_ssl.backbones import ResNet, Tiny
+
+
+def pictures(batch=4, side=16, seed=0):
+    shape = (batch, side, side, 3)
+    return np.random.default_rng(seed).uniform(size=shape).astype("float32")
+
+
+def used(backbone, side=16):
+    """Moves the moving statistics away from 0 and 1, so that forgetting them would show."""
+    for seed in range(3):
+        backbone(pictures(8, side, seed), training=True)
+    return backbone
+
+
+def statistics(variables):
+    return [variable.numpy() for variable in variables if "moving" in variable.name]
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return used(Tiny((16, 16, 3), features=16))
+
+
+@pytest.fixture(scope="module")
+def written(backbone, tmp_path_factory):
+    path = tmp_path_factory.mktemp("artefacts") / "tiny"
+    return export.saved_model(backbone, path, metrics={"knn": {"accuracy": np.float32(0.5)}})
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_the_batch_is_free(batch, written):
+    network = tf.saved_model.load(written)
+    images = tf.constant(pictures(batch))
+    assert network(images).shape == (batch, 16)
+    assert network(images, training=True).shape == (batch, 16)
+    assert network.signatures["serving_default"](images)["features"].shape == (batch, 16)
+
+
+def test_a_resnet_keeps_its_five_blocks_and_its_free_size(tmp_path):
+    backbone = used(ResNet(18, width=1 / 16, stem="small", input_shape=(None, None, 3)))
+    path = export.saved_model(backbone, tmp_path / "resnet")
+    network = tf.saved_model.load(path)
+    for side in (16, 20):
+        features = backbone(pictures(2, side), training=False)
+        np.testing.assert_allclose(network(pictures(2, side)), features, atol=1e-5)
+    names = ["block1", "block2", "block3", "block4", "stem"]
+    assert sorted(network.signatures["blocks"].structured_outputs) == names
+    assert sorted(artefact.block_outputs(export.load(path))) == names
+    assert json.loads((path / "preprocessing.json").read_text())["size"] is None
+
+
+def test_blocks_are_the_outputs_of_the_named_layers(backbone, written):
+    outputs = tf.saved_model.load(written).signatures["blocks"](tf.constant(pictures()))
+    assert sorted(outputs) == ["block1", "block2", "block3"]
+    for name, output in outputs.items():
+        block = keras.Model(backbone.inputs[0], backbone.get_layer(name).output)
+        np.testing.assert_allclose(output, block(pictures(), training=False), atol=1e-5)
+
+
+def test_training_does_what_it_does_in_the_backbone(backbone, written):
+    network, again = tf.saved_model.load(written), export.load(written)
+    features = network(pictures(), training=True)
+    np.testing.assert_allclose(features, again(pictures(), training=True), atol=1e-5)
+    updated, expected = statistics(network.variables), statistics(again.variables)
+    assert len(updated) == 6
+    for value, other in zip(updated, expected, strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-5)
+    assert not np.allclose(updated[0], statistics(backbone.variables)[0])
+
+
+def test_serving_leaves_every_variable_alone(written):
+    network = tf.saved_model.load(written)
+    before = [variable.numpy() for variable in network.variables]
+    network(pictures())
+    network.signatures["serving_default"](tf.constant(pictures()))
+    network.signatures["blocks"](tf.constant(pictures()))
+    for value, variable in zip(before, network.variables, strict=True):
+        np.testing.assert_array_equal(value, variable.numpy())
+
+
+def test_gradients_equal_those_of_the_backbone(backbone, written):
+    network = tf.saved_model.load(written)
+
+    def gradients(call, variables):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(call(pictures(), training=False)))
+        return tape.gradient(loss, variables)
+
+    received = gradients(network, list(network.trainable_variables))
+    expected = gradients(backbone, [variable.value for variable in backbone.trainable_variables])
+    assert len(received) == len(expected) == 9
+    for value, other in zip(received, expected, strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-5)
+
+
+def test_fine_tuning_a_loaded_saved_model_lowers_the_loss(written):
+    network, head = tf.saved_model.load(written), tf.Variable(tf.zeros((16, 1)))
+    variables = [*network.trainable_variables, head]
+    optimizer = keras.optimizers.SGD(0.05)
+    target = pictures().mean((1, 2))[:, :1] * 4
+    before, first = statistics(network.variables), variables[0].numpy()
+    losses = []
+    for _ in range(10):
+        with tf.GradientTape() as tape:
+            features = network(pictures(), training=True)
+            loss = tf.reduce_mean(tf.square(features @ head - target))
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        losses.append(float(loss))
+    assert losses[-1] < 0.5 * losses[0]
+    assert not np.allclose(first, variables[0].numpy())
+    for old, new in zip(before, statistics(network.variables), strict=True):
+        assert not np.allclose(old, new)
+
+
+def test_penalties_on_weights_are_functions_of_the_weights(tmp_path):
+    backbone = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Conv2D(4, 3, kernel_regularizer=keras.regularizers.L2(0.1)),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )
+    network = tf.saved_model.load(export.saved_model(backbone, tmp_path / "penalised"))
+    (penalty,) = network.regularization_losses
+    kernel = network.trainable_variables[0]
+    np.testing.assert_allclose(penalty(), 0.1 * np.sum(kernel.numpy() ** 2), rtol=1e-5)
+    with tf.GradientTape() as tape:
+        loss = penalty()
+    np.testing.assert_allclose(tape.gradient(loss, kernel), 0.2 * kernel.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_features_are_float32_under_mixed_precision(policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    try:
+        # The last layer computes in half precision too, other than in our own backbones.
+        tiny = Tiny((16, 16, 3), features=16)
+        pooled = keras.layers.GlobalMaxPooling2D()(tiny.get_layer("block3").output)
+        backbone = used(keras.Model(tiny.inputs[0], pooled))
+        path = export.saved_model(backbone, tmp_path / "mixed")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    expected = backbone(pictures())
+    assert expected.dtype == policy.removeprefix("mixed_")
+    network = tf.saved_model.load(path)
+    features = network(pictures())
+    assert features.dtype == "float32"
+    np.testing.assert_allclose(features, tf.cast(expected, "float32"), atol=0.02)
+    blocks = network.signatures["blocks"](tf.constant(pictures()))
+    assert {output.dtype for output in blocks.values()} == {tf.float32}
+    assert network(pictures(), training=True).dtype == "float32"
+
+
+def test_synchronised_statistics_bring_no_warning_at_loading(tmp_path, caplog):
+    backbone = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.BatchNormalization(synchronized=True),
+        ]
+    )
+    path = export.saved_model(backbone, tmp_path / "synchronised")
+    with caplog.at_level(logging.WARNING):
+        tf.saved_model.load(path)
+    assert "custom gradients" not in caplog.text
+    assert export.load(path).layers[-1].synchronized
+    assert backbone.layers[-1].synchronized

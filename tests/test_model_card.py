@@ -1,0 +1,86 @@
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from keras_ssl import export, model_card
+from keras_ssl.backbones import Tiny
+from keras_ssl.evaluate import Result
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return Tiny((16, 16, 3), features=16)
+
+
+def test_metadata_is_json_that_says_what_was_given(tmp_path, backbone):
+    path = export.saved_model(
+        backbone,
+        tmp_path / "a",
+        metrics={"knn": Result("knn", 0.5, None, 8, 4, {"k": 2}), "epochs": np.int64(3)},
+        recipe={"method": "SimCLR", "widths": np.arange(2), "data": pathlib.Path("images")},
+        preprocessing={"centre_crop": 0.875, "mean": [0.5] * 3, "std": (0.25,) * 3},
+    )
+    read = {name: json.loads((path / f"{name}.json").read_text()) for name in ("recipe", "metrics")}
+    assert read["metrics"]["epochs"] == 3
+    assert read["metrics"]["knn"]["settings"] == {"k": 2}
+    assert read["recipe"] == {"method": "SimCLR", "widths": [0, 1], "data": "images"}
+    assert json.loads((path / "preprocessing.json").read_text()) == {
+        "range": [0, 1],
+        "size": [16, 16],
+        "channels": 3,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.25, 0.25, 0.25],
+        "interpolation": "bicubic",
+        "antialias": True,
+        "centre_crop": 0.875,
+    }
+    card = (path / "README.md").read_text()
+    assert "| knn.accuracy | 0.5 |" in card
+    assert '"method": "SimCLR"' in card
+    assert f"16 features each and has {backbone.count_params():,} parameters" in card
+
+
+def test_metadata_is_empty_where_nothing_was_given(tmp_path, backbone):
+    path = export.saved_model(backbone, tmp_path / "a")
+    assert (path / "recipe.json").read_text() == (path / "metrics.json").read_text() == "{}\n"
+    assert (path / "README.md").read_text().count("recorded") == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "share"), [((32, 32), 1.0), ((224, 224), 0.875), ((96, 64), None)]
+)
+def test_the_assumed_crop_is_that_of_evaluation(size, share):
+    assert model_card.preprocessing_contract((*size, 3))["centre_crop"] == share
+
+
+@pytest.mark.parametrize(
+    ("metadata", "error", "message"),
+    [
+        ({"metrics": {"loss": float("nan")}}, ValueError, "`metrics` must fit into JSON"),
+        ({"recipe": {"model": object()}}, ValueError, "`recipe` must fit into JSON"),
+        ({"recipe": "simclr"}, TypeError, "`recipe` must be a mapping. Received: recipe='simclr'"),
+        ({"preprocessing": {"crop": 1}}, ValueError, r"takes only: range.*Received: crop"),
+        ({"preprocessing": {"channels": 1}}, ValueError, r"takes channels=3. Received: channels=1"),
+        ({"preprocessing": {"size": (8, 8)}}, ValueError, r"takes size=\[16, 16\]"),
+        ({"preprocessing": {"range": [0, 255]}}, ValueError, r"takes range=\[0, 1\]"),
+    ],
+)
+def test_metadata_that_cannot_be_is_refused_first(metadata, error, message, tmp_path, backbone):
+    with pytest.raises(error, match=message):
+        export.saved_model(backbone, tmp_path / "a", **metadata)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_cards_snippets_run(tmp_path, backbone):
+    path = export.saved_model(backbone, tmp_path / "tiny")
+    images = np.random.default_rng(0).uniform(size=(4, 16, 16, 3)).astype("float32")
+    blocks = re.findall(r"```python\n(.*?)```", (path / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        assert "path/to/tiny" in block
+        names = {"images": images}
+        exec(block.replace("path/to/tiny", str(path)), names)
+        np.testing.assert_allclose(names["features"], backbone(images), atol=1e-5)
