@@ -1,9 +1,55 @@
-"""keras_ssl: self-supervised pretraining for Keras 3 on TensorFlow."""
+"""keras_ssl: self-supervised pretraining for Keras 3 on TensorFlow.
 
-import keras
+`import keras_ssl` is cheap: its packages, and TensorFlow with them, are imported when they are first
+used.
+"""
 
-if keras.backend.backend() != "tensorflow":
+import importlib
+import json
+import os
+import pathlib
+import sys
+
+__all__ = [
+    "augment",
+    "backbones",
+    "callbacks",
+    "data",
+    "distribute",
+    "evaluate",
+    "export",
+    "layers",
+    "losses",
+    "methods",
+    "optimizers",
+]
+
+
+def _keras_backend() -> str:
+    """Returns the backend that Keras has, or will have, without importing it."""
+    if "keras" in sys.modules:
+        return sys.modules["keras"].config.backend()
+    if name := os.environ.get("KERAS_BACKEND"):
+        return name
+    home = pathlib.Path(os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras")
+    try:
+        return json.loads((home / "keras.json").read_text()).get("backend", "tensorflow")
+    except (OSError, ValueError):
+        return "tensorflow"
+
+
+if _keras_backend() != "tensorflow":
     raise ImportError(
-        "keras_ssl runs with the TensorFlow backend of Keras only. Expected: KERAS_BACKEND unset or "
-        f"'tensorflow', set before Keras is imported. Received: backend={keras.backend.backend()!r}"
+        "keras_ssl runs with Keras' TensorFlow backend only. Expected: KERAS_BACKEND=tensorflow, set "
+        f"before Keras is imported. Received: backend={_keras_backend()!r}"
     )
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        return importlib.import_module(f"keras_ssl.{name}")
+    raise AttributeError(f"module 'keras_ssl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

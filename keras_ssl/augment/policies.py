@@ -57,8 +57,9 @@ def centred(size: int) -> Policy:
 
     Source: Simard et al. 2003 for the kinds of distortion; strengths measured in docs/results.md.
     """
+    whole = RandomCrop(size, area=(1.0, 1.0), aspect=(1.0, 1.0))  # resizes where sizes differ
     warp = RandomWarp(rotation=15, zoom=0.15, shear=0.2, shift=0.1, elastic=0.05)
-    augmentation = Augmentation([RandomCrop(size, area=(0.8, 1.0)), warp])
+    augmentation = Augmentation([whole, warp])
     return Policy(augmentation, augmentation)
 
 

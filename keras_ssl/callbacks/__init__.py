@@ -1,5 +1,7 @@
 """Callbacks for pretraining."""
 
+from keras_ssl.callbacks.checkpoint import Checkpoint, Interrupted, restore
 from keras_ssl.callbacks.knn_monitor import KNNMonitor
+from keras_ssl.callbacks.progress import ProgressBar
 
-__all__ = ["KNNMonitor"]
+__all__ = ["Checkpoint", "Interrupted", "KNNMonitor", "ProgressBar", "restore"]

@@ -2,7 +2,8 @@
 
 import keras
 
-from keras_ssl.evaluate.features import Encoder, unchanged
+from keras_ssl.evaluate.features import Encoder
+from keras_ssl.evaluate.fingerprint import unchanged
 from keras_ssl.evaluate.inputs import Images, check_labels
 from keras_ssl.evaluate.knn import knn
 from keras_ssl.evaluate.result import Result

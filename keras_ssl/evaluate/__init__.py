@@ -1,7 +1,8 @@
 """Standard protocols for frozen features: nearest neighbours, a linear classifier, few labels."""
 
-from keras_ssl.evaluate.features import Features, extract, fingerprint, pixels
+from keras_ssl.evaluate.features import Features, extract, pixels
 from keras_ssl.evaluate.few_labels import few_labels
+from keras_ssl.evaluate.fingerprint import fingerprint
 from keras_ssl.evaluate.knn import knn
 from keras_ssl.evaluate.linear import linear
 from keras_ssl.evaluate.result import FewLabels, Result

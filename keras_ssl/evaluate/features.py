@@ -1,7 +1,7 @@
 """Frozen features: one pass of a backbone, in inference mode, over the images of a source."""
 
 import contextlib
-import hashlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import track
 
+from keras_ssl.evaluate.fingerprint import unchanged
 from keras_ssl.evaluate.inputs import Images, check_labels, image_dataset, prepare, source_name
 
-__all__ = ["Encoder", "Features", "extract", "fingerprint", "pixels", "unchanged"]
+__all__ = ["Encoder", "Features", "extract", "labelled_pair", "pixels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,13 @@ class Features:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def targets(self) -> np.ndarray:
+        """The labels, of features that must have them; raises ValueError where there are none."""
+        if self.labels is None:
+            raise ValueError(f"{self.name!r} must have labels. Received: labels=None.")
+        return self.labels
+
     def subset(self, indices: np.ndarray) -> "Features":
         """Returns the features (and labels) of the images at `indices`."""
         labels = None if self.labels is None else self.labels[indices]
@@ -104,12 +112,11 @@ class Encoder:
         self.augmentation = augmentation
         self._input_shape = _input_shape(backbone)
 
-        # Not `model.predict`: it fails under some distribution strategies.
-        @tf.function(reduce_retracing=True, autograph=False)
-        def forward(images):
-            return backbone(images, training=False)
-
-        self._forward = forward
+        # Not `model.predict`: it fails under some distribution strategies. A partial, because
+        # TensorFlow counts the traces of all functions of one code together, and warns.
+        self._forward = tf.function(
+            functools.partial(backbone, training=False), reduce_retracing=True, autograph=False
+        )
 
     def __call__(
         self, source: Images, batch_size: int = 256, progress: bool = False, name: str | None = None
@@ -234,43 +241,6 @@ def labelled_pair(
     return sets["train"], sets["test"]
 
 
-def fingerprint(backbone: keras.Model) -> str:
-    """Returns the SHA-256, in hexadecimal, of all variables: paths, types, shapes and bytes.
-
-    Example:
-        >>> model = pixels((8, 8, 1))
-        >>> fingerprint(model) == fingerprint(model)
-        True
-    """
-    digest = hashlib.sha256()
-    for variable in backbone.variables:
-        value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
-        digest.update(f"{variable.path} {value.dtype} {value.shape} ".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def unchanged(backbone: keras.Model) -> Iterator[None]:
-    """Raises RuntimeError if a variable of `backbone` changes, by a bit, within the block.
-
-    Example:
-        >>> model = pixels((8, 8, 1))
-        >>> with unchanged(model):
-        ...     features = model(np.zeros((1, 8, 8, 1), np.float32), training=False)
-    """
-    before = fingerprint(backbone)
-    yield
-    after = fingerprint(backbone)
-    if after != before:
-        raise RuntimeError(
-            f"The backbone {backbone.name!r} changed while it was evaluated, so the result would "
-            "be that of another network. Expected: no layer that updates its variables with "
-            f"`training=False`, and no training at the same time. Received: SHA-256 {after[:12]} "
-            f"after, {before[:12]} before."
-        )
-
-
 def pixels(input_shape: tuple[int, int, int]) -> keras.Model:
     """Returns a "backbone" without parameters: its features are the pixels themselves.
 
@@ -305,7 +275,9 @@ def _unequal_images_explained(name: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        if "Cannot batch tensors" not in str(error):
+        if not any(
+            text in str(error) for text in ("Cannot batch", "Cannot add tensor to the batch")
+        ):
             raise
         raise ValueError(
             f"The images of {name!r} must have one size here, since the backbone takes any size. "

@@ -77,7 +77,7 @@ def few_labels(
     for count in per_class:
         found, converged, settings = [], [], dict[str, Any]()
         for number in range(draws):
-            shown = train.subset(draw(train.labels, count, seed, number))
+            shown = train.subset(draw(train.targets, count, seed, number))
             if protocol == "knn":
                 best, classes = vote(shown, test, k, temperature)
                 settings = {
@@ -90,7 +90,7 @@ def few_labels(
                 converged.append(settings.pop("converged"))
                 settings.pop("iterations")  # it differs from draw to draw
                 settings |= {"solver": "logistic", "converged": all(converged)}
-            found.append(accuracies(best, test.labels, classes)[0])
+            found.append(accuracies(best, test.targets, classes)[0])
         settings |= {
             "draws": draws,
             "seed": seed,

@@ -70,7 +70,7 @@ def knn(
     _check(k, temperature)
     train, test = labelled_pair(backbone, train, test, batch_size, augmentation, progress)
     best, classes = vote(train, test, k, temperature)
-    accuracy, top5 = accuracies(best, test.labels, classes)
+    accuracy, top5 = accuracies(best, test.targets, classes)
     settings = {
         "k": min(k, len(train)),
         "k_requested": k,
@@ -98,8 +98,8 @@ def vote(train: Features, test: Features, k: int, temperature: float) -> tuple[n
         temperature: of the weights, positive.
     """
     _check(k, temperature)
-    names, voters = np.unique(train.labels, return_inverse=True)
-    classes = len(np.union1d(names, test.labels))
+    names, voters = np.unique(train.targets, return_inverse=True)
+    classes = len(np.union1d(names, test.targets))
     bank, queries = _normalize(train.values), _normalize(test.values)
     best = []
     with _exact_float32():

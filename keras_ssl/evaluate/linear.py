@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.progress import track
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
@@ -20,7 +21,7 @@ __all__ = ["LOGISTIC_LIMIT", "fit_logistic", "linear"]
 
 # Numbers (images x dim) up to which `solver="auto"` takes logistic regression: 65,536 x 512.
 LOGISTIC_LIMIT = 2**25
-_STEPS_PER_EXECUTION = 64
+_MOMENTUM = 0.9
 
 
 def linear(
@@ -93,7 +94,7 @@ def linear(
         best, classes, settings = _fit_sgd(
             train, test, epochs, learning_rate, sgd_batch_size, seed, progress
         )
-    accuracy, top5 = accuracies(best, test.labels, classes)
+    accuracy, top5 = accuracies(best, test.targets, classes)
     settings = {
         "solver": chosen,
         "solver_requested": solver,
@@ -150,7 +151,7 @@ def fit_logistic(
         "converged": iterations < max_iter,
     }
     best = names[best_classes(model.predict_log_proba(x_test))]
-    return best, len(np.union1d(names, test.labels)), settings
+    return best, len(np.union1d(names, test.targets)), settings
 
 
 def _fit_sgd(
@@ -167,47 +168,51 @@ def _fit_sgd(
     size = min(sgd_batch_size, len(x_train))
     steps = -(-len(x_train) // size)
     rate = min(learning_rate * size / 256, _largest_stable_rate(x_train))
-    # Explicit names and types: a probe must not number the layers that users create later, nor
-    # follow a mixed-precision policy. From zero, since the problem is convex.
-    inputs = keras.Input((x_train.shape[1],), name="features", dtype="float32")
-    logits = keras.layers.Dense(
-        len(names), kernel_initializer="zeros", dtype="float32", name="linear_probe_logits"
-    )
-    model = keras.Model(inputs, logits(inputs), name="linear_probe")
-    model.compile(
-        optimizer=keras.optimizers.SGD(
-            keras.optimizers.schedules.CosineDecay(rate, decay_steps=epochs * steps),
-            momentum=0.9,
-            nesterov=True,
-        ),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        steps_per_execution=min(_STEPS_PER_EXECUTION, steps),
-        jit_compile=False,
-    )
-    features, labels = tf.constant(x_train), tf.constant(targets)
-    batches = tf.data.Dataset.range(len(x_train)).shuffle(len(x_train), seed=seed).batch(size)
-    batches = batches.map(lambda i: (tf.gather(features, i), tf.gather(labels, i)))
-    model.fit(
-        batches.prefetch(tf.data.AUTOTUNE),
-        epochs=epochs,
-        shuffle=False,
-        verbose=2 if progress else 0,
-    )
+    features, labels = tf.constant(x_train), tf.one_hot(targets, len(names))
+    state = [tf.zeros((x_train.shape[1], len(names))), tf.zeros(len(names))]  # weights, bias
+    state += [tf.zeros_like(value) for value in state]  # and their momentum
+    for epoch in track(range(epochs), "Linear classifier", disable=not progress):
+        order = np.random.default_rng((seed, epoch)).permutation(len(x_train))
+        for number, start in enumerate(range(0, len(order), size)):
+            progressed = (epoch * steps + number) / (epochs * steps)
+            at_rate = rate * 0.5 * (1 + np.cos(np.pi * progressed))
+            batch = order[start : start + size]
+            state = _sgd_step(features, labels, batch, np.float32(at_rate), *state)
     settings = {
         "epochs": epochs,
         "base_learning_rate": learning_rate,
         "learning_rate": rate,
         "sgd_batch_size": size,
-        "momentum": 0.9,
+        "momentum": _MOMENTUM,
         "nesterov": True,
         "schedule": "cosine",
         "weight_decay": 0.0,
         "seed": seed,
     }
-    scores = np.concatenate(
-        [model(x_test[i : i + 8192]).numpy() for i in range(0, len(x_test), 8192)]
-    )
-    return names[best_classes(scores)], len(np.union1d(names, test.labels)), settings
+    weights, bias = state[:2]
+    blocks = [x_test[start : start + 8192] for start in range(0, len(x_test), 8192)]
+    scores = np.concatenate([(block @ weights + bias).numpy() for block in blocks])
+    return names[best_classes(scores)], len(np.union1d(names, test.targets)), settings
+
+
+@tf.function(reduce_retracing=True, autograph=False)
+def _sgd_step(features, labels, batch, rate, weights, bias, weights_momentum, bias_momentum):
+    """Returns the state after one step on the features of the indices `batch`.
+
+    No variables and no `fit`: so the probe runs within any distribution strategy's scope, where the
+    `fit` of a plain model may not. The gradient of softmax cross-entropy is short enough to write.
+    """
+    x = tf.gather(features, batch)  # (size, dim)
+    error = tf.nn.softmax(x @ weights + bias) - tf.gather(labels, batch)  # (size, classes)
+    error /= tf.cast(tf.shape(x)[0], tf.float32)
+    # Nesterov's momentum in the form of Sutskever et al. 2013, as Keras has it.
+    step_w = -rate * tf.matmul(x, error, transpose_a=True)  # (dim, classes)
+    step_b = -rate * tf.reduce_sum(error, axis=0)
+    weights_momentum = _MOMENTUM * weights_momentum + step_w
+    bias_momentum = _MOMENTUM * bias_momentum + step_b
+    weights += _MOMENTUM * weights_momentum + step_w
+    bias += _MOMENTUM * bias_momentum + step_b
+    return weights, bias, weights_momentum, bias_momentum
 
 
 def _largest_stable_rate(features: np.ndarray) -> float:
@@ -218,7 +223,7 @@ def _largest_stable_rate(features: np.ndarray) -> float:
     them six points.
     """
     sample = features[:: -(-len(features) // 8192)]
-    direction = np.random.default_rng(0).normal(size=sample.shape[1]).astype(np.float32)
+    direction = np.asarray(np.random.default_rng(0).normal(size=sample.shape[1]), np.float32)
     eigenvalue = 0.0
     for _ in range(20):  # power iteration
         direction /= max(float(np.linalg.norm(direction)), 1e-12)
@@ -228,7 +233,7 @@ def _largest_stable_rate(features: np.ndarray) -> float:
 
 
 def _classes(train: Features) -> tuple[np.ndarray, np.ndarray]:
-    names, targets = np.unique(train.labels, return_inverse=True)
+    names, targets = np.unique(train.targets, return_inverse=True)
     if len(names) < 2:
         raise ValueError(
             "A linear classifier needs at least two classes in `train`. Received: only class "
@@ -238,9 +243,10 @@ def _classes(train: Features) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _standardize(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean = train.mean(axis=0, dtype=np.float64)
+    mean = np.asarray(train.mean(axis=0, dtype=np.float64))
     x_train, x_test = train - mean.astype(np.float32), test - mean.astype(np.float32)
-    std = np.sqrt(np.einsum("nd,nd->d", x_train, x_train, dtype=np.float64) / len(train))
+    squares: np.ndarray = np.einsum("nd,nd->d", x_train, x_train, dtype=np.float64)
+    std = np.sqrt(squares / len(train))
     std[std <= 1e-6 * np.abs(mean)] = 1  # constant but for rounding: nothing to blow up
     x_train /= std.astype(np.float32)
     x_test /= std.astype(np.float32)

@@ -63,7 +63,9 @@ class SelfSupervised(keras.Model, abc.ABC):
                 loss += tf.cast(penalty, loss.dtype) / replicas
             scaled_loss = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled_loss, variables), variables, strict=True))
+        self.optimizer.apply_gradients(
+            zip(tape.gradient(scaled_loss, variables), variables, strict=True)
+        )
         self.loss_tracker.update_state(loss * replicas)
         return {metric.name: metric.result() for metric in self.metrics}
 

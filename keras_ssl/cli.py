@@ -1,0 +1,186 @@
+"""The command line: `keras-ssl pretrain | evaluate | export | demo`.
+
+Only settings are here, so that `--help` answers at once; what a command does is in
+`keras_ssl.commands`, which imports TensorFlow.
+"""
+
+import contextlib
+import importlib
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train an encoder on images without labels, into a run directory."""
+
+    method: str = "simclr"
+    """Self-supervised method: simclr."""
+    data: str | None = None
+    """digits, tfds:<name>, an .npz file (x_train, ... or images, labels), or a folder of images (JPEG,
+    PNG, BMP, GIF; flat, or in sub-folders of classes, or with train and val folders)."""
+    data_dir: pathlib.Path | None = None
+    """Where TensorFlow Datasets keeps its data sets."""
+    out: pathlib.Path | None = None
+    """Run directory to make; by default runs/<method>-<data>-<date and time>."""
+    resume: pathlib.Path | None = None
+    """Run directory of an interrupted run to go on with; its own settings hold."""
+    epochs: int = 100
+    """Passes over the data."""
+    batch_size: int = 256
+    """Images per step, over all devices."""
+    backbone: str = "resnet18"
+    """resnet18, 34, 50, 101, 152, 200, tiny, or a network of keras.applications by its name."""
+    width: float = 1.0
+    """Factor on the number of filters (resnet, tiny)."""
+    image_size: int | None = None
+    """Side of the views in pixels; by default that of the images if they are square and of one size,
+    224 otherwise."""
+    channels: int = 3
+    """Channels that the images of a folder are decoded to: 3, or 1 for grey."""
+    policy: str | None = None
+    """How views are made: simclr, simclr-small (no blur, half the jitter) or centred (handwriting and
+    the like); by default simclr above 64 pixels, centred for digits, simclr-small otherwise."""
+    temperature: float = 0.5
+    """Temperature of the loss; 0.1 is the paper's best for ImageNet, 0.5 for CIFAR-10."""
+    embedding: int = 128
+    """Dimension of the embeddings that the loss compares."""
+    optimizer: str = "lars"
+    """lars, sgd or adam."""
+    learning_rate: float | None = None
+    """Peak of the schedule; by default the reference's for the optimizer and the batch size."""
+    weight_decay: float | None = None
+    """By default the reference's for the optimizer."""
+    warmup_epochs: int = 10
+    """Epochs of linear warm-up, at most a tenth of all."""
+    knn_every: int = 10
+    """Epochs between kNN accuracies during training, if the data have labels; 0 for none."""
+    knn_data: str | None = None
+    """Labelled data for the kNN accuracy, if they are not the training data."""
+    seed: int = 0
+    """Of weights, order and views: the same seed gives the same run."""
+    strategy: str = "none"
+    """Distribution: none, mirrored, multi_worker, tpu or auto."""
+    precision: str = "float32"
+    """float32, mixed_bfloat16 or mixed_float16."""
+    steps_per_execution: int = 1
+    """Steps that run without returning to Python."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a frozen encoder with labelled images: kNN and linear, with all labels and with few."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """Run directory, or the directory of an export."""
+    data: str
+    """Labelled images, as for pretrain. Without test images of their own, a fifth is set aside."""
+    data_dir: pathlib.Path | None = None
+    """Where TensorFlow Datasets keeps its data sets."""
+    labels_per_class: tuple[int, ...] = (1, 5, 10)
+    """Numbers of labelled images per class; classes with fewer images drop a number."""
+    draws: int = 10
+    """Random draws of few labels, over which mean and spread are taken."""
+    baselines: bool = False
+    """Also measure raw pixels and the same encoder untrained (runs only)."""
+    batch_size: int = 256
+    """Images per forward pass."""
+    seed: int = 0
+    """Of the draws, and of the split where there are no test images."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run's encoder as a SavedModel that can be served and fine-tuned."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """Run directory."""
+    out: pathlib.Path | None = None
+    """Directory to write; by default <run>/export, which is replaced."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Pretrain on scikit-learn's handwritten digits and evaluate, in about two minutes on two cores."""
+
+    out: pathlib.Path | None = None
+    """Run directory to make; by default runs/demo-<date and time>."""
+    epochs: int = 200
+    """Passes over the 1,437 training images."""
+    seed: int = 0
+    """Of everything random."""
+
+
+Command = (
+    Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+)
+
+# What a user can mend: shown as one message, without the lines of code that found it.
+_USER_ERRORS = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and exits: 0 when done, 1 on an error, 130 or 143 if a signal stopped it.
+
+    Args:
+        arguments: words after the program's name; `sys.argv` unless given.
+
+    Example:
+        >>> main(["pretrain", "--data", "digits", "--epochs", "2"])
+    """
+    command = tyro.cli(
+        Command,  # type: ignore[arg-type]
+        prog="keras-ssl",
+        description="Self-supervised pretraining for Keras: pretrain, evaluate, export.",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+    )
+    try:
+        with _quiet_start():
+            commands = importlib.import_module("keras_ssl.commands")
+            importlib.import_module("tensorflow").config.list_logical_devices()
+        status = getattr(commands, type(command).__name__.lower())(command)
+    except _USER_ERRORS as error:
+        if os.environ.get("KERAS_SSL_TRACEBACK"):
+            raise
+        print(f"keras-ssl: error: {error}", file=sys.stderr)
+        print("(KERAS_SSL_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("keras-ssl: stopped", file=sys.stderr)
+        status = 130
+    raise SystemExit(status)
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Keeps what TensorFlow's libraries print while they load, and shows it only if they fail."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(kept, 2)
+            messages.seek(0)
+            sys.stderr.write(messages.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+if __name__ == "__main__":
+    main()

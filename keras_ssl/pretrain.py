@@ -1,0 +1,88 @@
+"""Pretraining into a run directory: checkpoints, logs, progress, and going on after a stop."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from keras_ssl.augment import Policy
+from keras_ssl.callbacks import Checkpoint, ProgressBar, restore
+from keras_ssl.data import Source, views
+from keras_ssl.methods import SelfSupervised
+from keras_ssl.run import HistoryFile, Run
+
+
+def pretrain(
+    model: SelfSupervised,
+    source: Source,
+    policy: Policy,
+    run: Run,
+    epochs: int,
+    batch_size: int,
+    seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> list[dict[str, float]]:
+    """Fits a model on views of unlabelled images, from the run's newest checkpoint on.
+
+    It is `model.fit` with the callbacks that a long run wants: checkpoints that answer Ctrl-C,
+    TensorBoard, history.jsonl, a progress bar, and a stop at a loss that is not a number.
+
+    Args:
+        model: compiled method.
+        source: images.
+        policy: what makes the views.
+        run: where the run is kept. An interrupted one goes on where it was, with the batches that it
+            would have seen; a finished one returns at once.
+        epochs: passes over the data, in all.
+        batch_size: images per step, over all replicas.
+        seed: of the order and the views.
+        callbacks: further callbacks, called before the values of an epoch are written.
+
+    Returns:
+        The values of each epoch, such as `{"epoch": 1, "loss": 5.2}`.
+
+    Raises:
+        ValueError: if the batch is larger than the data set.
+        keras_ssl.callbacks.Interrupted: if a signal stopped the run; its state is saved.
+        FloatingPointError: if the loss is not finite.
+
+    Example: recipes/simclr_cifar10.py.
+    """
+    views(source, policy, batch_size, seed)  # refuses a batch that is too large
+    steps = len(source) // batch_size
+    start = restore(model, run.checkpoints)
+    if start >= epochs * steps:
+        return run.history
+    bar = ProgressBar(steps, start)
+    checkpoint = Checkpoint(run.checkpoints, steps, start)
+    try:
+        model.fit(
+            views(source, policy, batch_size, seed, start=start),
+            epochs=epochs,
+            initial_epoch=start // steps,
+            verbose=0,
+            callbacks=[
+                *callbacks,
+                _FiniteLoss(),
+                keras.callbacks.TensorBoard(run.logs, write_graph=False),
+                HistoryFile(run),
+                bar,
+                checkpoint,
+            ],
+        )
+    finally:
+        bar.stop()
+    return run.history
+
+
+class _FiniteLoss(keras.callbacks.Callback):
+    """Stops a run whose loss is no number: nothing that follows could mend it."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        loss = (logs or {}).get("loss", 0.0)
+        if not tf.math.is_finite(loss):
+            raise FloatingPointError(
+                f"The loss must be finite. Received: loss={loss} in epoch {epoch + 1}. A lower "
+                "learning rate, a longer warm-up or float32 precision helps; the last checkpoint is "
+                "from before this epoch."
+            )

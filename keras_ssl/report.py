@@ -1,0 +1,105 @@
+"""The standard protocols over several encoders, as one table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from keras_ssl import evaluate
+from keras_ssl.data import Source
+
+_PROTOCOLS = ("knn", "linear")
+
+
+def measure(
+    encoders: Mapping[str, keras.Model],
+    train: Source,
+    test: Source,
+    per_class: Sequence[int] = (1, 5, 10),
+    draws: int = 10,
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: bool = True,
+) -> dict[str, dict[str, Any]]:
+    """Measures each encoder by kNN and linear accuracy, with all labels and with few.
+
+    Args:
+        encoders: row name -> network from images to features.
+        train: labelled images to learn from.
+        test: labelled images to test on.
+        per_class: numbers of labels per class; those that a class does not have are left out.
+        draws: random draws of few labels; the same for all encoders.
+        seed: of the draws.
+        batch_size: images per forward pass.
+        progress: whether to show progress bars.
+
+    Returns:
+        Row name -> {"knn": result, "linear": result, "few_labels": [results]}, for JSON.
+
+    Raises:
+        ValueError: if a set has no labels.
+
+    Example:
+        >>> rows = measure({"pixels": evaluate.pixels((8, 8, 1))}, digits("train"), digits("test"))
+        >>> round(rows["pixels"]["knn"]["accuracy"], 2)
+        0.92
+    """
+    for role, source in (("training", train), ("test", test)):
+        if source.labels is None:
+            raise ValueError(
+                f"Evaluation needs labelled {role} images: class sub-folders, or arrays with labels. "
+                f"Received: {source.name!r}, without labels"
+            )
+    rarest = int(np.unique(train.labels[train.labels >= 0], return_counts=True)[1].min())
+    possible = [count for count in per_class if count <= rarest]
+    rows = {}
+    for name, encoder in encoders.items():
+        features = [
+            evaluate.extract(encoder, source, batch_size=batch_size, progress=progress)
+            for source in (train, test)
+        ]
+        few = [
+            result.to_dict()
+            for protocol in _PROTOCOLS
+            if possible
+            for result in evaluate.few_labels(
+                None, *features, per_class=possible, draws=draws, seed=seed, protocol=protocol
+            )
+        ]
+        rows[name] = {
+            "knn": evaluate.knn(None, *features).to_dict(),
+            "linear": evaluate.linear(None, *features, progress=progress).to_dict(),
+            "few_labels": few,
+        }
+    return rows
+
+
+def show(rows: Mapping[str, Mapping[str, Any]], console: Console | None = None):
+    """Prints the table of what `measure` returned: accuracies in percent."""
+    first = next(iter(rows.values()))
+    counts = sorted({result["per_class"] for result in first["few_labels"]})
+    draws = max((len(result["accuracies"]) for result in first["few_labels"]), default=0)
+    table = Table(
+        title="Accuracy in %, by labels per class"
+        + (f" (mean ± spread of {draws} draws)" * bool(draws))
+    )
+    table.add_column("encoder")
+    table.add_column("protocol")
+    for count in counts:
+        table.add_column(str(count), justify="right")
+    table.add_column("all", justify="right")
+    for name, row in rows.items():
+        for protocol in _PROTOCOLS:
+            few = {r["per_class"]: r for r in row["few_labels"] if r["protocol"] == protocol}
+            cells = [
+                f"{100 * few[c]['mean']:.1f} ± {100 * (few[c]['std'] or 0):.1f}" for c in counts
+            ]
+            table.add_row(name, protocol, *cells, f"{100 * row[protocol]['accuracy']:.1f}")
+    (console or Console()).print(table)
+    if any(row["knn"]["collapsed"] for row in rows.values()):
+        (console or Console()).print(
+            "Features of at least one encoder have collapsed to one point."
+        )
