@@ -150,7 +150,10 @@ def fit_logistic(
         "iterations": iterations,
         "converged": iterations < max_iter,
     }
-    best = names[best_classes(model.predict_log_proba(x_test))]
+    scores = model.decision_function(x_test)
+    if scores.ndim == 1:  # two classes share one score
+        scores = np.stack([-scores, scores], axis=1)
+    best = names[best_classes(scores)]
     return best, len(np.union1d(names, test.targets)), settings
 
 

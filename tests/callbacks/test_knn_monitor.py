@@ -116,12 +116,11 @@ def test_the_function_is_traced_once(digits):
 
 
 def test_another_model_is_noticed(digits):
-    monitor = KNNMonitor(*digits)
-    _fit([monitor], epochs=1)
-    model, history = _fit([monitor], epochs=1)
-    model.backbone.set_weights([np.ones_like(w) for w in model.backbone.get_weights()])
-    other, history = _fit([monitor], epochs=1)
-    assert history["knn"] == [evaluate.knn(other.backbone, *digits).accuracy]
+    monitor = KNNMonitor(*digits, k=20)
+    first, _ = _fit([monitor], epochs=1)
+    second, history = _fit([monitor], epochs=3)
+    assert history["knn"][-1] == evaluate.knn(second.backbone, *digits, k=20).accuracy
+    assert history["knn"][-1] != evaluate.knn(first.backbone, *digits, k=20).accuracy
 
 
 def test_several_replicas(digits, two_replicas):

@@ -1,0 +1,40 @@
+# Everything is installed into .venv, from this project's own files.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-large check format clean
+
+help:
+	@echo "make demo        pretrain on handwritten digits, evaluate, export (about two minutes)"
+	@echo "make test        the test suite"
+	@echo "make test-large  also the tests that take minutes"
+	@echo "make check       lint, format and types"
+	@echo "make format      reformat the code"
+
+demo: $(VENV)/installed
+	$(BIN)/keras-ssl demo
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+test-large: $(VENV)/installed
+	$(BIN)/python -m pytest --large
+
+check: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info < (3, 14) or sys.exit("Python 3.10 to 3.13 is needed (TensorFlow has no other). Received: %s. Name another with: make PYTHON=python3.12" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
