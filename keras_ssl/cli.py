@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="keras-ssl",
         description="Self-supervised pretraining for Keras: pretrain, evaluate, export.",
         args=arguments,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+        config=(tyro.conf.OmitArgPrefixes,),
     )
     try:
         with _quiet_start():

@@ -11,6 +11,8 @@ from keras_ssl.data import Source, views
 from keras_ssl.methods import SelfSupervised
 from keras_ssl.run import HistoryFile, Run
 
+_CHECKPOINT_INTERVAL = 30.0  # seconds: what a power cut costs at most, beyond the epoch under way
+
 
 def pretrain(
     model: SelfSupervised,
@@ -54,7 +56,7 @@ def pretrain(
     if start >= epochs * steps:
         return run.history
     bar = ProgressBar(steps, start)
-    checkpoint = Checkpoint(run.checkpoints, steps, start)
+    checkpoint = Checkpoint(run.checkpoints, steps, start, interval=_CHECKPOINT_INTERVAL)
     try:
         model.fit(
             views(source, policy, batch_size, seed, start=start),
@@ -62,8 +64,8 @@ def pretrain(
             initial_epoch=start // steps,
             verbose=0,
             callbacks=[
-                *callbacks,
                 _FiniteLoss(),
+                *callbacks,
                 keras.callbacks.TensorBoard(run.logs, write_graph=False),
                 HistoryFile(run),
                 bar,
@@ -72,6 +74,7 @@ def pretrain(
         )
     finally:
         bar.stop()
+        checkpoint.stop()
     return run.history
 
 

@@ -12,6 +12,7 @@ from keras_ssl import evaluate
 from keras_ssl.data import Source
 
 _PROTOCOLS = ("knn", "linear")
+_NEIGHBOURS = 200
 
 
 def measure(
@@ -55,6 +56,7 @@ def measure(
             )
     rarest = int(np.unique(train.labels[train.labels >= 0], return_counts=True)[1].min())
     possible = [count for count in per_class if count <= rarest]
+    neighbours = min(_NEIGHBOURS, rarest)  # more would have to come from other classes
     rows = {}
     for name, encoder in encoders.items():
         features = [
@@ -70,7 +72,7 @@ def measure(
             )
         ]
         rows[name] = {
-            "knn": evaluate.knn(None, *features).to_dict(),
+            "knn": evaluate.knn(None, *features, k=neighbours).to_dict(),
             "linear": evaluate.linear(None, *features, progress=progress).to_dict(),
             "few_labels": few,
         }

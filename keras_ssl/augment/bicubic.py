@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def bicubic_weights(start: tf.Tensor, length: tf.Tensor, size: int, out: int) -> tf.Tensor:
+def bicubic_weights(start: tf.Tensor, length: tf.Tensor, size: int | tf.Tensor, out: int) -> tf.Tensor:
     """Returns the weights that resize a part of each image along one axis.
 
     They are those of `tf.image.resize(method="bicubic")`: Keys' kernel with a = -1/2, weights of
@@ -12,7 +12,7 @@ def bicubic_weights(start: tf.Tensor, length: tf.Tensor, size: int, out: int) ->
     Args:
         start: (batch,) float32 first pixel of each part.
         length: (batch,) float32 number of pixels of each part.
-        size: number of pixels of the images along this axis.
+        size: number of pixels of the images along this axis, a number or a scalar tensor.
         out: number of pixels of the result.
 
     Returns:
@@ -24,7 +24,7 @@ def bicubic_weights(start: tf.Tensor, length: tf.Tensor, size: int, out: int) ->
     source = (
         target[None] * length[:, None] - 0.5 + start[:, None]
     )  # (batch, out), pixel coordinates
-    pixel = tf.range(size, dtype=tf.float32)
+    pixel = tf.cast(tf.range(size), tf.float32)
     x = tf.abs(source[:, :, None] - pixel)  # (batch, out, size)
     near = (1.5 * x - 2.5) * x * x + 1.0
     far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0

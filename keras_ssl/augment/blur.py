@@ -3,7 +3,13 @@
 import keras
 import tensorflow as tf
 
-from keras_ssl.augment.layer import AugmentationLayer, between, checked_probability, per_image
+from keras_ssl.augment.layer import (
+    AugmentationLayer,
+    between,
+    by_value,
+    checked_probability,
+    per_image,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -59,9 +65,9 @@ class RandomBlur(AugmentationLayer):
 
 
 def _blur_matrix(sigma: tf.Tensor, size: int, reach: int) -> tf.Tensor:
+    distances = tf.range(reach + 1, dtype=tf.float32)
+    taps = by_value(tf.exp, -tf.square(distances / sigma[:, None]) / 2.0)  # (batch, reach + 1)
+    taps /= 2.0 * tf.reduce_sum(taps, axis=1, keepdims=True) - taps[:, :1]  # both sides, one centre
+    taps = tf.pad(taps, [(0, 0), (0, 1)])  # further away: nothing
     distance = tf.abs(tf.range(size)[:, None] - tf.range(size))  # (size, size)
-    within = tf.cast(distance <= reach, tf.float32)
-    exponent = -(tf.cast(distance, tf.float32) ** 2)[None] / (2.0 * sigma[:, None, None] ** 2)
-    taps = tf.range(-reach, reach + 1, dtype=tf.float32)
-    total = tf.reduce_sum(tf.exp(-(taps**2) / (2.0 * sigma[:, None] ** 2)), axis=1)
-    return tf.exp(exponent) * within / total[:, None, None]
+    return tf.gather(taps, tf.minimum(distance, reach + 1), axis=1)  # (batch, size, size)

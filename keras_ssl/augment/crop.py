@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_ssl.augment.bicubic import bicubic_weights
-from keras_ssl.augment.layer import AugmentationLayer, between
+from keras_ssl.augment.layer import AugmentationLayer, between, by_value
 
 _ATTEMPTS = 10
 
@@ -79,7 +79,7 @@ class RandomCrop(AugmentationLayer):
             math.log(self.aspect[0]),
             math.log(self.aspect[1]),
         )
-        aspect = tf.exp(log_aspect)
+        aspect = by_value(tf.exp, log_aspect)
         heights = tf.round(tf.sqrt(area / aspect))  # (batch, attempts)
         widths = tf.round(tf.sqrt(area * aspect))
         fits = (heights >= 1) & (heights <= whole_height) & (widths >= 1) & (widths <= whole_width)
@@ -101,9 +101,10 @@ class RandomCrop(AugmentationLayer):
 
     def transform(self, images, numbers):
         """Cuts a part of its own out of each image."""
-        boxes = tf.cast(self.boxes(numbers, images.shape[1], images.shape[2]), tf.float32)
-        rows = bicubic_weights(boxes[:, 0], boxes[:, 2], images.shape[1], self.size)
-        columns = bicubic_weights(boxes[:, 1], boxes[:, 3], images.shape[2], self.size)
+        height, width = tf.unstack(tf.shape(images)[1:3])  # unknown when a graph is built, at times
+        boxes = tf.cast(self.boxes(numbers, height, width), tf.float32)
+        rows = bicubic_weights(boxes[:, 0], boxes[:, 2], height, self.size)
+        columns = bicubic_weights(boxes[:, 1], boxes[:, 3], width, self.size)
         # Interpolation with weights of each image's own, as two batched matrix products.
         crops = tf.einsum("bij,bjwc->biwc", rows, images)
         crops = tf.einsum("bij,bhjc->bhic", columns, crops)

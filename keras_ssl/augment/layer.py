@@ -1,5 +1,6 @@
 """What all random image layers share: each image is changed by its own random numbers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -70,6 +71,15 @@ class AugmentationLayer(keras.layers.Layer):
 def between(numbers: tf.Tensor, low: float, high: float) -> tf.Tensor:
     """Stretches numbers of [0, 1) to [low, high)."""
     return low + (high - low) * numbers
+
+
+def by_value(function: Callable[[tf.Tensor], tf.Tensor], values: tf.Tensor) -> tf.Tensor:
+    """Applies exp, sin and the like so that equal values give equal results wherever they stand.
+
+    A processor's vector and scalar instructions round them differently in the last bit, and the place
+    in the batch decides which is used; computed in float64 and rounded, the difference is gone.
+    """
+    return tf.cast(function(tf.cast(values, tf.float64)), tf.float32)
 
 
 def per_image(values: tf.Tensor) -> tf.Tensor:

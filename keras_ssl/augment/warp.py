@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_ssl.augment.bicubic import bicubic_weights
-from keras_ssl.augment.layer import AugmentationLayer, between
+from keras_ssl.augment.layer import AugmentationLayer, between, by_value
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -74,9 +74,16 @@ class RandomWarp(AugmentationLayer):
             tf.linspace(-0.5, 0.5, height), tf.linspace(-0.5, 0.5, width), indexing="ij"
         )
         places = tf.reshape(tf.stack([x, y]), (2, -1))  # (2, height * width), centred, side 1
-        moved = tf.einsum("bij,jp->bip", self._matrices(affine), places)
-        moved += between(affine[:, 4:, None], -self.shift, self.shift)
-        moved += self._displacements(bend, height, width)
+        # `add_n` adds in the order that is written; a graph may reorder a chain of sums.
+        moved = tf.add_n(
+            [
+                tf.einsum("bij,jp->bip", self._matrices(affine), places),
+                tf.repeat(
+                    between(affine[:, 4:, None], -self.shift, self.shift), height * width, axis=2
+                ),
+                self._displacements(bend, height, width),
+            ]
+        )
         columns = (moved[:, 0] + 0.5) * (width - 1)  # (batch, height * width), in pixels
         rows = (moved[:, 1] + 0.5) * (height - 1)
         return _sampled(images, rows, columns)
@@ -84,10 +91,10 @@ class RandomWarp(AugmentationLayer):
     def _matrices(self, numbers: tf.Tensor) -> tf.Tensor:
         angle = between(numbers[:, 0], -self.rotation, self.rotation) * (math.pi / 180.0)
         log_zoom = math.log1p(self.zoom)
-        scale_x = tf.exp(between(numbers[:, 1], -log_zoom, log_zoom))
-        scale_y = tf.exp(between(numbers[:, 2], -log_zoom, log_zoom))
+        scale_x = by_value(tf.exp, between(numbers[:, 1], -log_zoom, log_zoom))
+        scale_y = by_value(tf.exp, between(numbers[:, 2], -log_zoom, log_zoom))
         shear = between(numbers[:, 3], -self.shear, self.shear)
-        cos, sin = tf.cos(angle), tf.sin(angle)
+        cos, sin = by_value(tf.cos, angle), by_value(tf.sin, angle)
         first = tf.stack([cos * scale_x, (shear * cos - sin) * scale_y], axis=1)
         second = tf.stack([sin * scale_x, (shear * sin + cos) * scale_y], axis=1)
         return tf.stack([first, second], axis=1)  # (batch, 2, 2): rotation, shear, scale
@@ -108,11 +115,12 @@ def _sampled(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tenso
     height, width, channels = images.shape[1:]
     flat = tf.reshape(images, (-1, height * width, channels))
     top, left = tf.floor(rows), tf.floor(columns)
-    result = tf.zeros_like(flat)
+    neighbours = []
     for row, row_weight in ((top, top + 1 - rows), (top + 1, rows - top)):
         for column, column_weight in ((left, left + 1 - columns), (left + 1, columns - left)):
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             weight = tf.where(inside, row_weight * column_weight, 0.0)
             pixel = tf.where(inside, row * width + column, 0.0)
-            result += weight[..., None] * tf.gather(flat, tf.cast(pixel, tf.int32), batch_dims=1)
-    return tf.reshape(result, tf.shape(images))
+            values = tf.gather(flat, tf.cast(pixel, tf.int32), batch_dims=1)
+            neighbours.append(weight[..., None] * values)
+    return tf.reshape(tf.add_n(neighbours), tf.shape(images))

@@ -5,11 +5,13 @@ import pathlib
 import re
 import signal
 import threading
+import time
 from types import FrameType
 
 import keras
 
 _NAME = re.compile(r"step-(\d+)\.weights\.h5")
+_END_OF_PASS = "end of pass"  # true, and told apart from what others set
 
 
 class Interrupted(Exception):
@@ -27,20 +29,24 @@ class Interrupted(Exception):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves weights and optimizer after every epoch, and when Ctrl-C or SIGTERM stops the run.
+    """Saves weights and optimizer after epochs, and when Ctrl-C or SIGTERM stops the run.
 
     A checkpoint is one file, `step-<steps taken>.weights.h5`; it is written beside and renamed, so
     that a crash while writing leaves the previous one. A signal is answered after the batch that is
     under way: the state is saved and `Interrupted` is raised. A second Ctrl-C stops at once.
 
     Together with `keras_ssl.data.views(..., start=step)` the resumed run sees the batches that it
-    would have seen.
+    would have seen: an epoch that was under way is finished first, and counts as one.
+
+    When `fit` raises an error, call `stop` to give the signals back.
 
     Args:
         directory: where checkpoints are kept; made if missing.
         steps_per_epoch: batches in a full pass over the data.
         start: steps taken before this training, 0 unless it resumes.
         keep: number of checkpoints kept, at least 1.
+        interval: seconds from one checkpoint to the next, at least: where epochs are short, most end
+            without one. The last epoch always has one.
 
     Raises:
         ValueError: if `keep` or `steps_per_epoch` is below 1.
@@ -55,7 +61,12 @@ class Checkpoint(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, directory: str | os.PathLike, steps_per_epoch: int, start: int = 0, keep: int = 2
+        self,
+        directory: str | os.PathLike,
+        steps_per_epoch: int,
+        start: int = 0,
+        keep: int = 2,
+        interval: float = 0.0,
     ):
         super().__init__()
         for name, value in (("steps_per_epoch", steps_per_epoch), ("keep", keep)):
@@ -65,14 +76,19 @@ class Checkpoint(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.start = start
         self.keep = keep
+        self.interval = interval
         self.step = start
-        self._epoch_start = start
+        self._saved_step = start
+        self._saved_at = time.monotonic()
+        self._epoch_start = self._epoch_end = start
         self._received: int | None = None
         self._handlers: dict[int, object] = {}
 
     def on_train_begin(self, logs=None):
         """Makes the directory and listens to signals."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.stop()
+        self._received = None
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._remember)
@@ -80,22 +96,37 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Counts from here; the first epoch of a resumed run may begin in its middle."""
         self._epoch_start = max(epoch * self.steps_per_epoch, self.start)
+        self._epoch_end = (epoch + 1) * self.steps_per_epoch
 
     def on_train_batch_end(self, batch, logs=None):
         """Counts the steps, and stops if a signal came."""
-        self.step = self._epoch_start + batch + 1
-        if self._received is not None:
-            self.save()
-            self._stop_listening()
-            raise Interrupted(self._received, self.step)
+        # With several steps per execution the last one of an epoch may be shorter than Keras says.
+        self.step = min(self._epoch_start + batch + 1, self._epoch_end)
+        if self.step < self._epoch_end:
+            self._answer_signal()
+        elif self.start % self.steps_per_epoch:
+            # The first pass was shorter than the others. Keras would take its length for theirs.
+            self.model.stop_training = self.model.stop_training or _END_OF_PASS
 
     def on_epoch_end(self, epoch, logs=None):
-        """Saves."""
-        self.save()
+        """Saves, unless the last checkpoint is fresh, and stops if a signal came."""
+        if self.model.stop_training == _END_OF_PASS:
+            self.model.stop_training = False
+        if time.monotonic() - self._saved_at >= self.interval:
+            self.save()
+        self._answer_signal()
 
     def on_train_end(self, logs=None):
-        """Gives the signals back."""
-        self._stop_listening()
+        """Saves the end, and gives the signals back."""
+        if self._saved_step != self.step:
+            self.save()
+        self.stop()
+
+    def stop(self):
+        """Gives the signals back; does nothing if they are not listened to."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
 
     def save(self) -> pathlib.Path:
         """Writes a checkpoint of the present state and removes the oldest beyond `keep`."""
@@ -110,6 +141,7 @@ class Checkpoint(keras.callbacks.Callback):
             unfinished.unlink(missing_ok=True)
         for _, old in checkpoints(self.directory)[: -self.keep]:
             old.unlink()
+        self._saved_step, self._saved_at = self.step, time.monotonic()
         return path
 
     def _remember(self, number: int, frame: FrameType | None):
@@ -117,10 +149,13 @@ class Checkpoint(keras.callbacks.Callback):
             raise KeyboardInterrupt
         self._received = number
 
-    def _stop_listening(self):
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
+    def _answer_signal(self):
+        if self._received is None:
+            return
+        if self._saved_step != self.step:
+            self.save()
+        self.stop()
+        raise Interrupted(self._received, self.step)
 
 
 def checkpoints(directory: str | os.PathLike) -> list[tuple[int, pathlib.Path]]:

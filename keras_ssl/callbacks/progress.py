@@ -57,10 +57,11 @@ class ProgressBar(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Finds the place in the run."""
         self._epoch_start = max(epoch * self.steps_per_epoch, self.start)
+        self._epoch_end = (epoch + 1) * self.steps_per_epoch
 
     def on_train_batch_end(self, batch, logs=None):
         """Moves the bar."""
-        self._bar.update(self._task, completed=self._epoch_start + batch + 1)
+        self._bar.update(self._task, completed=min(self._epoch_start + batch + 1, self._epoch_end))
 
     def on_epoch_end(self, epoch, logs=None):
         """Shows the epoch's values."""

@@ -81,7 +81,7 @@ class EncodedSource(Source):
     ):
         super().__init__(name, len(encoded), _shape(feature), _known(labels), class_names)
         self._encoded = encoded
-        self._dtype = feature.dtype
+        self._dtype = feature.np_dtype
 
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
         """Returns image number `index`, uint8 or uint16 as the data set has it."""
@@ -112,7 +112,7 @@ class StreamedSource(Source):
         super().__init__(name, size, _shape(features[image_key]), None, names)
         self._examples = _encoded(builder, split, image_key, label_key)
         self._image_key, self._label_key = image_key, label_key
-        self._dtype = features[image_key].dtype
+        self._dtype = features[image_key].np_dtype
         self._labels_read = label_key is None
 
     @property
@@ -234,10 +234,10 @@ def _image_and_label(name: str, info: Any) -> tuple[str, str | None]:
             f"{name!r} must have one image feature, or one called 'image'. Received: {found} "
             f"among the features {features}"
         )
-    if info.features[image_key].dtype not in (np.uint8, np.uint16):
+    if info.features[image_key].np_dtype not in (np.uint8, np.uint16):
         raise ValueError(
             f"The images of {name!r} must be uint8 or uint16: the range of others is not known. "
-            f"Received: {image_key!r} of {tf.as_dtype(info.features[image_key].dtype).name}"
+            f"Received: {image_key!r} of {tf.as_dtype(info.features[image_key].np_dtype).name}"
         )
     return image_key, choose(kinds.ClassLabel, supervised[1], "label")[0]
 

@@ -57,10 +57,12 @@ def views(
         raise ValueError(f"`start` must not be negative. Received: start={start}")
     if seed is None:
         seed = python_random.randrange(2**63)
-    if isinstance(source, Source) and len(source) < batch_size:
+    size = len(source) if isinstance(source, Source) else int(source.cardinality())
+    if 0 <= size < batch_size:
+        name = source.name if isinstance(source, Source) else "a tf.data.Dataset"
         raise ValueError(
             "`batch_size` must not be larger than the data set: there would be no batch. "
-            f"Received: batch_size={batch_size}, and {len(source)} images in {source.name!r}"
+            f"Received: batch_size={batch_size}, and {size} images in {name!r}"
         )
     if isinstance(source, Source) and source.random_access:
         images = _by_permutation(source, batch_size, seed, start)
@@ -97,9 +99,8 @@ def _by_permutation(source: Source, batch_size: int, seed: int, start: int) -> t
 
     images = _epochs(first_epoch).flat_map(positions)
     images = images.map(load, num_parallel_calls=tf.data.AUTOTUNE)
-    if skipped:
-        return images  # the first pass is shorter than the others
-    return images.apply(tf.data.experimental.assert_cardinality(steps * batch_size))
+    # A first pass that is shorter than the others leaves the length unknown.
+    return images if skipped else _of_length(images, steps * batch_size)
 
 
 def _as_streamed(
@@ -125,7 +126,19 @@ def _as_streamed(
             images = source.map(_without_label).enumerate()
         return images.map(lambda index, image: (epoch, index, image))
 
-    return _epochs(first_epoch).flat_map(one_pass)
+    images = _epochs(first_epoch).flat_map(one_pass)
+    if skipped:
+        return images
+    if isinstance(source, Source):
+        return _of_length(images, steps * batch_size)
+    return _of_length(images, int(source.cardinality()))
+
+
+def _of_length(images: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    """Tells `fit` the length, which `flat_map` has lost; negative ones are unknown or without end."""
+    if size == tf.data.UNKNOWN_CARDINALITY:
+        return images
+    return images.apply(tf.data.experimental.assert_cardinality(size))
 
 
 def _without_label(image, *_labels):

@@ -105,6 +105,10 @@ class SelfSupervised(keras.Model, abc.ABC):
         """
         if isinstance(x, tf.data.Dataset):
             _checked_views(x.element_spec)
+            if (steps := int(x.cardinality())) > 0:
+                # Else Keras makes a second iterator per epoch and drops it. Under strategies that
+                # fetch ahead it would take views of an epoch that then nobody sees.
+                kwargs.setdefault("steps_per_epoch", steps)
         kwargs.setdefault("shuffle", False)  # the data set has its order; Keras would warn
         return super().fit(x, *args, **kwargs)
 

@@ -1,0 +1,50 @@
+"""Every recipe runs in its smoke form, from images to an export, and refuses unknown settings."""
+
+import importlib.util
+import json
+import pathlib
+
+import pytest
+import tyro
+
+from keras_ssl import export
+
+RECIPES = sorted((pathlib.Path(__file__).parents[1] / "recipes").glob("*.py"))
+
+
+def recipe(path):
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_there_are_recipes():
+    assert len(RECIPES) >= 2
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_smoke(path, tmp_path):
+    module = recipe(path)
+    out = tmp_path / "run"
+    settings = tyro.cli(module.Settings, args=["--smoke", "--out", str(out)])
+    module.main(settings)
+
+    rows = json.loads((out / "metrics.json").read_text())["rows"]
+    assert list(rows) == ["raw pixels", "untrained", "trained"]
+    assert rows["untrained"]["knn"]["settings"] == rows["trained"]["knn"]["settings"]
+    history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in history] == [1, 2]
+    assert export.load(out / "export").input_shape == (None, 32, 32, 3)
+
+    # Called again, it finds the run finished and trains no further.
+    module.main(settings)
+    assert (out / "history.jsonl").read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_an_unknown_setting_is_an_error(path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        tyro.cli(recipe(path).Settings, args=["--epoch", "3"])
+    assert stop.value.code == 2
+    assert "--epoch" in capsys.readouterr().err
