@@ -108,7 +108,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Demo:
-    """Pretrain on scikit-learn's handwritten digits and evaluate, in about two minutes on two cores."""
+    """Pretrain on scikit-learn's handwritten digits and evaluate, in about a minute on two cores."""
 
     out: pathlib.Path | None = None
     """Run directory to make; by default runs/demo-<date and time>."""

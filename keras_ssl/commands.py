@@ -4,7 +4,6 @@ import logging
 import pathlib
 import time
 from dataclasses import asdict, fields, replace
-from typing import Any
 
 import keras
 from rich.console import Console
@@ -13,12 +12,12 @@ from rich.logging import RichHandler
 from keras_ssl import callbacks, cli, distribute, names, report
 from keras_ssl import export as exporting
 from keras_ssl.data import Source
-from keras_ssl.layers import ProjectionHead
 from keras_ssl.methods import SelfSupervised
 from keras_ssl.pretrain import pretrain as run_pretraining
 from keras_ssl.run import Run
 
 _STOPPED = 128  # plus the signal's number: the shell's way to say what ended a program
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 _UNSEEN_SHARE = 0.2  # of the images, set aside for testing where there are no test images
 
 
@@ -27,63 +26,55 @@ def pretrain(command: cli.Pretrain) -> int:
     console = _console()
     if command.resume is not None:
         run = Run(command.resume)
-        settings = _resumed(command, run.config)
+        settings = _resumed(command, run)
         train, test = _sources(settings)
     else:
         if command.data is None:
             raise ValueError(
                 "`pretrain` needs images. Expected: --data DATA, or --resume RUN. Received: neither"
             )
-        names.method(command.method)
         train, test = _sources(command)
         settings = _completed(command, train)
-        _check_names(settings)
-        if len(train) < settings.batch_size:
-            raise ValueError(
-                "--batch-size must not be larger than the data set. "
-                f"Received: {settings.batch_size}, and {len(train)} images in {train.name!r}"
-            )
-        run = Run.create(settings.out, {**asdict(settings), "image_channels": train.image_shape[2]})
-    console.print(f"Images: {train}")
-    _report_skipped(console, train)
-    console.print(f"Run: {run.path}")
-
+    check_numbers(settings)
+    if len(train) < settings.batch_size:
+        raise ValueError(
+            "--batch-size must not be larger than the data set. "
+            f"Received: {settings.batch_size}, and {len(train)} images in {train.name!r}"
+        )
+    channels = train.image_shape[2]
+    policy = names.policy(settings.policy, settings.image_size)
+    monitors = _monitors(settings, train, test)
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(settings.precision)
-    steps = len(train) // settings.batch_size
     with distribute.strategy(settings.strategy).scope():
-        model = _model(settings, train.image_shape[2])
+        model = _model(settings, channels)
         model.compile(
-            names.optimizer(
-                settings.optimizer,
-                settings.learning_rate,
-                settings.weight_decay,
-                settings.batch_size,
-                total_steps=settings.epochs * steps,
-                warmup_steps=min(settings.warmup_epochs, settings.epochs // 10) * steps,
-            ),
-            steps_per_execution=settings.steps_per_execution,
+            optimizer(settings, len(train)), steps_per_execution=settings.steps_per_execution
         )
+    if command.resume is None:
+        # Only now: what is refused above leaves no directory behind.
+        run = Run.create(settings.out, {**asdict(settings), "image_channels": channels})
+    console.print(f"Images: {train}")
+    _report_skipped(console, train, test)
+    console.print(f"Run: {run.path}")
     try:
-        run_pretraining(
+        history = run_pretraining(
             model,
             train,
-            names.policy(settings.policy, settings.image_size),
+            policy,
             run,
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             seed=settings.seed,
-            callbacks=_monitors(settings, train, test),
+            callbacks=monitors,
         )
     except callbacks.Interrupted as stop:
-        console.print(f"Stopped after step {stop.step}; everything is saved. To go on:")
-        console.print(f"  keras-ssl pretrain --resume {run.path}", highlight=False)
-        return _STOPPED + stop.signal
-    last = run.history[-1]
-    console.print("Done: " + ", ".join(f"{name} {value:.4g}" for name, value in last.items()))
-    _report_skipped(console, train)
-    console.print(f"  keras-ssl evaluate {run.path} --data DATA", highlight=False)
-    console.print(f"  keras-ssl export {run.path}", highlight=False)
+        return stopped(stop, run, console)
+    console.print(
+        "Done: " + ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())
+    )
+    _report_skipped(console, train, test)
+    console.print(f"  keras-ssl evaluate {run.path} --data DATA\n  keras-ssl export {run.path}")
     return 0
 
 
@@ -98,7 +89,7 @@ def evaluate(command: cli.Evaluate) -> int:
         )
     encoders: dict[str, keras.Model] = {}
     if is_run:
-        settings, channels = _settings(Run(command.run).config)
+        settings, channels = _settings(Run(command.run))
         if command.baselines:
             shape = (settings.image_size, settings.image_size, channels)
             encoders["raw pixels"] = report.evaluate.pixels(shape)
@@ -106,18 +97,12 @@ def evaluate(command: cli.Evaluate) -> int:
             encoders["untrained"] = _model(settings, channels).backbone
         encoders["trained"] = load_backbone(Run(command.run))
     else:
-        channels = 3
         encoders["trained"] = exporting.load(command.run)
         channels = encoders["trained"].input_shape[-1]
     train, test = names.sources(command.data, command.data_dir, channels)
-    _report_skipped(console, train)
+    _report_skipped(console, train, test)
     if test is None:
-        if train.labels is None:
-            raise ValueError(
-                "Evaluation needs labels. Expected: class sub-folders, or arrays with labels. "
-                f"Received: {train.name!r}, without labels"
-            )
-        train, test = train.split(_UNSEEN_SHARE, seed=command.seed)
+        train, test = _split(train, command.seed)
         console.print(f"No test images of their own: {len(test)} of the images were set aside.")
     rows = report.measure(
         encoders,
@@ -142,7 +127,7 @@ def export(command: cli.Export) -> int:
     with console.status("Writing and checking the SavedModel"):
         path = export_run(run, load_backbone(run), command.out or run.export)
     console.print(f"Written and checked: {path}")
-    console.print(loading_lines(path), highlight=False)
+    console.print(loading_lines(path))
     return 0
 
 
@@ -159,13 +144,33 @@ def load_backbone(run: Run) -> keras.Model:
     Raises:
         FileNotFoundError: if the run has no checkpoint yet.
     """
-    settings, channels = _settings(run.config)
+    settings, channels = _settings(run)
     model = _model(settings, channels)
     if callbacks.restore(model, run.checkpoints) == 0:
         raise FileNotFoundError(
             f"The run must have a checkpoint: train for an epoch first. Received: {str(run.path)!r}"
         )
     return model.backbone
+
+
+def optimizer(settings: cli.Pretrain, size: int) -> keras.optimizers.Optimizer:
+    """Returns the optimizer of a run over `size` images."""
+    steps = size // settings.batch_size
+    return names.optimizer(
+        settings.optimizer,
+        settings.learning_rate,
+        settings.weight_decay,
+        settings.batch_size,
+        total_steps=settings.epochs * steps,
+        warmup_steps=min(settings.warmup_epochs, settings.epochs // 10) * steps,
+    )
+
+
+def stopped(stop: callbacks.Interrupted, run: Run, console: Console) -> int:
+    """Says how a run that a signal stopped goes on, and returns the exit status."""
+    console.print(f"Stopped after step {stop.step}; everything is saved. To go on:")
+    console.print(f"  keras-ssl pretrain --resume {run.path}")
+    return _STOPPED + stop.signal
 
 
 def export_run(run: Run, backbone: keras.Model, path: pathlib.Path) -> pathlib.Path:
@@ -186,8 +191,11 @@ def loading_lines(path: pathlib.Path) -> str:
 
 
 def _console() -> Console:
-    console = Console()
-    handler = RichHandler(console=console, show_path=False, show_time=False)
+    # Names of files are no markup, and a line to copy must not be broken.
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    handler: logging.Handler = logging.StreamHandler(console.file)
+    if console.is_terminal:  # where progress bars have to make room for messages
+        handler = RichHandler(console=console, show_path=False, show_time=False)
     logging.getLogger("keras_ssl").handlers = [handler]
     return console
 
@@ -210,51 +218,80 @@ def _completed(command: cli.Pretrain, train: Source) -> cli.Pretrain:
     return replace(command, image_size=size, policy=policy, out=out)
 
 
-def _check_names(settings: cli.Pretrain):
-    """Refuses unknown words and impossible numbers before a run directory is made."""
+def check_numbers(settings: cli.Pretrain):
+    """Refuses settings that nothing else refuses before the training.
+
+    Raises:
+        ValueError: if a number or the precision makes no sense.
+    """
     for name in ("epochs", "batch_size", "image_size", "embedding", "steps_per_execution"):
         if getattr(settings, name) < 1:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} must be at least 1. Received: {getattr(settings, name)}")
-    names.policy(settings.policy, settings.image_size)
-    names.optimizer(settings.optimizer, settings.learning_rate, settings.weight_decay, 1, 1, 0)
-    _model(settings, settings.channels)
+    for name in ("warmup_epochs", "knn_every"):
+        if getattr(settings, name) < 0:
+            option = name.replace("_", "-")
+            raise ValueError(
+                f"--{option} must not be negative. Received: {getattr(settings, name)}"
+            )
+    if not 0 <= settings.seed < 2**32:
+        raise ValueError(f"--seed must lie in 0 to 2**32 - 1. Received: {settings.seed}")
+    if settings.precision not in _PRECISIONS:
+        raise names.unknown("precision", settings.precision, _PRECISIONS)
 
 
 def _model(settings: cli.Pretrain, channels: int) -> SelfSupervised:
     shape = (settings.image_size, settings.image_size, channels)
     backbone = names.backbone(settings.backbone, settings.width, shape)
-    projector = ProjectionHead(settings.embedding)
-    return names.method(settings.method)(backbone, projector, temperature=settings.temperature)
+    return names.method(settings.method, backbone, settings.embedding, settings.temperature)
 
 
 def _monitors(settings: cli.Pretrain, train: Source, test: Source | None) -> list:
+    if settings.knn_every == 0:
+        return []
     if settings.knn_data is not None:
         train, test = names.sources(settings.knn_data, settings.data_dir, settings.channels)
-    if settings.knn_every < 1 or test is None or train.labels is None or test.labels is None:
+        if test is None:
+            train, test = _split(train, settings.seed)
+    elif test is None or train.labels is None or test.labels is None:
         return []
     return [callbacks.KNNMonitor(train, test, every=settings.knn_every)]
 
 
-def _settings(config: dict[str, Any]) -> tuple[cli.Pretrain, int]:
+def _split(train: Source, seed: int) -> tuple[Source, Source]:
+    """Sets images aside for testing where there are no test images."""
+    if train.labels is None:
+        raise ValueError(
+            "Evaluation needs labels. Expected: class sub-folders, or arrays with labels. "
+            f"Received: {train.name!r}, without labels"
+        )
+    return train.split(_UNSEEN_SHARE, seed=seed)
+
+
+def _settings(run: Run) -> tuple[cli.Pretrain, int]:
     """Returns a run's settings, and the channels of its images, from its config.json."""
+    config = run.config
     known = {field.name for field in fields(cli.Pretrain)}
-    values = {name: value for name, value in config.items() if name in known}
+    if missing := sorted({*known, "image_channels"} - config.keys()):
+        raise ValueError(
+            "The run must be one of `keras-ssl`, whose config.json says how its network is built. Of "
+            "another program's run, evaluate the export. "
+            f"Received: {str(run.path)!r}, without the settings {', '.join(missing)}"
+        )
+    values = {name: config[name] for name in known}
     for name in ("data_dir", "out", "resume"):
         values[name] = None if values[name] is None else pathlib.Path(values[name])
     return cli.Pretrain(**values), config["image_channels"]
 
 
-def _resumed(command: cli.Pretrain, config: dict[str, Any]) -> cli.Pretrain:
-    settings, _ = _settings(config)
+def _resumed(command: cli.Pretrain, run: Run) -> cli.Pretrain:
+    settings, _ = _settings(run)
     defaults = cli.Pretrain()
-    differences = [
-        f"{field.name}: {getattr(settings, field.name)!r} in the run, {getattr(command, field.name)!r} now"
-        for field in fields(command)
-        if field.name != "resume"
-        and getattr(command, field.name) != getattr(defaults, field.name)
-        and getattr(command, field.name) != getattr(settings, field.name)
-    ]
+    differences = []
+    for name in (field.name for field in fields(command) if field.name != "resume"):
+        old, new = getattr(settings, name), getattr(command, name)
+        if new not in (old, getattr(defaults, name)):
+            differences.append(f"{name}: {old!r} in the run, {new!r} now")
     if differences:
         raise ValueError(
             "A run goes on with its own settings. Expected: --resume alone, or the same settings. "
@@ -263,6 +300,7 @@ def _resumed(command: cli.Pretrain, config: dict[str, Any]) -> cli.Pretrain:
     return settings
 
 
-def _report_skipped(console: Console, source: Source):
-    if source.skipped:
-        console.print(f"Skipped: {len(source.skipped)} unreadable image files, named above.")
+def _report_skipped(console: Console, *sources: Source | None):
+    skipped = {file for source in sources if source is not None for file in source.skipped}
+    if skipped:
+        console.print(f"Skipped: {len(skipped)} unreadable image files, named above.")

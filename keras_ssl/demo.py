@@ -2,25 +2,21 @@
 
 import pathlib
 import time
+from dataclasses import asdict
 
 import keras
 from rich.console import Console
 
-from keras_ssl import augment, cli, data, evaluate, report
-from keras_ssl.backbones import Tiny
-from keras_ssl.commands import export_run, loading_lines
+from keras_ssl import augment, cli, data, evaluate, names, report
+from keras_ssl.callbacks import Interrupted
+from keras_ssl.commands import check_numbers, export_run, loading_lines, optimizer, stopped
 from keras_ssl.layers import ProjectionHead
 from keras_ssl.methods import SimCLR
-from keras_ssl.optimizers import WarmupCosine
 from keras_ssl.plots import demo_picture
 from keras_ssl.pretrain import pretrain
 from keras_ssl.run import Run
 
 _SIDE = 8  # pixels
-_BATCH_SIZE = 256
-_FEATURES = 256
-_TEMPERATURE = 0.5
-_LEARNING_RATE = 5e-3
 
 
 def run_demo(command: cli.Demo, console: Console) -> int:
@@ -31,33 +27,43 @@ def run_demo(command: cli.Demo, console: Console) -> int:
         console: where to print.
 
     Returns:
-        0.
+        0; 130 or 143 if a signal stopped the training.
     """
     train, test = data.digits("train"), data.digits("test")
     out = command.out or pathlib.Path("runs", f"demo-{time.strftime('%Y%m%d-%H%M%S')}")
-    settings = {
-        "method": "simclr",
-        "data": "digits",
-        "backbone": f"Tiny, {_FEATURES} features",
-        "policy": "centred",
-        "epochs": command.epochs,
-        "batch_size": _BATCH_SIZE,
-        "temperature": _TEMPERATURE,
-        "learning_rate": _LEARNING_RATE,
-        "seed": command.seed,
-    }
-    run = Run.create(out, settings)
-    console.print(f"SimCLR on {len(train)} handwritten digits, no labels. Run: {run.path}")
+    # The words of the command line, so that its other commands can work with the run.
+    settings = cli.Pretrain(
+        data="digits",
+        out=out,
+        epochs=command.epochs,
+        batch_size=256,
+        backbone="tiny",
+        width=2.0,
+        image_size=_SIDE,
+        policy="centred",
+        temperature=0.5,
+        optimizer="adam",
+        learning_rate=5e-3,
+        knn_every=0,
+        seed=command.seed,
+    )
+    check_numbers(settings)
 
-    keras.utils.set_random_seed(command.seed)
-    backbone = Tiny((_SIDE, _SIDE, 1), features=_FEATURES)
+    keras.utils.set_random_seed(settings.seed)
+    backbone = names.backbone(settings.backbone, settings.width, (_SIDE, _SIDE, 1))
     untrained = keras.models.clone_model(backbone)
     untrained.set_weights(backbone.get_weights())
-    model = SimCLR(backbone, ProjectionHead(128), temperature=_TEMPERATURE)
-    steps = command.epochs * (len(train) // _BATCH_SIZE)
-    model.compile(keras.optimizers.Adam(WarmupCosine(_LEARNING_RATE, steps, steps // 20)))
+    model = SimCLR(backbone, ProjectionHead(settings.embedding), settings.temperature)
+    model.compile(optimizer(settings, len(train)))
     policy = augment.centred(_SIDE)
-    history = pretrain(model, train, policy, run, command.epochs, _BATCH_SIZE, command.seed)
+    run = Run.create(out, {**asdict(settings), "image_channels": 1})
+    console.print(f"SimCLR on {len(train)} handwritten digits, no labels. Run: {run.path}")
+    try:
+        history = pretrain(
+            model, train, policy, run, settings.epochs, settings.batch_size, settings.seed
+        )
+    except Interrupted as stop:
+        return stopped(stop, run, console)
 
     encoders = {
         "raw pixels": evaluate.pixels((_SIDE, _SIDE, 1)),
@@ -72,5 +78,5 @@ def run_demo(command: cli.Demo, console: Console) -> int:
     path = export_run(run, backbone, run.export)
     console.print(f"Picture: {picture}\nMetrics: {run.path / 'metrics.json'}\nSavedModel: {path}\n")
     console.print("To use the encoder:")
-    console.print(loading_lines(path), highlight=False, soft_wrap=True)
+    console.print(loading_lines(path))
     return 0

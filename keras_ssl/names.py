@@ -3,14 +3,21 @@
 import difflib
 import pathlib
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_ssl import augment, backbones, data, methods, optimizers
 from keras_ssl.data import Source
+from keras_ssl.layers import ProjectionHead
 
-METHODS: dict[str, type[methods.SelfSupervised]] = {"simclr": methods.SimCLR}
+# Each takes the backbone, the dimension of the embeddings and the temperature, and may leave one out.
+METHODS: dict[str, Callable[[keras.Model, int, float], methods.SelfSupervised]] = {
+    "simclr": lambda backbone, embedding, temperature: methods.SimCLR(
+        backbone, ProjectionHead(embedding), temperature
+    ),
+}
 
 POLICIES: dict[str, Callable[[int], augment.Policy]] = {
     "simclr": augment.simclr,
@@ -33,18 +40,29 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
     )
 
 
-def method(name: str) -> type[methods.SelfSupervised]:
-    """Returns the class of a method, such as "simclr"."""
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    return METHODS[name]
+def _known(what: str, name: str, table: dict) -> Any:
+    if name not in table:
+        raise unknown(what, name, table)
+    return table[name]
+
+
+def method(
+    name: str, backbone: keras.Model, embedding: int, temperature: float
+) -> methods.SelfSupervised:
+    """Returns a method, such as "simclr", around a backbone.
+
+    Args:
+        name: of the method.
+        backbone: network to train.
+        embedding: dimension of the embeddings that the loss compares.
+        temperature: of the loss.
+    """
+    return _known("method", name, METHODS)(backbone, embedding, temperature)
 
 
 def policy(name: str, size: int) -> augment.Policy:
     """Returns the policy of a name, such as "simclr", for views of `size` pixels."""
-    if name not in POLICIES:
-        raise unknown("policy of views", name, POLICIES)
-    return POLICIES[name](size)
+    return _known("policy of views", name, POLICIES)(size)
 
 
 def backbone(name: str, width: float, input_shape: tuple[int, int, int]) -> keras.Model:

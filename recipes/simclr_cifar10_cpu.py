@@ -112,9 +112,7 @@ def main(settings: Settings):
     rows = measure(encoders, train, test, per_class=(1,) if settings.smoke else (1, 5, 10))
     run.add_metrics({"data": "tfds:cifar10", "rows": rows})
     show(rows)
-    export.saved_model(
-        backbone, run.export, metrics=run.metrics, recipe=run.config, overwrite=True
-    )
+    export.saved_model(backbone, run.export, metrics=run.metrics, recipe=run.config, overwrite=True)
 
 
 if __name__ == "__main__":

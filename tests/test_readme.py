@@ -30,16 +30,22 @@ def commands(text):
 
 def parse(words):
     # Letters in capitals, such as RUN and DATA, stand for something; they parse as text.
-    return tyro.cli(
-        cli.Command, args=words, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
-    )
+    return tyro.cli(cli.Command, args=words, config=(tyro.conf.OmitArgPrefixes,))
 
 
 def missing_links(path):
     prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
     links = re.findall(r"\]\(([^)\s]+)\)", prose)
-    files = [link.split("#")[0] for link in links if "://" not in link]
-    return [file for file in files if file and not (path.parent / file).exists()]
+    return [link for link in links if "://" not in link and not leads_somewhere(path, link)]
+
+
+def leads_somewhere(path, link):
+    file, _, heading = link.partition("#")
+    target = path.parent / file if file else path
+    if not target.exists() or not heading:
+        return target.exists()
+    headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+    return heading in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings]
 
 
 def test_the_readmes_script_runs(tmp_path, monkeypatch, capsys):
@@ -101,5 +107,8 @@ def test_a_wrong_option_would_be_found():
 
 def test_a_dead_link_would_be_found(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("[there](page.md) [not there](other.md) [outside](https://keras.io)")
-    assert missing_links(page) == ["other.md"]
+    page.write_text(
+        "# A title\n[here](page.md) [title](#a-title) [outside](https://keras.io)\n"
+        "[no file](other.md) [no heading](page.md#another)\n"
+    )
+    assert missing_links(page) == ["other.md", "page.md#another"]

@@ -3,7 +3,9 @@
 import tensorflow as tf
 
 
-def bicubic_weights(start: tf.Tensor, length: tf.Tensor, size: int | tf.Tensor, out: int) -> tf.Tensor:
+def bicubic_weights(
+    start: tf.Tensor, length: tf.Tensor, size: int | tf.Tensor, out: int
+) -> tf.Tensor:
     """Returns the weights that resize a part of each image along one axis.
 
     They are those of `tf.image.resize(method="bicubic")`: Keys' kernel with a = -1/2, weights of

@@ -16,8 +16,8 @@ def Tiny(  # noqa: N802 (a model's constructor, spelled as one)
     """Returns a small network that maps images to globally average-pooled features.
 
     Three times a 3x3 convolution, batch normalisation and ReLU, with a quarter, a half and all of
-    the features. A convolution has stride 2 as long as both sides keep at least 4 pixels. The
-    feature maps are the outputs of the layers "block1", "block2" and "block3".
+    the features. The first convolution sees every pixel; the others have stride 2 as long as both
+    sides keep at least 4 pixels. The feature maps are the outputs of the layers "block1", "block2" and "block3".
 
     Args:
         input_shape: (height, width, channels); 8x8 digits are large enough.
@@ -43,7 +43,7 @@ def Tiny(  # noqa: N802 (a model's constructor, spelled as one)
         )
     x = images = keras.Input(input_shape, name="images")
     for number, filters in enumerate((features // 4, features // 2, features), start=1):
-        stride = 2 if min(x.shape[1:3]) >= 2 * _SMALLEST_SIDE else 1
+        stride = 2 if number > 1 and min(x.shape[1:3]) >= 2 * _SMALLEST_SIDE else 1
         conv = layers.Conv2D(
             filters,
             3,

@@ -14,7 +14,7 @@ _NAME = re.compile(r"step-(\d+)\.weights\.h5")
 _END_OF_PASS = "end of pass"  # true, and told apart from what others set
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
     """Training stopped at a batch's end because a signal asked for it; the state is saved.
 
     Attributes:

@@ -1,6 +1,7 @@
 """NT-Xent, the normalised temperature-scaled cross-entropy of SimCLR."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_ssl import distribute
@@ -48,8 +49,9 @@ class NTXent(keras.losses.Loss):
                 "`z_1` and `z_2` must be two views of the same images, both of shape (batch, dim). "
                 f"Received: z_1.shape={tuple(z_1.shape)}, z_2.shape={tuple(z_2.shape)}"
             )
-        z_1 = ops.normalize(z_1, axis=-1)
-        z_2 = ops.normalize(z_2, axis=-1)
+        # Keras' own `normalize` has a gradient that is no number for embeddings of length zero.
+        z_1 = tf.math.l2_normalize(z_1, axis=-1)
+        z_2 = tf.math.l2_normalize(z_2, axis=-1)
         all_1 = distribute.all_gather(z_1)  # (global_batch, dim)
         all_2 = distribute.all_gather(z_2)
 
@@ -63,7 +65,7 @@ class NTXent(keras.losses.Loss):
         itself = ops.one_hot(
             ops.concatenate([own, own + global_batch]), 2 * global_batch, dtype="bool"
         )
-        similarity = ops.where(itself, -float("inf"), similarity)
+        similarity = ops.where(itself, similarity.dtype.min, similarity)
         positive_similarity = ops.sum(z * positives, axis=-1) / self.temperature
         rows = ops.logsumexp(similarity, axis=-1) - positive_similarity  # (2 * batch,)
         return ops.mean(ops.reshape(rows, (2, -1)), axis=0)

@@ -92,25 +92,41 @@ class SelfSupervised(keras.Model, abc.ABC):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, *args, **kwargs):
+    def fit(self, x=None, *args, epochs=1, initial_epoch=0, steps_per_epoch=None, **kwargs):
         """Trains on batches of views, as `keras.Model.fit` does.
 
         Args:
             x: `tf.data.Dataset` of (view_1, view_2), as `keras_ssl.data.views` makes it.
             *args: other arguments of `keras.Model.fit`.
-            **kwargs: likewise.
+            epochs: passes over the data, in all.
+            initial_epoch: epoch to begin with.
+            steps_per_epoch: batches of an epoch; a full pass unless told.
+            **kwargs: other arguments of `keras.Model.fit`.
 
         Raises:
             ValueError: before any training, if a batch is not a tuple of views of the same images.
         """
         if isinstance(x, tf.data.Dataset):
             _checked_views(x.element_spec)
-            if (steps := int(x.cardinality())) > 0:
-                # Else Keras makes a second iterator per epoch and drops it. Under strategies that
-                # fetch ahead it would take views of an epoch that then nobody sees.
-                kwargs.setdefault("steps_per_epoch", steps)
+            length = int(x.cardinality())
+            if steps_per_epoch is None and length > 0:
+                # Without it Keras makes a second iterator per epoch and drops it; under strategies
+                # that fetch ahead it would take the views of an epoch that then nobody sees.
+                steps_per_epoch = length
+                # A new iterator in each epoch costs a second or more where the augmentations are a
+                # large graph. One that is repeated starts once; it must not be read across the end
+                # of an epoch, by an execution of several steps.
+                if length % self.steps_per_execution == 0:
+                    x = x.repeat(max(1, epochs - initial_epoch))
         kwargs.setdefault("shuffle", False)  # the data set has its order; Keras would warn
-        return super().fit(x, *args, **kwargs)
+        return super().fit(
+            x,
+            *args,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            **kwargs,
+        )
 
     def make_train_function(self, force=False):
         """Builds the function that `fit` calls: exact under every strategy."""

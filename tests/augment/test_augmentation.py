@@ -139,9 +139,7 @@ def test_a_model_with_the_layer_is_saved_and_loaded(name, layer, images, tmp_pat
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     images = images / np.float32(255)
-    np.testing.assert_array_equal(
-        loaded(images, training=False), model(images, training=False)
-    )
+    np.testing.assert_array_equal(loaded(images, training=False), model(images, training=False))
 
 
 def test_without_training_nothing_is_random(layer, images):
@@ -183,7 +181,9 @@ def test_a_chain_is_its_layers_one_after_the_other(noise, keys):
     expected = noise(8, 20, 20)
     for position, layer in enumerate(layers):
         expected = layer(expected, keys=random.fold(keys(8), position))
-    np.testing.assert_array_equal(augment.Augmentation(layers)(noise(8, 20, 20), keys=keys(8)), expected)
+    np.testing.assert_array_equal(
+        augment.Augmentation(layers)(noise(8, 20, 20), keys=keys(8)), expected
+    )
 
 
 def test_crop_first_then_the_rest_equals_the_whole_chain(noise, keys):

@@ -67,7 +67,9 @@ def test_images_of_a_batch_have_orders_and_strengths_of_their_own(noise):
     jitter = ColorJitter(*PAPER)
     _, strengths, _ = jitter.parameters(tf.constant(numbers))
     found = jitter.transform(tf.constant(images), tf.constant(numbers))
-    for image, changed, strength, order in zip(images, found, strengths.numpy(), orders, strict=True):
+    for image, changed, strength, order in zip(
+        images, found, strengths.numpy(), orders, strict=True
+    ):
         np.testing.assert_allclose(changed, twin(image, strength, order), atol=1e-5)
 
 

@@ -50,5 +50,5 @@ def test_centred_neither_cuts_nor_flips(noise, keys):
 
 def test_refuses_a_size_below_one():
     for policy in (augment.simclr, augment.centred, augment.evaluation):
-        with pytest.raises(ValueError, match="`size` must be at least 1 pixel. Received: size=0"):
+        with pytest.raises(ValueError, match=r"`size` must be at least 1 pixel\. Received: size=0"):
             policy(0)

@@ -89,7 +89,7 @@ def test_numbers_are_uniform_in_the_unit_interval(keys):
     numbers = uniform(keys(5000), 7).numpy()
     assert numbers.shape == (5000, 7)
     assert numbers.dtype == np.float32
-    assert 0 <= numbers.min()
+    assert numbers.min() >= 0
     assert numbers.max() < 1
     for column in numbers.T:
         assert stats.kstest(column, "uniform").pvalue > 1e-4

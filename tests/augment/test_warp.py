@@ -120,5 +120,5 @@ def test_refuses_negative_strengths(name):
 
 
 def test_refuses_a_grid_of_one_point():
-    with pytest.raises(ValueError, match="`grid` must be at least 2. Received: grid=1"):
+    with pytest.raises(ValueError, match=r"`grid` must be at least 2\. Received: grid=1"):
         RandomWarp(grid=1)

@@ -7,7 +7,7 @@ from keras_ssl.backbones import Tiny
 
 
 @pytest.mark.parametrize(
-    ("shape", "last_side"), [((32, 32, 3), 4), ((8, 8, 1), 4), ((3, 5, 6), 3), ((64, 48, 3), 6)]
+    ("shape", "last_side"), [((32, 32, 3), 8), ((8, 8, 1), 4), ((3, 5, 6), 3), ((64, 48, 3), 12)]
 )
 def test_maps_images_of_any_size_to_features(shape, last_side):
     model = Tiny(shape, features=16)

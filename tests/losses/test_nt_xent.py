@@ -85,6 +85,19 @@ def test_compiles_under_xla():
     assert float(compiled(z_1, z_2)) == pytest.approx(twin(z_1, z_2, 0.5), rel=1e-5)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_collapsed_embeddings_have_a_finite_gradient(jit_compile):
+    z = tf.Variable(tf.zeros((4, 3)))
+
+    @tf.function(jit_compile=jit_compile)
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = NTXent(0.5)(z, z)
+        return tape.gradient(loss, z)
+
+    assert np.all(np.isfinite(gradient()))
+
+
 def test_two_replicas_equal_one(two_replicas):
     z_1, z_2 = embeddings(batch=8)
     loss = NTXent(0.5)

@@ -1,0 +1,245 @@
+"""Checkpoints: written whole or not at all, and a run that goes on as if it had never stopped."""
+
+import os
+import signal
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ssl import data
+from keras_ssl.augment import Augmentation, Policy, RandomCrop
+from keras_ssl.backbones import Tiny
+from keras_ssl.callbacks import Checkpoint, Interrupted, restore
+from keras_ssl.callbacks.checkpoint import checkpoints
+from keras_ssl.methods import SimCLR
+
+STEPS = 4
+EPOCHS = 3
+POLICY = Policy(Augmentation([RandomCrop(4)]), Augmentation([RandomCrop(4)]))
+
+
+def source():
+    pixels = np.random.default_rng(0).integers(0, 256, (35, 6, 6, 1), np.uint8)
+    return data.arrays(pixels)
+
+
+def model(seed=0, steps_per_execution=1):
+    keras.utils.set_random_seed(seed)
+    built = SimCLR(Tiny((4, 4, 1), features=8), temperature=0.5)
+    built.compile(keras.optimizers.Adam(0.01), steps_per_execution=steps_per_execution)
+    return built
+
+
+def fit(trained, directory, start=0, callbacks=(), epochs=EPOCHS, **arguments):
+    checkpoint = Checkpoint(directory, STEPS, start, **arguments)
+    views = data.views(source(), POLICY, batch_size=8, seed=5, start=start)
+    try:
+        trained.fit(
+            views,
+            epochs=epochs,
+            initial_epoch=start // STEPS,
+            verbose=0,
+            callbacks=[*callbacks, checkpoint],
+        )
+    finally:
+        checkpoint.stop()
+    return checkpoint
+
+
+def state(trained):
+    """Everything that the next step depends on, by the names of the variables."""
+    variables = [*trained.backbone.variables, *trained.projector.variables]
+    variables += trained.optimizer.variables
+    return [(variable.path, np.asarray(variable)) for variable in variables]
+
+
+def assert_same_state(first, second, tolerance=0.0):
+    for (path, one), (_, other) in zip(state(first), state(second), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance, err_msg=path)
+
+
+class Signal(keras.callbacks.Callback):
+    """Sends a signal to this process at the end of a step, or of an epoch."""
+
+    def __init__(self, number, step=None, epoch=None):
+        super().__init__()
+        self.number, self.step, self.epoch = number, step, epoch
+        self.steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        if self.steps == self.step:
+            os.kill(os.getpid(), self.number)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.epoch:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    trained = model()
+    fit(trained, tmp_path_factory.mktemp("uninterrupted"))
+    return trained
+
+
+@pytest.fixture(autouse=True)
+def signals_are_given_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("step", [1, 4, 6, 8, 11, 12])
+def test_interrupted_and_resumed_equals_uninterrupted(uninterrupted, tmp_path, step):
+    trained = model()
+    with pytest.raises(Interrupted, match=f"stopped by SIGINT after step {step}") as stop:
+        fit(trained, tmp_path, callbacks=[Signal(signal.SIGINT, step)])
+    assert stop.value.step == step
+    assert stop.value.signal == signal.SIGINT
+    assert checkpoints(tmp_path)[-1][0] == step
+
+    resumed = model(seed=1)  # nothing of its own may stay
+    assert restore(resumed, tmp_path) == step
+    if step < STEPS * EPOCHS:
+        fit(resumed, tmp_path, start=step)
+    assert_same_state(resumed, uninterrupted)
+    assert checkpoints(tmp_path)[-1][0] == STEPS * EPOCHS
+
+
+@pytest.mark.parametrize("steps_per_execution", [2, 3])
+def test_several_steps_per_execution(uninterrupted, tmp_path, steps_per_execution):
+    trained = model(steps_per_execution=steps_per_execution)
+    with pytest.raises(Interrupted) as stop:
+        fit(trained, tmp_path, callbacks=[Signal(signal.SIGINT, step=3)])
+    assert int(trained.optimizer.iterations) == stop.value.step
+    resumed = model(seed=1, steps_per_execution=steps_per_execution)
+    fit(resumed, tmp_path, start=restore(resumed, tmp_path))
+    # One compiled execution of several steps may round differently from several of one.
+    assert_same_state(resumed, uninterrupted, tolerance=1e-5)
+    assert int(resumed.optimizer.iterations) == STEPS * EPOCHS
+    assert checkpoints(tmp_path)[-1][0] == STEPS * EPOCHS
+
+
+def test_twice_interrupted(uninterrupted, tmp_path):
+    first = model()
+    with pytest.raises(Interrupted):
+        fit(first, tmp_path, callbacks=[Signal(signal.SIGINT, 2)])
+    second = model(seed=1)
+    with pytest.raises(Interrupted) as stop:
+        fit(second, tmp_path, start=restore(second, tmp_path), callbacks=[Signal(signal.SIGINT, 1)])
+    assert stop.value.step == 3  # within the epoch that was under way
+    third = model(seed=2)
+    fit(third, tmp_path, start=restore(third, tmp_path))
+    assert_same_state(third, uninterrupted)
+
+
+def test_sigterm(tmp_path):
+    with pytest.raises(Interrupted, match="stopped by SIGTERM after step 2"):
+        fit(model(), tmp_path, callbacks=[Signal(signal.SIGTERM, 2)])
+    assert checkpoints(tmp_path)[-1][0] == 2
+
+
+def test_a_signal_at_the_end_of_an_epoch_lets_the_epoch_end(tmp_path):
+    trained = model()
+    ended = []
+    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ended.append(epoch))
+    with pytest.raises(Interrupted, match="after step 4"):
+        fit(trained, tmp_path, callbacks=[Signal(signal.SIGINT, step=4), note])
+    with pytest.raises(Interrupted, match="after step 4"):
+        fit(model(), tmp_path, callbacks=[Signal(signal.SIGINT, epoch=0), note])
+    assert ended == [0, 0]
+    assert [step for step, _ in checkpoints(tmp_path)] == [4]
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    class Impatient(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), tmp_path, callbacks=[Impatient()])
+    assert checkpoints(tmp_path) == []
+
+
+def test_early_stopping_works_after_resuming(tmp_path):
+    trained = model()
+    with pytest.raises(Interrupted):
+        fit(trained, tmp_path, callbacks=[Signal(signal.SIGINT, 2)])
+    resumed = model(seed=1)
+    stopping = keras.callbacks.EarlyStopping(
+        "loss", patience=0, min_delta=100.0, start_from_epoch=1
+    )
+    fit(resumed, tmp_path, start=restore(resumed, tmp_path), callbacks=[stopping], epochs=20)
+    assert resumed.stop_training is True
+    assert int(resumed.optimizer.iterations) < 5 * STEPS
+
+
+def test_a_failing_save_leaves_the_previous_checkpoint_and_no_litter(tmp_path, monkeypatch):
+    trained = model()
+    checkpoint = fit(trained, tmp_path, epochs=1)
+    before = checkpoints(tmp_path)[0][1].read_bytes()
+
+    def half(path, overwrite=True):
+        path.write_bytes(b"half a file")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(trained, "save_weights", half)
+    for step in (4, 5):  # over the old one, and beside it
+        checkpoint.step = step
+        with pytest.raises(OSError, match="No space left"):
+            checkpoint.save()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000004.weights.h5"]
+    assert checkpoints(tmp_path)[0][1].read_bytes() == before
+    assert restore(model(), tmp_path) == 4
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_newest_are_kept(tmp_path, keep):
+    fit(model(), tmp_path, keep=keep)
+    assert [step for step, _ in checkpoints(tmp_path)] == [4, 8, 12][-keep:]
+
+
+def test_short_epochs_share_a_checkpoint(tmp_path):
+    trained = model()
+    fit(trained, tmp_path, interval=1000.0)
+    assert [step for step, _ in checkpoints(tmp_path)] == [STEPS * EPOCHS]
+
+
+def test_restore_without_a_checkpoint_changes_nothing(tmp_path):
+    built = model()
+    before = state(built)
+    assert len(before) > 20
+    assert restore(built, tmp_path / "nowhere") == 0
+    (tmp_path / "step-12.weights.h5.tmp").touch()
+    (tmp_path / "unfinished-7.weights.h5").touch()
+    assert restore(built, tmp_path) == 0
+    for (_, one), (_, other) in zip(state(built), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_restore_of_a_model_that_is_not_compiled(uninterrupted, tmp_path):
+    fit(model(), tmp_path)
+    keras.utils.set_random_seed(3)
+    plain = SimCLR(Tiny((4, 4, 1), features=8), temperature=0.5)
+    assert restore(plain, tmp_path) == STEPS * EPOCHS
+    for one, other in zip(plain.get_weights(), uninterrupted.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_restore_into_another_network_says_so(tmp_path):
+    fit(model(), tmp_path, epochs=1)
+    other = SimCLR(Tiny((4, 4, 1), features=16))
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="could not be loaded"):
+        warnings.simplefilter("ignore")  # Keras first warns of what it then refuses
+        restore(other, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["keep", "steps_per_epoch"])
+def test_refuses_numbers_below_one(name):
+    arguments = {"steps_per_epoch": 1, "keep": 1, name: 0}
+    with pytest.raises(ValueError, match=rf"`{name}` must be at least 1\. Received: {name}=0"):
+        Checkpoint("unused", **arguments)

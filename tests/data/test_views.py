@@ -1,0 +1,355 @@
+"""Pairs of views: which images, in which order, with which pixels, from where on."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_ssl import augment, data
+from keras_ssl.augment import Augmentation, Policy
+from keras_ssl.backbones import Tiny
+from keras_ssl.callbacks import Checkpoint
+from keras_ssl.data.arrays import ArraySource
+from keras_ssl.methods import SimCLR
+
+IDENTITY = Policy(Augmentation([]), Augmentation([]))
+CROP = Policy(Augmentation([augment.RandomCrop(8)]), Augmentation([augment.RandomCrop(8)]))
+COUNT = 50
+
+
+def numbered(count=COUNT, shape=(4, 4, 3), dtype=np.uint8):
+    """Returns images whose colour is their number."""
+    numbers = np.arange(count, dtype=dtype).reshape(-1, 1, 1, 1)
+    return np.broadcast_to(numbers, (count, *shape)).copy()
+
+
+def source(count=COUNT, **arguments):
+    return data.arrays(numbered(count, **arguments), labels=np.arange(count) % 5)
+
+
+def noise(count=24, shape=(12, 12, 3)):
+    return data.arrays(np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8))
+
+
+class Streamed(ArraySource):
+    """A source without random access."""
+
+    random_access = False
+
+
+def streamed(count=COUNT):
+    return Streamed(numbered(count), None, None, "stream")
+
+
+def numbers(views):
+    """Returns the numbers of the images of each batch of one pass, after a look at both views."""
+    batches = []
+    for view_1, view_2 in views.as_numpy_iterator():
+        np.testing.assert_array_equal(view_1, view_2)
+        batches.append(np.rint(view_1[:, 0, 0, 0] * 255).astype(int).tolist())
+    return batches
+
+
+def flat(batches):
+    return list(itertools.chain.from_iterable(batches))
+
+
+@pytest.mark.parametrize("make", [source, streamed])
+def test_every_image_once_but_for_the_remainder(make):
+    views = data.views(make(), IDENTITY, batch_size=8, seed=0)
+    assert len(views) == 6
+    seen = set()
+    for _ in range(8):
+        batches = numbers(views)
+        assert [len(batch) for batch in batches] == [8] * 6
+        assert len(set(flat(batches))) == 48
+        assert set(flat(batches)) <= set(range(COUNT))
+        seen |= set(flat(batches))
+    assert seen == set(range(COUNT))  # what one epoch leaves out comes in others
+
+
+@pytest.mark.parametrize("make", [source, streamed])
+def test_the_order_is_a_function_of_seed_and_epoch(make):
+    views = {seed: data.views(make(), IDENTITY, batch_size=10, seed=seed) for seed in (0, 1)}
+    orders = {(seed, epoch): numbers(views[seed]) for epoch in range(3) for seed in (0, 1)}
+    if make is source:  # a stream's order is that of the sum
+        assert len({str(order) for order in orders.values()}) == 6
+    assert len({str(orders[0, epoch]) for epoch in range(3)}) == 3
+    for order in orders.values():
+        assert flat(order) != list(range(COUNT))
+        assert sorted(flat(order)) == list(range(COUNT))
+    tf.random.set_seed(123)  # another state of the process
+    again = data.views(make(), IDENTITY, batch_size=10, seed=0)
+    for epoch in range(3):
+        assert numbers(again) == orders[0, epoch]
+
+
+def test_the_order_mixes_well():
+    """No image keeps its place or its neighbours, over the epochs."""
+    views = data.views(source(), IDENTITY, batch_size=50, seed=4)
+    orders = np.array([flat(numbers(views)) for _ in range(40)])
+    first = orders[:, 0]
+    assert len(np.unique(first)) > 15
+    distance = np.abs(np.diff(orders, axis=1))
+    assert distance.mean() == pytest.approx(COUNT / 3, rel=0.1)
+
+
+def test_no_seed_takes_that_of_keras():
+    def draw():
+        return numbers(data.views(source(), IDENTITY, batch_size=10))
+
+    keras.utils.set_random_seed(5)
+    first, second = draw(), draw()
+    assert first != second
+    keras.utils.set_random_seed(5)
+    assert draw() == first
+
+
+def test_pixels_are_the_same_whatever_the_number_of_threads():
+    passes = []
+    for threads in (1, 4):
+        views = data.views(noise(), augment.simclr(8), batch_size=6, seed=3)
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = threads
+        options.threading.max_intra_op_parallelism = threads
+        views = views.with_options(options)
+        passes.append([np.stack(batch) for _ in range(2) for batch in views.as_numpy_iterator()])
+    np.testing.assert_array_equal(*passes)
+    assert np.abs(passes[0][0] - passes[0][4]).max() > 0.1  # the epochs differ
+
+
+def test_pixels_depend_on_image_epoch_and_view_alone():
+    """The same image, in another place and another batch, has the same views."""
+    found = []
+    for batch_size in (6, 8):
+        views = data.views(noise(), CROP, batch_size=batch_size, seed=3)
+        batches = [np.stack(batch, axis=1) for batch in views.as_numpy_iterator()]
+        found.append(np.concatenate(batches))
+    np.testing.assert_array_equal(*found)
+    single = data.views(noise(), CROP, batch_size=1, seed=3)
+    alone = np.concatenate([np.stack(b, axis=1) for b in single.take(4).as_numpy_iterator()])
+    np.testing.assert_allclose(alone, found[0][:4], atol=1e-5)
+
+
+def test_views_of_an_image_differ():
+    views = data.views(noise(), CROP, batch_size=24, seed=0)
+    view_1, view_2 = next(iter(views))
+    assert np.abs(view_1 - view_2).reshape(24, -1).max(axis=1).min() > 1e-2
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, 6, 7, 17, 18])
+@pytest.mark.parametrize("make", [source, streamed])
+def test_start_is_a_skip(make, start):
+    views = data.views(make(), IDENTITY, batch_size=8, seed=2)
+    whole = [batch for _ in range(5) for batch in numbers(views)]
+    resumed = data.views(make(), IDENTITY, batch_size=8, seed=2, start=start)
+    first_pass = numbers(resumed)
+    assert len(first_pass) == 6 - start % 6  # the rest of the epoch
+    assert first_pass + numbers(resumed) == whole[start : start + 12 - start % 6]
+
+
+def test_start_gives_the_same_pixels():
+    views = data.views(noise(), CROP, batch_size=6, seed=3)
+    whole = [np.stack(batch) for _ in range(3) for batch in views.as_numpy_iterator()]
+    resumed = data.views(noise(), CROP, batch_size=6, seed=3, start=6)
+    rest = [np.stack(batch) for _ in range(2) for batch in resumed.as_numpy_iterator()]
+    np.testing.assert_array_equal(whole[6:], rest)
+
+
+def test_labels_are_dropped():
+    views = data.views(source(), IDENTITY, batch_size=8, seed=0)
+    spec = tf.TensorSpec((8, 4, 4, 3), tf.float32)
+    assert views.element_spec == (spec, spec)
+
+
+def images_and_labels():
+    return tf.data.Dataset.from_tensor_slices((numbered(), np.arange(COUNT)))
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_plain_dataset(labelled):
+    plain = images_and_labels() if labelled else images_and_labels().map(lambda image, _: image)
+    views = data.views(plain, IDENTITY, batch_size=8, seed=0)
+    spec = tf.TensorSpec((8, 4, 4, 3), tf.float32)
+    assert views.element_spec == (spec, spec)
+    assert len(views) == 6
+    assert flat(numbers(views)) == list(range(48))  # in the order that it has
+
+
+def test_a_plain_dataset_gets_new_views_in_each_pass():
+    plain = tf.data.Dataset.from_tensors(noise(1).read(0)).repeat(3)
+    views = data.views(plain, CROP, batch_size=3, seed=0)
+    passes = [np.concatenate(next(iter(views))) for _ in range(2)]
+    found = np.concatenate(passes).reshape(12, -1)
+    assert len(np.unique(found, axis=0)) == 12  # 3 images, 2 views, 2 epochs
+
+
+def test_a_plain_dataset_without_end_or_known_length():
+    endless = data.views(images_and_labels().repeat(), IDENTITY, batch_size=8, seed=0)
+    assert endless.cardinality() == tf.data.INFINITE_CARDINALITY
+    assert len(flat(numbers(endless.take(20)))) == 160
+    unknown = images_and_labels().filter(lambda image, label: label != 3)
+    views = data.views(unknown, IDENTITY, batch_size=7, seed=0)
+    assert views.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    assert len(numbers(views)) == 7
+
+
+def test_a_batched_dataset_is_refused():
+    with pytest.raises(ValueError, match=r"unbatch a batched one.*shape \(None, 4, 4, 3\)"):
+        data.views(images_and_labels().batch(8), IDENTITY, batch_size=2)
+
+
+@pytest.mark.parametrize("shape", [(6, 6, 1), (6, 6, 4)])
+def test_grey_and_other_channels(shape):
+    views = data.views(noise(8, shape), augment.simclr(6), batch_size=4, seed=0)
+    for view in next(iter(views)):
+        assert view.shape == (4, *shape)
+        assert np.isfinite(view).all()
+
+
+def test_sixteen_bits_reach_the_unit_interval():
+    images = np.full((4, 4, 4, 1), 65535, np.uint16)
+    images[0] = 256
+    views = data.views(data.arrays(images), IDENTITY, batch_size=4, seed=0)
+    view = next(iter(views))[0].numpy()[:, 0, 0, 0]
+    np.testing.assert_allclose(np.sort(view), [256 / 65535, 1, 1, 1], rtol=1e-6)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Images of different sizes, each of one colour; and one that is cut short."""
+    for number in range(10):
+        picture = Image.new("RGB", (20 + number, 30 - number), (20 * number, 0, 0))
+        picture.save(tmp_path / f"{number}.png")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes((tmp_path / "3.png").read_bytes()[:40])
+    return tmp_path
+
+
+def test_a_folder_of_different_sizes_with_a_broken_file(folder):
+    files = data.image_folder(folder)
+    views = data.views(files, CROP, batch_size=5, seed=0)
+    assert len(views) == 2
+    colours = []
+    for view_1, view_2 in views:
+        assert view_1.shape == (5, 8, 8, 3)
+        np.testing.assert_allclose(view_1, view_2, atol=1e-5)  # both of the same image
+        colours += np.rint(view_1[:, 0, 0, 0] * 255 / 20).astype(int).tolist()
+    assert sorted(colours) == list(range(10))
+    assert list(files.skipped) == [str(folder / "broken.png")]
+
+
+def test_different_sizes_give_the_views_that_one_size_gives(tmp_path):
+    images = noise(6)
+    for number in range(6):
+        tf.io.write_file(str(tmp_path / f"{number}.png"), tf.io.encode_png(images.read(number)))
+    policy = augment.simclr(8)
+    one_size = data.views(images, policy, batch_size=6, seed=0)
+    files = data.views(data.image_folder(tmp_path), policy, batch_size=6, seed=0)
+    for of_array, of_file in zip(next(iter(one_size)), next(iter(files)), strict=True):
+        np.testing.assert_allclose(of_array, of_file, atol=5e-3)
+
+
+def test_different_sizes_need_a_crop(folder):
+    with pytest.raises(ValueError, match="whose first layer is a RandomCrop"):
+        data.views(data.image_folder(folder), IDENTITY, batch_size=2)
+
+
+@pytest.mark.parametrize("make", [source, streamed, images_and_labels])
+def test_a_batch_larger_than_the_data_is_refused(make):
+    message = f"not be larger than the data set.*batch_size={COUNT + 1}, and {COUNT} images"
+    with pytest.raises(ValueError, match=message):
+        data.views(make(), IDENTITY, batch_size=COUNT + 1)
+    assert len(data.views(make(), IDENTITY, batch_size=COUNT)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "`batch_size` must be at least 1. Received: batch_size=0"),
+        ({"batch_size": 8, "start": -1}, "`start` must not be negative. Received: start=-1"),
+    ],
+)
+def test_bad_numbers_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        data.views(source(), IDENTITY, **arguments)
+
+
+def test_a_plain_dataset_cannot_start_in_the_middle():
+    with pytest.raises(ValueError, match=r"no known length.*Received: start=3"):
+        data.views(images_and_labels(), IDENTITY, batch_size=8, start=3)
+
+
+def test_replicas_share_each_batch(two_replicas):
+    views = data.views(source(), IDENTITY, batch_size=10, seed=0)
+    alone = [numbers(views) for _ in range(2)]
+    views = data.views(source(), IDENTITY, batch_size=10, seed=0)
+    distributed = two_replicas.experimental_distribute_dataset(views)
+    for expected in alone:
+        found = []
+        for view_1, view_2 in distributed:
+            parts = two_replicas.experimental_local_results(view_1)
+            assert [len(part) for part in parts] == [5, 5]
+            np.testing.assert_array_equal(
+                np.concatenate(parts),
+                np.concatenate(two_replicas.experimental_local_results(view_2)),
+            )
+            found.append(np.rint(np.concatenate(parts)[:, 0, 0, 0] * 255).astype(int).tolist())
+        assert found == expected
+
+
+class Seen(SimCLR):
+    """Notes the images of each batch instead of learning from them."""
+
+    def __init__(self, backbone, note):
+        super().__init__(backbone)
+        self.note = note
+
+    def ssl_loss(self, view_1, view_2):
+        def note(images):
+            self.note(np.rint(images.numpy()[:, 0, 0, 0] * 255).astype(int).tolist())
+
+        with tf.control_dependencies([tf.py_function(note, [view_1], [])]):
+            return super().ssl_loss(view_1, view_2)
+
+
+def fitted(epochs, steps_per_execution=1, start=0, callbacks=(), **fit_arguments):
+    seen = []
+    model = Seen(Tiny((4, 4, 3), features=4), seen.append)
+    model.compile(keras.optimizers.SGD(0.0), steps_per_execution=steps_per_execution)
+    views = data.views(source(), IDENTITY, batch_size=10, seed=1, start=start)
+    model.fit(views, epochs=epochs, verbose=0, callbacks=callbacks, **fit_arguments)
+    return list(seen)
+
+
+def expected_batches(epochs):
+    views = data.views(source(), IDENTITY, batch_size=10, seed=1)
+    return [batch for _ in range(epochs) for batch in numbers(views)]
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 3])
+def test_fit_goes_through_the_epochs(steps_per_execution):
+    assert fitted(4, steps_per_execution) == expected_batches(4)
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 3])
+def test_fit_on_two_replicas_goes_through_the_same_epochs(two_replicas, steps_per_execution):
+    with two_replicas.scope():
+        halves = fitted(4, steps_per_execution)
+    expected = expected_batches(4)
+    # Replicas note their halves in any order.
+    for step, batch in enumerate(expected):
+        first, second = halves[2 * step : 2 * step + 2]
+        assert sorted((first, second)) == sorted((batch[:5], batch[5:]))
+
+
+@pytest.mark.parametrize("start", [0, 5, 7, 9])
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_fit_from_the_middle_of_an_epoch(start, steps_per_execution, tmp_path):
+    checkpoint = Checkpoint(tmp_path, steps_per_epoch=5, start=start)
+    found = fitted(4, steps_per_execution, start, [checkpoint], initial_epoch=start // 5)
+    assert found == expected_batches(4)[start:]
+    assert checkpoint.step == 20

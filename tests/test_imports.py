@@ -1,0 +1,100 @@
+"""Imports point one way only, and two things are named in one file each."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "keras_ssl"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Lowest first. A module may import what stands on its own level or below.
+LEVELS = (
+    ("distribute", "serialization"),
+    ("losses", "layers", "backbones", "augment", "optimizers"),
+    ("methods", "data"),
+    ("evaluate", "export", "artefact", "model_card"),
+    ("callbacks",),
+    ("run", "report", "plots", "pretrain", "names"),
+    ("commands", "demo"),
+    ("cli",),
+)
+LEVEL = {name: number for number, level in enumerate(LEVELS) for name in level}
+# The settings of a command are read by what runs it; `cli` itself imports that only when it runs.
+ALLOWED = {("commands", "cli"), ("demo", "cli")}
+
+
+def part(path):
+    """Returns the part of the package that a file belongs to: a sub-package or a module."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree):
+    """Yields the parts of keras_ssl that a module imports, and whether only when it runs."""
+    inner = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.Lambda))
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        found = []
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            assert node.level == 0, "imports are absolute"
+            found = [node.module]
+            if node.module == "keras_ssl":
+                found = [f"keras_ssl.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module":
+            found = [a.value for a in node.args if isinstance(a, ast.Constant)]
+        for name in found:
+            words = name.split(".")
+            if words[0] == "keras_ssl" and len(words) > 1:
+                yield words[1], node in inner
+
+
+def violations(path, tree):
+    own = part(path)
+    for imported, when_run in imports(tree):
+        assert imported in LEVEL, f"{imported} stands on no level"
+        upward = LEVEL[imported] > LEVEL[own]
+        if upward and (own, imported) not in ALLOWED:
+            yield f"{own} imports {imported}"
+        if (own, imported) == ("cli", "commands") and not when_run:
+            yield "cli imports commands before it runs"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path):
+    if path == PACKAGE / "__init__.py":
+        assert list(imports(ast.parse(path.read_text()))) == []
+        return
+    assert part(path) in LEVEL, f"{part(path)} stands on no level"
+    assert list(violations(path, ast.parse(path.read_text()))) == []
+
+
+def test_an_upward_import_would_be_found():
+    tree = ast.parse("from keras_ssl import callbacks\nimport keras_ssl.run\nimport keras_ssl.data")
+    found = list(violations(PACKAGE / "evaluate" / "knn.py", tree))
+    assert found == ["evaluate imports callbacks", "evaluate imports run"]
+
+
+def naming(words):
+    """Returns the files whose code, without comments and strings, holds these words."""
+    return [
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if any(
+            isinstance(node, ast.Attribute) and ast.unparse(node).endswith(words)
+            for node in ast.walk(ast.parse(path.read_text()))
+        )
+    ]
+
+
+def test_one_file_names_tf_distribute():
+    assert naming("tf.distribute") == ["distribute.py"]
+
+
+def test_one_file_has_a_gradient_tape():
+    assert naming("GradientTape") == ["methods/base.py"]

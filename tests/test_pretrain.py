@@ -1,0 +1,140 @@
+"""Pretraining into a run directory: what it leaves there, and exactness after an interruption."""
+
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ssl import data
+from keras_ssl.augment import Augmentation, Policy, RandomCrop
+from keras_ssl.backbones import Tiny
+from keras_ssl.callbacks import Interrupted, KNNMonitor
+from keras_ssl.callbacks.checkpoint import checkpoints
+from keras_ssl.methods import SimCLR
+from keras_ssl.optimizers import LARS, WarmupCosine
+from keras_ssl.pretrain import pretrain
+from keras_ssl.run import Run
+
+POLICY = Policy(Augmentation([RandomCrop(4)]), Augmentation([RandomCrop(4)]))
+EPOCHS = 3
+STEPS = 4
+
+
+def source():
+    pixels = np.random.default_rng(0).integers(0, 256, (35, 6, 6, 1), np.uint8)
+    return data.arrays(pixels, np.arange(35) % 3)
+
+
+def model(seed=0, learning_rate=0.3):
+    keras.utils.set_random_seed(seed)
+    built = SimCLR(Tiny((4, 4, 1), features=8), temperature=0.5)
+    built.compile(LARS(WarmupCosine(learning_rate, EPOCHS * STEPS, 2)))
+    return built
+
+
+def train(trained, path, callbacks=(), batch_size=8):
+    run = Run(path) if path.exists() else Run.create(path, {})
+    history = pretrain(
+        trained, source(), POLICY, run, EPOCHS, batch_size, seed=2, callbacks=callbacks
+    )
+    return run, history
+
+
+class StopAt(keras.callbacks.Callback):
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run."""
+    trained = model()
+    run, history = train(trained, tmp_path_factory.mktemp("runs") / "whole")
+    return trained, run, history
+
+
+def test_what_a_run_leaves(whole):
+    trained, run, history = whole
+    assert [line["epoch"] for line in history] == [1, 2, 3]
+    assert all(np.isfinite(line["loss"]) for line in history)
+    assert history == run.history
+    assert checkpoints(run.checkpoints)[-1][0] == EPOCHS * STEPS
+    assert int(trained.optimizer.iterations) == EPOCHS * STEPS
+    assert list(run.logs.rglob("events.*"))
+
+
+@pytest.mark.parametrize("step", [3, 4, 6, 12])
+def test_resuming_is_exact(whole, tmp_path, step):
+    with pytest.raises(Interrupted) as stop:
+        train(model(), tmp_path / "run", [StopAt(step)])
+    assert stop.value.step == step
+    resumed = model(seed=1)
+    run, history = train(resumed, tmp_path / "run")
+    uninterrupted, _, whole_history = whole
+    for one, other in zip(
+        [*resumed.get_weights(), *resumed.optimizer.variables],
+        [*uninterrupted.get_weights(), *uninterrupted.optimizer.variables],
+        strict=True,
+    ):
+        if np.ndim(one):  # all but the running mean of the loss, and counters
+            np.testing.assert_array_equal(one, other)
+    assert int(resumed.optimizer.iterations) == EPOCHS * STEPS
+    # The mean loss of an epoch that was under way is that of its rest.
+    assert [line["epoch"] for line in history] == [1, 2, 3]
+    for line, expected in zip(history, whole_history, strict=True):
+        if step % STEPS == 0 or line["epoch"] != step // STEPS + 1:
+            assert line == expected
+
+
+def test_the_same_seed_gives_the_same_run(whole, tmp_path):
+    _, history = train(model(), tmp_path / "run")
+    assert history == whole[2]
+
+
+def test_a_finished_run_returns_at_once(whole, tmp_path):
+    _, run, history = whole
+    fresh = model(seed=3)
+    assert train(fresh, run.path)[1] == history
+    assert checkpoints(run.checkpoints)[-1][0] == EPOCHS * STEPS
+
+
+def test_values_of_further_callbacks_are_written(tmp_path):
+    monitor = KNNMonitor(source(), source(), k=3, every=2)
+    _, history = train(model(), tmp_path / "run", [monitor])
+    assert ["knn" in line for line in history] == [False, True, False]
+
+
+class Poison(keras.callbacks.Callback):
+    """Makes the weights no numbers in the second epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            kernel = self.model.backbone.trainable_variables[0]
+            kernel.assign(kernel * np.nan)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_ssl.pretrain._CHECKPOINT_INTERVAL", 0.0)
+    handler = signal.getsignal(signal.SIGINT)
+    monitor = KNNMonitor(source(), source(), k=3)  # would complain of the features
+    with pytest.raises(FloatingPointError, match="must be finite. Received: loss=nan in epoch 2"):
+        train(model(), tmp_path / "run", [Poison(), monitor])
+    assert signal.getsignal(signal.SIGINT) is handler
+    # What is kept is from before.
+    run = Run(tmp_path / "run")
+    assert [step for step, _ in checkpoints(run.checkpoints)] == [STEPS]
+    assert [line["epoch"] for line in run.history] == [1]
+
+
+def test_a_batch_larger_than_the_data_is_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match="must not be larger than the data set.*35 images"):
+        train(model(), tmp_path / "run", batch_size=36)
+    assert not (tmp_path / "run" / "checkpoints").exists()
