@@ -42,7 +42,7 @@ def pretrain(command: cli.Pretrain) -> int:
             f"Received: {settings.batch_size}, and {len(train)} images in {train.name!r}"
         )
     channels = train.image_shape[2]
-    policy = names.policy(settings.policy, settings.image_size)
+    policy = names.policy(str(settings.policy), _shape(settings, channels)[0])
     monitors = _monitors(settings, train, test)
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(settings.precision)
@@ -53,7 +53,7 @@ def pretrain(command: cli.Pretrain) -> int:
         )
     if command.resume is None:
         # Only now: what is refused above leaves no directory behind.
-        run = Run.create(settings.out, {**asdict(settings), "image_channels": channels})
+        run = Run.create(str(settings.out), {**asdict(settings), "image_channels": channels})
     console.print(f"Images: {train}")
     _report_skipped(console, train, test)
     console.print(f"Run: {run.path}")
@@ -91,8 +91,7 @@ def evaluate(command: cli.Evaluate) -> int:
     if is_run:
         settings, channels = _settings(Run(command.run))
         if command.baselines:
-            shape = (settings.image_size, settings.image_size, channels)
-            encoders["raw pixels"] = report.evaluate.pixels(shape)
+            encoders["raw pixels"] = report.evaluate.pixels(_shape(settings, channels))
             keras.utils.set_random_seed(settings.seed)
             encoders["untrained"] = _model(settings, channels).backbone
         encoders["trained"] = load_backbone(Run(command.run))
@@ -201,7 +200,7 @@ def _console() -> Console:
 
 
 def _sources(settings: cli.Pretrain) -> tuple[Source, Source | None]:
-    return names.sources(settings.data, settings.data_dir, settings.channels)
+    return names.sources(str(settings.data), settings.data_dir, settings.channels)
 
 
 def _completed(command: cli.Pretrain, train: Source) -> cli.Pretrain:
@@ -211,7 +210,7 @@ def _completed(command: cli.Pretrain, train: Source) -> cli.Pretrain:
     policy = command.policy or (
         "simclr" if size > 64 else "centred" if command.data == "digits" else "simclr-small"
     )
-    word = pathlib.Path(command.data.removeprefix("tfds:")).stem
+    word = pathlib.Path(str(command.data).removeprefix("tfds:")).stem
     out = command.out or pathlib.Path(
         "runs", f"{command.method}-{word}-{time.strftime('%Y%m%d-%H%M%S')}"
     )
@@ -241,9 +240,13 @@ def check_numbers(settings: cli.Pretrain):
 
 
 def _model(settings: cli.Pretrain, channels: int) -> SelfSupervised:
-    shape = (settings.image_size, settings.image_size, channels)
-    backbone = names.backbone(settings.backbone, settings.width, shape)
+    backbone = names.backbone(settings.backbone, settings.width, _shape(settings, channels))
     return names.method(settings.method, backbone, settings.embedding, settings.temperature)
+
+
+def _shape(settings: cli.Pretrain, channels: int) -> tuple[int, int, int]:
+    side = settings.image_size or 0  # a number since `_completed`
+    return side, side, channels
 
 
 def _monitors(settings: cli.Pretrain, train: Source, test: Source | None) -> list:

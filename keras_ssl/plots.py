@@ -43,7 +43,7 @@ def demo_picture(
     Example: `keras_ssl.demo`.
     """
     figure = Figure(figsize=(15, 8.5), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.55, 1))
+    top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=(1.55, 1)))
     loss, before, after = top.subplots(1, 3)
     loss.plot([line["epoch"] for line in history], [line["loss"] for line in history])
     loss.set(title="Loss (NT-Xent)", xlabel="epoch", ylabel="loss")
@@ -66,10 +66,11 @@ def _map(axes: Axes, encoder: keras.Model, source: Source, title: str):
     places = TSNE(random_state=0, init="pca", perplexity=min(30, len(source) // 4)).fit_transform(
         features
     )
-    for label in np.unique(source.labels):
-        of_class = source.labels == label
+    labels = np.asarray(source.labels)
+    for label in np.unique(labels):
+        x, y = places[labels == label].T
         name = source.class_names[label] if source.class_names else str(label)
-        axes.scatter(*places[of_class].T, s=9, label=name, color=f"C{label % 10}")
+        axes.scatter(x, y, s=9, label=name, color=f"C{label % 10}")
     axes.set(title=title, xticks=[], yticks=[])
 
 

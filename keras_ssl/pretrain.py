@@ -27,7 +27,8 @@ def pretrain(
     """Fits a model on views of unlabelled images, from the run's newest checkpoint on.
 
     It is `model.fit` with the callbacks that a long run wants: checkpoints that answer Ctrl-C,
-    TensorBoard, history.jsonl, a progress bar, and a stop at a loss that is not a number.
+    TensorBoard, history.jsonl, a progress bar, and a stop at a loss or weights that are no
+    numbers.
 
     Args:
         model: compiled method.
@@ -46,7 +47,7 @@ def pretrain(
     Raises:
         ValueError: if the batch is larger than the data set.
         keras_ssl.callbacks.Interrupted: if a signal stopped the run; its state is saved.
-        FloatingPointError: if the loss is not finite.
+        FloatingPointError: if the loss or a weight is not finite.
 
     Example: recipes/simclr_cifar10.py.
     """
@@ -64,7 +65,7 @@ def pretrain(
             initial_epoch=start // steps,
             verbose=0,
             callbacks=[
-                _FiniteLoss(),
+                _Finite(),
                 *callbacks,
                 keras.callbacks.TensorBoard(run.logs, write_graph=False),
                 HistoryFile(run),
@@ -78,14 +79,21 @@ def pretrain(
     return run.history
 
 
-class _FiniteLoss(keras.callbacks.Callback):
-    """Stops a run whose loss is no number: nothing that follows could mend it."""
+class _Finite(keras.callbacks.Callback):
+    """Stops a run whose loss or weights are no numbers: nothing that follows could mend it."""
 
     def on_epoch_end(self, epoch, logs=None):
         loss = (logs or {}).get("loss", 0.0)
-        if not tf.math.is_finite(loss):
+        # ReLU on CPUs turns what is no number into 0, so that the loss of broken weights may be finite.
+        broken = [
+            variable.path
+            for variable in self.model.trainable_variables
+            if not tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(variable)))
+        ]
+        if not tf.math.is_finite(loss) or broken:
+            weights = f", and {len(broken)} variables, the first {broken[0]!r}" if broken else ""
             raise FloatingPointError(
-                f"The loss must be finite. Received: loss={loss} in epoch {epoch + 1}. A lower "
-                "learning rate, a longer warm-up or float32 precision helps; the last checkpoint is "
-                "from before this epoch."
+                f"Loss and weights must be finite. Received: loss={loss} in epoch {epoch + 1}"
+                f"{weights} not finite. A lower learning rate, a longer warm-up or float32 precision "
+                "helps; the last checkpoint is from before this epoch."
             )

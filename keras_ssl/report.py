@@ -48,35 +48,39 @@ def measure(
         >>> round(rows["pixels"]["knn"]["accuracy"], 2)
         0.92
     """
-    for role, source in (("training", train), ("test", test)):
-        if source.labels is None:
-            raise ValueError(
-                f"Evaluation needs labelled {role} images: class sub-folders, or arrays with labels. "
-                f"Received: {source.name!r}, without labels"
-            )
-    rarest = int(np.unique(train.labels[train.labels >= 0], return_counts=True)[1].min())
+    labels, _ = _labels(train, "training"), _labels(test, "test")
+    rarest = int(np.unique(labels[labels >= 0], return_counts=True)[1].min())
     possible = [count for count in per_class if count <= rarest]
     neighbours = min(_NEIGHBOURS, rarest)  # more would have to come from other classes
     rows = {}
     for name, encoder in encoders.items():
-        features = [
+        seen, unseen = (
             evaluate.extract(encoder, source, batch_size=batch_size, progress=progress)
             for source in (train, test)
-        ]
+        )
         few = [
             result.to_dict()
             for protocol in _PROTOCOLS
             if possible
             for result in evaluate.few_labels(
-                None, *features, per_class=possible, draws=draws, seed=seed, protocol=protocol
+                None, seen, unseen, per_class=possible, draws=draws, seed=seed, protocol=protocol
             )
         ]
         rows[name] = {
-            "knn": evaluate.knn(None, *features, k=neighbours).to_dict(),
-            "linear": evaluate.linear(None, *features, progress=progress).to_dict(),
+            "knn": evaluate.knn(None, seen, unseen, k=neighbours).to_dict(),
+            "linear": evaluate.linear(None, seen, unseen, progress=progress).to_dict(),
             "few_labels": few,
         }
     return rows
+
+
+def _labels(source: Source, role: str) -> np.ndarray:
+    if source.labels is None:
+        raise ValueError(
+            f"Evaluation needs labelled {role} images: class sub-folders, or arrays with labels. "
+            f"Received: {source.name!r}, without labels"
+        )
+    return source.labels
 
 
 def show(rows: Mapping[str, Mapping[str, Any]], console: Console | None = None):

@@ -61,7 +61,7 @@ def test_an_unknown_name_gets_the_nearest(name, near):
 
 def test_a_name_like_no_other_gets_all():
     with pytest.raises(
-        ValueError, match="one of auto, none, mirrored, multi_worker, tpu. Received"
+        ValueError, match=r"one of auto, none, mirrored, multi_worker, tpu\. Received"
     ):
         distribute.strategy("xyzzy")
 

@@ -77,7 +77,7 @@ def test_resuming_is_exact(whole, tmp_path, step):
         train(model(), tmp_path / "run", [StopAt(step)])
     assert stop.value.step == step
     resumed = model(seed=1)
-    run, history = train(resumed, tmp_path / "run")
+    _, history = train(resumed, tmp_path / "run")
     uninterrupted, _, whole_history = whole
     for one, other in zip(
         [*resumed.get_weights(), *resumed.optimizer.variables],
@@ -113,20 +113,32 @@ def test_values_of_further_callbacks_are_written(tmp_path):
 
 
 class Poison(keras.callbacks.Callback):
-    """Makes the weights no numbers in the second epoch."""
+    """Makes a variable no number in the second epoch."""
+
+    def __init__(self, variable):
+        super().__init__()
+        self.variable = variable
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 1:
-            kernel = self.model.backbone.trainable_variables[0]
-            kernel.assign(kernel * np.nan)
+            self.variable.assign(self.variable * np.nan)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (-1, r"must be finite\. Received: loss=nan in epoch 2"),
+        (0, r"'block1_conv/kernel' not finite"),
+    ],
+)
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch, place, message):
     monkeypatch.setattr("keras_ssl.pretrain._CHECKPOINT_INTERVAL", 0.0)
     handler = signal.getsignal(signal.SIGINT)
     monitor = KNNMonitor(source(), source(), k=3)  # would complain of the features
-    with pytest.raises(FloatingPointError, match="must be finite. Received: loss=nan in epoch 2"):
-        train(model(), tmp_path / "run", [Poison(), monitor])
+    trained = model()
+    poison = Poison(trained.trainable_variables[place])
+    with pytest.raises(FloatingPointError, match=message):
+        train(trained, tmp_path / "run", [poison, monitor])
     assert signal.getsignal(signal.SIGINT) is handler
     # What is kept is from before.
     run = Run(tmp_path / "run")
@@ -135,6 +147,6 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_training(tmp_path):
-    with pytest.raises(ValueError, match="must not be larger than the data set.*35 images"):
+    with pytest.raises(ValueError, match=r"must not be larger than the data set.*35 images"):
         train(model(), tmp_path / "run", batch_size=36)
     assert not (tmp_path / "run" / "checkpoints").exists()

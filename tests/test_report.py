@@ -43,7 +43,7 @@ def shown(rows):
 
 def test_shows_accuracies_in_percent(rows):
     table = shown(rows)
-    assert "mean ± spread of 3 draws" in table
+    assert "mean ± spread of 3" in table
     row = rows["raw pixels"]
     assert f"{100 * row['linear']['accuracy']:.1f}" in table
     few = row["few_labels"][0]

@@ -24,7 +24,7 @@ def test_an_empty_directory_will_do(tmp_path):
 
 def test_nothing_is_overwritten(tmp_path):
     Run.create(tmp_path / "run", {"epochs": 1})
-    with pytest.raises(FileExistsError, match="needs a new directory.*not empty"):
+    with pytest.raises(FileExistsError, match=r"needs a new directory.*not empty"):
         Run.create(tmp_path / "run", {"epochs": 2})
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
@@ -64,7 +64,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     write_json(file, {"path": pathlib.Path("a"), "value": np.int64(3)})
     before = file.read_text()
     assert json.loads(before) == {"path": "a", "value": 3}
-    with pytest.raises(TypeError, match="JSON cannot hold <object object .* of type object"):
+    with pytest.raises(TypeError, match=r"JSON cannot hold <object object .* of type object"):
         write_json(file, {"value": 4, "other": object()})
     assert file.read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]

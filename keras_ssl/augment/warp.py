@@ -60,11 +60,7 @@ class RandomWarp(AugmentationLayer):
         self.shift = shift
         self.elastic = elastic
         self.grid = grid
-
-    @property
-    def draws(self):
-        """How many numbers an image needs: six for the affine part, two for each control point."""
-        return 6 + 2 * self.grid**2
+        self.draws = 6 + 2 * grid**2  # six for the affine part, two for each control point
 
     def transform(self, images, numbers):
         """Samples each image at the places where its pixels come from."""

@@ -17,7 +17,8 @@ def Tiny(  # noqa: N802 (a model's constructor, spelled as one)
 
     Three times a 3x3 convolution, batch normalisation and ReLU, with a quarter, a half and all of
     the features. The first convolution sees every pixel; the others have stride 2 as long as both
-    sides keep at least 4 pixels. The feature maps are the outputs of the layers "block1", "block2" and "block3".
+    sides keep at least 4 pixels. The feature maps are the outputs of the layers "block1", "block2"
+    and "block3".
 
     Args:
         input_shape: (height, width, channels); 8x8 digits are large enough.

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from types import FrameType
+from typing import Any
 
 import keras
 
@@ -82,7 +83,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
         self._epoch_start = self._epoch_end = start
         self._received: int | None = None
-        self._handlers: dict[int, object] = {}
+        self._handlers: dict[int, Any] = {}
 
     def on_train_begin(self, logs=None):
         """Makes the directory and listens to signals."""

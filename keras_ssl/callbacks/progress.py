@@ -1,5 +1,7 @@
 """One progress bar over a whole training, with its loss and an estimate of the time left."""
 
+from typing import Any
+
 import keras
 from rich.console import Console
 from rich.progress import (
@@ -35,7 +37,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.start = start
         self.console = console or Console()
-        self._bar: Progress | None = None
+        self._bar: Any = None  # a `Progress` from the start of the training
 
     def on_train_begin(self, logs=None):
         """Draws the bar."""

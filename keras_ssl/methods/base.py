@@ -30,6 +30,8 @@ class SelfSupervised(keras.Model, abc.ABC):
     Example: see `SimCLR`; docs/add_a_method.md shows how to write another.
     """
 
+    train_function: Any  # Keras' own, made by `make_train_function`
+
     def __init__(self, backbone: keras.Model, **kwargs):
         super().__init__(**kwargs)
         self.backbone = _checked_backbone(backbone)

@@ -19,10 +19,8 @@ class NumpySGD:
             if decayed[i]:
                 gradient = gradient + self.weight_decay * self.weights[i]
             self.buffers[i] = self.momentum * self.buffers[i] + gradient
-            if self.nesterov:
-                gradient = gradient + self.momentum * self.buffers[i]
-            else:
-                gradient = self.buffers[i]
+            ahead = gradient + self.momentum * self.buffers[i]
+            gradient = ahead if self.nesterov else self.buffers[i]
             self.weights[i] = self.weights[i] - rate * gradient
 
 
