@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pathlib
+import sys
 
 import pytest
 import tyro
@@ -15,6 +16,7 @@ RECIPES = sorted((pathlib.Path(__file__).parents[1] / "recipes").glob("*.py"))
 def recipe(path):
     spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where tyro looks for the source of its help
     spec.loader.exec_module(module)
     return module
 
@@ -40,6 +42,12 @@ def test_smoke(path, tmp_path):
     # Called again, it finds the run finished and trains no further.
     module.main(settings)
     assert (out / "history.jsonl").read_text().count("\n") == 2
+
+
+def test_the_study_of_views_runs(capsys):
+    module = recipe(RECIPES[0].parent / "studies" / "digits_views.py")
+    module.main(tyro.cli(module.Settings, args=["--smoke"]))
+    assert "elastic" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
