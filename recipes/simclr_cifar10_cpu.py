@@ -3,9 +3,11 @@
     python recipes/simclr_cifar10_cpu.py --data-dir ~/tensorflow_datasets
     python recipes/simclr_cifar10_cpu.py --smoke
 
-Hardware:
-Time:
-Measured here (linear / kNN):
+Hardware: two CPU cores (Intel Xeon with AVX-512 and AMX).
+Time: 38 minutes of pretraining on a machine busy with other work; its quiet epochs took 67 s each (22
+minutes). Evaluation: 3 minutes.
+Measured here (linear / kNN), commit e456b70, 2026-11-22: raw pixels 40.3 / 31.0, untrained 35.8 / 30.2,
+trained 68.1 / 62.9. docs/results.md has few labels.
 
 The views are the SimCLR paper's for CIFAR-10. What a short run on a small network changes: the first
 convolution has stride 2, the rate is four times lightly's, and the warm-up is half an epoch.

@@ -112,8 +112,7 @@ class SelfSupervised(keras.Model, abc.ABC):
             _checked_views(x.element_spec)
             length = int(x.cardinality())
             if steps_per_epoch is None and length > 0:
-                # Without it Keras makes a second iterator per epoch and drops it; under strategies
-                # that fetch ahead it would take the views of an epoch that then nobody sees.
+                # Without it Keras makes two iterators per epoch and drops one.
                 steps_per_epoch = length
                 # A new iterator in each epoch costs a second or more where the augmentations are a
                 # large graph. One that is repeated starts once; it must not be read across the end

@@ -106,6 +106,13 @@ def test_matrices_stay_within_the_strengths(keys):
     assert angles.min() == pytest.approx(-20, abs=0.1)
 
 
+def test_matrices_do_not_depend_on_the_place_in_the_batch(keys):
+    warp = RandomWarp(rotation=20, zoom=0.3, shear=0.2)
+    numbers = uniform(keys(61), 6)
+    alone = [warp._matrices(numbers[place : place + 1]) for place in range(61)]
+    np.testing.assert_array_equal(warp._matrices(numbers), np.concatenate(alone))
+
+
 def test_stays_in_range(noise, keys):
     warp = RandomWarp(rotation=30, zoom=0.3, shear=0.3, shift=0.2, elastic=0.1)
     found = warp(noise(50), keys=keys(50)).numpy()

@@ -340,6 +340,7 @@ def test_fit_on_two_replicas_goes_through_the_same_epochs(two_replicas, steps_pe
     with two_replicas.scope():
         halves = fitted(4, steps_per_execution)
     expected = expected_batches(4)
+    assert len(halves) == 2 * len(expected)
     # Replicas note their halves in any order.
     for step, batch in enumerate(expected):
         first, second = halves[2 * step : 2 * step + 2]
