@@ -8,6 +8,7 @@ import tensorflow as tf
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from keras_ssl import evaluate
 from keras_ssl.augment import Policy
@@ -63,9 +64,11 @@ def _map(axes: Axes, encoder: keras.Model, source: Source, title: str):
     features = evaluate.extract(encoder, source).values
     features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     # Cosine distance is what the loss shapes, and what kNN uses.
-    places = TSNE(random_state=0, init="pca", perplexity=min(30, len(source) // 4)).fit_transform(
-        features
-    )
+    tsne = TSNE(random_state=0, init="pca", perplexity=min(30, len(source) // 4))
+    # Its threads wait for each other after every little step: on a busy machine that takes 40 times
+    # as long as one thread does.
+    with threadpool_limits(limits=1):
+        places = tsne.fit_transform(features)
     labels = np.asarray(source.labels)
     for label in np.unique(labels):
         x, y = places[labels == label].T

@@ -51,16 +51,16 @@ def pretrain(
 
     Example: recipes/simclr_cifar10.py.
     """
-    views(source, policy, batch_size, seed)  # refuses a batch that is too large
-    steps = len(source) // batch_size
     start = restore(model, run.checkpoints)
+    batches = views(source, policy, batch_size, seed, start=start)
+    steps = len(source) // batch_size
     if start >= epochs * steps:
         return run.history
     bar = ProgressBar(steps, start)
     checkpoint = Checkpoint(run.checkpoints, steps, start, interval=_CHECKPOINT_INTERVAL)
     try:
         model.fit(
-            views(source, policy, batch_size, seed, start=start),
+            batches,
             epochs=epochs,
             initial_epoch=start // steps,
             verbose=0,

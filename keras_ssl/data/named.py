@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ssl.data.source import Source, no_random_access
+from keras_ssl.data.source import Source, no_random_access, shuffled_by
 
 _LOG = logging.getLogger("keras_ssl")
 _IN_MEMORY = 4 * 2**30
@@ -143,8 +143,7 @@ class StreamedSource(Source):
 
         Reads the files in their order, which TensorFlow Datasets shuffles when it writes them.
         """
-        examples = self._examples.enumerate()
-        examples = examples.shuffle(buffer_size, seed=seed, reshuffle_each_iteration=False)
+        examples = shuffled_by(seed, self._examples.enumerate(), buffer_size)
         return examples.map(lambda index, example: (index, self._image(example)), tf.data.AUTOTUNE)
 
     def _image(self, example: dict[str, tf.Tensor]) -> tf.Tensor:

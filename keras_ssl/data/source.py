@@ -103,7 +103,7 @@ class Source(abc.ABC):
             buffer_size: images that wait to be drawn; none is decoded before.
         """
         indices = tf.data.Dataset.range(len(self))
-        indices = indices.shuffle(buffer_size, seed=seed, reshuffle_each_iteration=False)
+        indices = shuffled_by(seed, indices, buffer_size)
         return indices.map(lambda index: (index, self.read(index)), tf.data.AUTOTUNE)
 
     def subset(self, indices: np.ndarray | list[int]) -> "Source":
@@ -174,6 +174,17 @@ class Subset(Source):
         """Returns image number `index` of the subset."""
         with tf.device("CPU:0"):
             return self._source.read(tf.gather(self._indices, index))
+
+
+def shuffled_by(
+    seed: int | tf.Tensor, dataset: tf.data.Dataset, buffer_size: int
+) -> tf.data.Dataset:
+    """Returns a data set shuffled within a buffer, in an order that a graph's seed does not change."""
+    if not tf.executing_eagerly():
+        # TensorFlow mixes the graph's seed, which is the process's, into that of `shuffle`; and with
+        # a process seed of 0 it refuses a seed that is a tensor.
+        tf.random.set_seed(1)
+    return dataset.shuffle(buffer_size, seed=seed, reshuffle_each_iteration=False)
 
 
 def on_cpu(values: np.ndarray) -> tf.Tensor:

@@ -119,8 +119,6 @@ def _as_streamed(
 
     def one_pass(epoch):
         if isinstance(source, Source):
-            # TensorFlow mixes a graph's seed, which is the process's, into that of `shuffle`.
-            tf.random.set_seed(1)
             images = source.shuffled(seed + epoch, _SHUFFLE_BUFFER)
             begin = tf.where(epoch == first_epoch, tf.constant(skipped * batch_size, tf.int64), 0)
             images = images.take(steps * batch_size).skip(begin)
