@@ -33,6 +33,8 @@ def pretrain(command: cli.Pretrain) -> int:
             raise ValueError(
                 "`pretrain` needs images. Expected: --data DATA, or --resume RUN. Received: neither"
             )
+        if command.method not in names.METHODS:  # before the images are opened, which may take long
+            raise names.unknown("method", command.method, names.METHODS)
         train, test = _sources(command)
         settings = _completed(command, train)
     check_numbers(settings)
