@@ -19,7 +19,14 @@ from typing import Any
 
 import tensorflow as tf
 
-__all__ = ["all_gather", "multi_step_function", "replica_count", "replica_id", "strategy"]
+__all__ = [
+    "all_gather",
+    "multi_step_function",
+    "own_part",
+    "replica_count",
+    "replica_id",
+    "strategy",
+]
 
 _NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu")
 
@@ -108,12 +115,28 @@ def all_gather(values: tf.Tensor) -> tf.Tensor:
     return tf.distribute.get_replica_context().all_gather(values, axis=0)
 
 
+def own_part(values: tf.Tensor) -> tf.Tensor:
+    """Returns this replica's part of a gathered tensor: undoes `all_gather`.
+
+    Args:
+        values: (replicas * local_batch, ...) tensor.
+
+    Returns:
+        (local_batch, ...) tensor; `values` on one replica.
+    """
+    if replica_count() == 1:
+        return values
+    local_batch = tf.shape(values)[0] // replica_count()
+    return values[replica_id() * local_batch :][:local_batch]
+
+
 def multi_step_function(
     target: tf.distribute.Strategy,
     step: Callable[[Any], Any],
     steps_per_execution: int,
     jit_compile: bool,
     run_eagerly: bool,
+    watch: Callable[[Any], Any] | None = None,
 ) -> Callable[[Any], Any]:
     """Turns a one-batch step into the function that Keras' `fit` calls with its iterator.
 
@@ -129,6 +152,7 @@ def multi_step_function(
         jit_compile: compile the step with XLA. With several replicas it is left to the strategy,
             which needs to communicate within the step.
         run_eagerly: run without a graph, to debug.
+        watch: called, outside all graphs, with the last batch of each execution: the first replica's.
 
     Returns:
         A function of an iterator that returns the last step's logs and raises `StopIteration` or
@@ -136,6 +160,8 @@ def multi_step_function(
     """
     if jit_compile and target.num_replicas_in_sync == 1:
         step = tf.function(step, jit_compile=True, autograph=False, reduce_retracing=True)
+
+    local_results = target.experimental_local_results
 
     def one_step(batch: Any) -> Any:
         logs = target.run(step, args=(batch,))
@@ -153,9 +179,10 @@ def multi_step_function(
         many_steps = tf.function(many_steps, autograph=False, reduce_retracing=True)
 
     def execute(iterator: Any) -> Any:
-        if steps_per_execution == 1:
-            return one_step(next(iterator))
-        return many_steps(_next_batches(iterator, steps_per_execution))
+        batches = _next_batches(iterator, steps_per_execution)
+        if watch is not None:
+            watch(tf.nest.map_structure(lambda part: local_results(part)[0], batches[-1]))
+        return one_step(batches[0]) if steps_per_execution == 1 else many_steps(batches)
 
     return execute
 

@@ -2,6 +2,7 @@
 
 from keras_ssl.backbones.resnet import ResNet
 from keras_ssl.backbones.selective_kernel import SelectiveKernel
+from keras_ssl.backbones.small_resnet import SmallResNet
 from keras_ssl.backbones.tiny import Tiny
 
-__all__ = ["ResNet", "SelectiveKernel", "Tiny"]
+__all__ = ["ResNet", "SelectiveKernel", "SmallResNet", "Tiny"]

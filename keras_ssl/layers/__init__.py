@@ -1,6 +1,23 @@
 """Layers that methods and backbones are made of."""
 
 from keras_ssl.layers.batch_norm import BatchNorm
-from keras_ssl.layers.heads import ProjectionHead
+from keras_ssl.layers.embedding_bank import EmbeddingBank
+from keras_ssl.layers.heads import MLPHead, ProjectionHead
+from keras_ssl.layers.key_queue import KeyQueue
+from keras_ssl.layers.linear_probe import LinearProbe
+from keras_ssl.layers.split_batch_norm import SplitBatchNorm, split_batch_norm
+from keras_ssl.layers.target import momentum_update, target_network, target_pairs
 
-__all__ = ["BatchNorm", "ProjectionHead"]
+__all__ = [
+    "BatchNorm",
+    "EmbeddingBank",
+    "KeyQueue",
+    "LinearProbe",
+    "MLPHead",
+    "ProjectionHead",
+    "SplitBatchNorm",
+    "momentum_update",
+    "split_batch_norm",
+    "target_network",
+    "target_pairs",
+]

@@ -74,31 +74,41 @@ class BatchNorm(keras.layers.BatchNormalization):
         if mask is not None or not self._can_fuse(inputs, training):
             return super().call(inputs, training=training, mask=mask)
 
+        outputs, mean, variance = self._normalise(inputs, training)
+        if training:
+            self._move_statistics(mean, variance)
+        return outputs
+
+    def _normalise(self, inputs, training):
+        """Returns the fused kernel's output and, in training, the batch's mean and variance."""
         channels = inputs.shape[-1]
         gamma = tf.cast(self.gamma, "float32") if self.scale else tf.ones(channels)
         beta = tf.cast(self.beta, "float32") if self.center else tf.zeros(channels)
-        moving_mean = tf.cast(self.moving_mean, "float32")
-        moving_variance = tf.cast(self.moving_variance, "float32")
         result = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=gamma,
             offset=beta,
             # In training the kernel wants these empty and computes its own.
-            mean=tf.zeros(0) if training else moving_mean,
-            variance=tf.zeros(0) if training else moving_variance,
+            mean=tf.zeros(0) if training else tf.cast(self.moving_mean, "float32"),
+            variance=tf.zeros(0) if training else tf.cast(self.moving_variance, "float32"),
             epsilon=self.epsilon,
             is_training=training,
         )
-        if training:
-            # The kernel multiplies the variance by n / (n - 1); Keras and the synchronised path
-            # keep the population's. With one value per channel the result is 0, even from a kernel
-            # that divides by n - 1 = 0.
-            count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), "float32")
-            variance = tf.math.multiply_no_nan(result.batch_variance, (count - 1) / count)
-            keep, take = self.momentum, 1 - self.momentum
-            self.moving_mean.assign(moving_mean * keep + result.batch_mean * take)
-            self.moving_variance.assign(moving_variance * keep + variance * take)
-        return result.y
+        if not training:
+            return result.y, None, None
+        # The kernel multiplies the variance by n / (n - 1); Keras and the synchronised path keep the
+        # population's. With one value per channel the result is 0, even from a kernel that divides
+        # by n - 1 = 0.
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), "float32")
+        variance = tf.math.multiply_no_nan(result.batch_variance, (count - 1) / count)
+        return result.y, result.batch_mean, variance
+
+    def _move_statistics(self, mean, variance):
+        keep, take = self.momentum, 1 - self.momentum
+        self.moving_mean.assign(tf.cast(self.moving_mean, "float32") * keep + mean * take)
+        self.moving_variance.assign(
+            tf.cast(self.moving_variance, "float32") * keep + variance * take
+        )
 
     def _can_fuse(self, inputs, training):
         return (

@@ -3,6 +3,7 @@
 import keras
 
 from keras_ssl.layers.batch_norm import BatchNorm
+from keras_ssl.serialization import constructor_arguments
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -29,9 +30,7 @@ class ProjectionHead(keras.layers.Layer):
     """
 
     def __init__(self, units: int = 128, hidden_units: int | None = None, depth: int = 2, **kwargs):
-        for name, value in (("units", units), ("hidden_units", hidden_units), ("depth", depth)):
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+        _check_sizes(units, hidden_units, depth)
         super().__init__(**kwargs)
         self.units = units
         self.hidden_units = hidden_units
@@ -39,7 +38,6 @@ class ProjectionHead(keras.layers.Layer):
 
     def build(self, input_shape):
         """Creates the layers for inputs of `(batch, features)`."""
-        shape = tuple(input_shape)
         self.stack = []
         for number in range(1, self.depth + 1):
             last = number == self.depth
@@ -50,18 +48,11 @@ class ProjectionHead(keras.layers.Layer):
             ]
             if not last:
                 self.stack.append(keras.layers.ReLU(name=f"relu_{number}"))
-        for layer in self.stack:
-            layer.build(shape)
-            shape = layer.compute_output_shape(shape)
+        _build_in_order(self.stack, input_shape)
 
     def call(self, features, training=False):
         """Maps (batch, features) to (batch, units)."""
-        for layer in self.stack:
-            if isinstance(layer, BatchNorm):
-                features = layer(features, training=training)
-            else:
-                features = layer(features)
-        return features
+        return _call_in_order(self.stack, features, training)
 
     def compute_output_shape(self, input_shape):
         """Returns `(batch, units)`."""
@@ -69,5 +60,93 @@ class ProjectionHead(keras.layers.Layer):
 
     def get_config(self):
         """Returns the arguments of the constructor."""
-        config = {"units": self.units, "hidden_units": self.hidden_units, "depth": self.depth}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **constructor_arguments(self)}
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class MLPHead(keras.layers.Layer):
+    """Dense layers with ReLU between them: the heads of MoCo and, with batch normalisation, of BYOL.
+
+    Without batch normalisation every layer has a bias. With it, each layer but the last is
+    normalised before its ReLU, and the last one has neither bias nor normalisation.
+
+    Args:
+        units: units of the last layer, the dimension of the embedding.
+        hidden_units: units of every layer before it; `None` takes the width of the input.
+        depth: number of dense layers: 1 in MoCo v1, 2 in MoCo v2 and in BYOL.
+        batch_norm: normalise hidden layers, as BYOL does.
+
+    Raises:
+        ValueError: if a number is not positive.
+
+    Example:
+        >>> MLPHead(units=256, hidden_units=4096, batch_norm=True)(keras.ops.ones((4, 512))).shape
+        TensorShape([4, 256])
+
+    Source: `main_moco.py` and `moco/builder.py` of facebookresearch/moco; `byol/utils/networks.py` of
+    google-deepmind/deepmind-research.
+    """
+
+    def __init__(
+        self,
+        units: int = 128,
+        hidden_units: int | None = None,
+        depth: int = 2,
+        batch_norm: bool = False,
+        **kwargs,
+    ):
+        _check_sizes(units, hidden_units, depth)
+        super().__init__(**kwargs)
+        self.units = units
+        self.hidden_units = hidden_units
+        self.depth = depth
+        self.batch_norm = batch_norm
+
+    def build(self, input_shape):
+        """Creates the layers for inputs of `(batch, features)`."""
+        self.stack = []
+        for number in range(1, self.depth):
+            hidden = self.hidden_units or input_shape[-1]
+            self.stack.append(keras.layers.Dense(hidden, name=f"dense_{number}"))
+            if self.batch_norm:
+                self.stack.append(BatchNorm(name=f"norm_{number}"))
+            self.stack.append(keras.layers.ReLU(name=f"relu_{number}"))
+        last = keras.layers.Dense(
+            self.units, use_bias=not self.batch_norm, name=f"dense_{self.depth}"
+        )
+        self.stack.append(last)
+        _build_in_order(self.stack, input_shape)
+
+    def call(self, features, training=False):
+        """Maps (batch, features) to (batch, units)."""
+        return _call_in_order(self.stack, features, training)
+
+    def compute_output_shape(self, input_shape):
+        """Returns `(batch, units)`."""
+        return (input_shape[0], self.units)
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return {**super().get_config(), **constructor_arguments(self)}
+
+
+def _check_sizes(units: int, hidden_units: int | None, depth: int):
+    for name, value in (("units", units), ("hidden_units", hidden_units), ("depth", depth)):
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+
+
+def _build_in_order(stack: list, input_shape):
+    shape = tuple(input_shape)
+    for layer in stack:
+        layer.build(shape)
+        shape = layer.compute_output_shape(shape)
+
+
+def _call_in_order(stack: list, features, training: bool):
+    for layer in stack:
+        if isinstance(layer, BatchNorm):
+            features = layer(features, training=training)
+        else:
+            features = layer(features)
+    return features

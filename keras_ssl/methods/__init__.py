@@ -1,6 +1,9 @@
 """Self-supervised methods: each is a `keras.Model` to compile and fit."""
 
 from keras_ssl.methods.base import SelfSupervised
+from keras_ssl.methods.byol import BYOL
+from keras_ssl.methods.memory_bank import MemoryBank
+from keras_ssl.methods.moco import MoCo
 from keras_ssl.methods.simclr import SimCLR
 
-__all__ = ["SelfSupervised", "SimCLR"]
+__all__ = ["BYOL", "MemoryBank", "MoCo", "SelfSupervised", "SimCLR"]

@@ -1,13 +1,20 @@
 """What all methods share: one training step, from views to a loss to an update."""
 
 import abc
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_ssl import distribute
+from keras_ssl.layers import LinearProbe
 from keras_ssl.serialization import constructor_arguments
+
+# What the step under way has postponed. Each replica traces its step in a thread of its own, and
+# they take turns: a list on the model would mix them.
+_POSTPONED = threading.local()
 
 
 class SelfSupervised(keras.Model, abc.ABC):
@@ -22,9 +29,16 @@ class SelfSupervised(keras.Model, abc.ABC):
     Args:
         backbone: built `keras.Model` that maps images `(batch, height, width, channels)` to features
             `(batch, features)`.
+        probe: linear classifier that learns beside the method from the labels of
+            `keras_ssl.data.views(..., labels=True)`, without any effect on the encoder; `None` for
+            none, and no labels.
+
+    Attributes:
+        last_batch: the views that the latest execution of `fit` ended with (of the first replica), or
+            `None`.
 
     Raises:
-        TypeError: if `backbone` is not a `keras.Model`.
+        TypeError: if `backbone` is not a `keras.Model`, or `probe` not a `LinearProbe`.
         ValueError: if `backbone` is not built or does not return one vector per image.
 
     Example: see `SimCLR`; docs/add_a_method.md shows how to write another.
@@ -32,9 +46,13 @@ class SelfSupervised(keras.Model, abc.ABC):
 
     train_function: Any  # Keras' own, made by `make_train_function`
 
-    def __init__(self, backbone: keras.Model, **kwargs):
+    takes_indices = False  # whether the numbers of the images follow the views in a batch
+
+    def __init__(self, backbone: keras.Model, probe: LinearProbe | None = None, **kwargs):
         super().__init__(**kwargs)
         self.backbone = _checked_backbone(backbone)
+        self.probe = None if probe is None else self.build_head(_checked_probe(probe))
+        self.last_batch: tuple | None = None
         self.loss_tracker = keras.metrics.Mean(name="loss")
         # `train_step` never calls the model itself, and Keras cannot save what it takes for unbuilt.
         self.built = True
@@ -43,19 +61,47 @@ class SelfSupervised(keras.Model, abc.ABC):
     def ssl_loss(self, *views):
         """Returns the scalar loss of one batch of views, each `(batch, height, width, channels)`."""
 
-    def build_head(self, head: keras.layers.Layer) -> keras.layers.Layer:
-        """Builds a layer that takes the backbone's features, and returns it."""
+    def build_head(
+        self, head: keras.layers.Layer, after: keras.layers.Layer | None = None
+    ) -> keras.layers.Layer:
+        """Builds a layer that takes the backbone's features, or another head's output; returns it."""
         if not head.built:
-            head.build(self.backbone.output_shape)
+            shape = self.backbone.output_shape
+            head.build(shape if after is None else after.compute_output_shape(shape))
         return head
+
+    def after_step(self, update: Callable, *values):
+        """Postpones an update of state until the optimizer has moved the weights.
+
+        For what follows the weights, such as a momentum network. `ssl_loss` calls it; outside a
+        training step it does nothing.
+
+        Args:
+            update: called as `update(*values, moved)` in the training step, `moved` being a scalar bool
+                tensor: false where gradients are being accumulated or loss scaling skipped the step.
+                It must leave the state as it is then, by a choice of values, not by a branch.
+            *values: tensors.
+        """
+        getattr(_POSTPONED, "after_step", []).append((update, values))
+
+    def after_batch(self, update: Callable, *values):
+        """Postpones an update of state until the optimizer has taken the batch's gradients.
+
+        For what collects batches, such as a queue of keys. As `after_step`, but `moved` is true also
+        where the gradients were accumulated.
+        """
+        getattr(_POSTPONED, "after_batch", []).append((update, values))
 
     def call(self, images, training=False):
         """Maps images to the backbone's features, `(batch, features)`."""
         return self.backbone(images, training=training)
 
     def train_step(self, data):
-        """Takes one step on a tuple of views and returns `{"loss": ...}`."""
-        views = _checked_views(data)
+        """Takes one step on a batch and returns `{"loss": ...}`."""
+        views, labels = self._checked_batch(data)
+        after_step: list[tuple] = []
+        after_batch: list[tuple] = []
+        _POSTPONED.after_step, _POSTPONED.after_batch = after_step, after_batch
         with tf.GradientTape() as tape:
             loss = self.ssl_loss(*views)
             # Gradients are summed over replicas, so each brings its share of a penalty on weights.
@@ -63,18 +109,45 @@ class SelfSupervised(keras.Model, abc.ABC):
             replicas = tf.cast(distribute.replica_count(), loss.dtype)
             for penalty in self.losses:
                 loss += tf.cast(penalty, loss.dtype) / replicas
-            scaled_loss = self.optimizer.scale_loss(loss)
+            objective = loss
+            if self.probe is not None:
+                features = self.backbone(views[0], training=False)
+                objective += tf.cast(self.probe.loss(features, labels), loss.dtype)
+            scaled_objective = self.optimizer.scale_loss(objective)
+        _POSTPONED.after_step = _POSTPONED.after_batch = []  # later calls are outside the step
         variables = self.trainable_variables
-        self.optimizer.apply_gradients(
-            zip(tape.gradient(scaled_loss, variables), variables, strict=True)
-        )
+        gradients = tape.gradient(scaled_objective, variables)
+        moved, accepted = self._apply(gradients, variables)
+        for update, values in after_step:
+            update(*values, moved)
+        for update, values in after_batch:
+            update(*values, accepted)
         self.loss_tracker.update_state(loss * replicas)
         return {metric.name: metric.result() for metric in self.metrics}
+
+    def _apply(self, gradients: list, variables: list) -> tuple[tf.Tensor, tf.Tensor]:
+        """Applies gradients; returns whether weights moved, and whether the gradients were taken."""
+        # The steps that were made, and the batches that were taken: several batches make a step
+        # where gradients are accumulated, and neither counts what loss scaling skips.
+        optimizer: Any = self.optimizer
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+
+        def counts():
+            return tf.convert_to_tensor(optimizer.iterations), tf.convert_to_tensor(
+                inner._iterations
+            )
+
+        before = counts()
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        moved, accepted = (now > then for now, then in zip(counts(), before, strict=True))
+        return moved, accepted
 
     @property
     def metrics(self):
         """The metrics that `fit` resets at the start of an epoch."""
-        return [self.loss_tracker]
+        return (
+            [self.loss_tracker] if self.probe is None else [self.loss_tracker, self.probe.accuracy]
+        )
 
     def compile(self, optimizer, jit_compile: bool | str = "auto", **kwargs):
         """Configures training, as `keras.Model.compile` does; there is no `loss` to pass.
@@ -98,7 +171,8 @@ class SelfSupervised(keras.Model, abc.ABC):
         """Trains on batches of views, as `keras.Model.fit` does.
 
         Args:
-            x: `tf.data.Dataset` of (view_1, view_2), as `keras_ssl.data.views` makes it.
+            x: `tf.data.Dataset` of (view_1, view_2), as `keras_ssl.data.views` makes it; of
+                ((view_1, view_2), label) for a model with a probe.
             *args: other arguments of `keras.Model.fit`.
             epochs: passes over the data, in all.
             initial_epoch: epoch to begin with.
@@ -109,7 +183,7 @@ class SelfSupervised(keras.Model, abc.ABC):
             ValueError: before any training, if a batch is not a tuple of views of the same images.
         """
         if isinstance(x, tf.data.Dataset):
-            _checked_views(x.element_spec)
+            self._checked_batch(x.element_spec)
             length = int(x.cardinality())
             if steps_per_epoch is None and length > 0:
                 # Without it Keras makes two iterators per epoch and drops one.
@@ -141,7 +215,24 @@ class SelfSupervised(keras.Model, abc.ABC):
             steps_per_execution=self.steps_per_execution,
             jit_compile=self.jit_compile,
             run_eagerly=self.run_eagerly,
+            watch=self._remember,
         )
+
+    def _remember(self, batch: Any):
+        views, _ = _views_and_labels(batch)
+        self.last_batch = tuple(view for view in views if len(view.shape) == 4)
+
+    def _checked_batch(self, data: Any) -> tuple[tuple, Any]:
+        """Returns a batch's views, with the images' numbers behind them, and its labels or `None`."""
+        views, labels = _views_and_labels(data)
+        if (labels is None) != (self.probe is None):
+            raise ValueError(
+                "A batch must be a tuple of views, (view_1, view_2), without labels, as "
+                "keras_ssl.data.views makes it; a model with a probe takes ((view_1, view_2), label), "
+                "as keras_ssl.data.views(..., labels=True) makes it. "
+                f"Received: {tf.nest.map_structure(_describe, data)}, and probe={self.probe!r}"
+            )
+        return _checked_views(views, self.takes_indices), labels
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Keras would take a batch from the data to build a model that is built, and fails to reduce
@@ -162,7 +253,7 @@ class SelfSupervised(keras.Model, abc.ABC):
             "name": self.name,
             **{
                 name: keras.saving.serialize_keras_object(value)
-                for name, value in constructor_arguments(self).items()
+                for name, value in {**constructor_arguments(self), "probe": self.probe}.items()
             },
         }
 
@@ -198,7 +289,22 @@ def _checked_backbone(backbone: Any) -> keras.Model:
     return backbone
 
 
-def _checked_views(data: Any) -> tuple:
+def _checked_probe(probe: Any) -> LinearProbe:
+    if not isinstance(probe, LinearProbe):
+        raise TypeError(
+            "`probe` must be a keras_ssl.layers.LinearProbe. "
+            f"Received: probe={probe!r} of type {type(probe).__name__}"
+        )
+    return probe
+
+
+def _views_and_labels(data: Any) -> tuple[Any, Any]:
+    if isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[0], (tuple, list)):
+        return data[0], data[1]
+    return data, None
+
+
+def _checked_views(data: Any, with_indices: bool) -> tuple:
     tensors = isinstance(data, (tuple, list)) and all(
         isinstance(view, (tf.Tensor, tf.TensorSpec)) for view in data
     )
@@ -207,7 +313,14 @@ def _checked_views(data: Any) -> tuple:
             "A batch must be a tuple of views, (view_1, view_2), as keras_ssl.data.views makes it, "
             f"without labels. Received: {tf.nest.map_structure(_describe, data)}"
         )
-    if any(len(view.shape) != 4 for view in data) or len({view.shape[0] for view in data}) > 1:
+    views = data[:-1] if with_indices else data
+    if with_indices and (len(data[-1].shape) != 1 or not data[-1].dtype.is_integer):
+        raise ValueError(
+            "This method needs the numbers of the images behind their views, (view_1, view_2, index), "
+            "as keras_ssl.data.views(..., indices=True) makes them. "
+            f"Received: {[_describe(value) for value in data]}"
+        )
+    if any(len(view.shape) != 4 for view in views) or len({view.shape[0] for view in data}) > 1:
         raise ValueError(
             "The views of a batch must show the same images, (batch, height, width, channels), with "
             f"equal batch sizes. Received: {[_describe(view) for view in data]}"

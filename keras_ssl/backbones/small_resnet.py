@@ -1,0 +1,61 @@
+"""A residual network that a laptop trains on small images in minutes."""
+
+import keras
+from keras import layers
+
+from keras_ssl.layers.batch_norm import BatchNorm
+
+
+def SmallResNet(  # noqa: N802 (a model's constructor, spelled as one)
+    filters: int = 48,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    name: str | None = None,
+) -> keras.Model:
+    """Returns a residual network of three stages with one convolution or block each.
+
+    The first convolution has stride 2; two blocks with twice and four times as many filters follow,
+    each at half the size. With 48 filters it has 0.65 million parameters. The stages' feature maps
+    are the outputs of the layers
+    "block1", "block2" and "block3".
+
+    Args:
+        filters: of the first stage, positive; the result has four times as many features.
+        input_shape: (height, width, channels), sides of 8 pixels or more.
+        name: name of the model, "small_resnet" by default.
+
+    Returns:
+        A functional model from (batch, height, width, channels) to float32 (batch, 4 * filters).
+
+    Raises:
+        ValueError: if `filters` is not positive or a side has fewer than 8 pixels.
+
+    Example:
+        >>> SmallResNet(filters=8)(keras.ops.ones((2, 32, 32, 3))).shape
+        TensorShape([2, 32])
+
+    Source: basic blocks as in He et al. 2016 ("Deep Residual Learning"), the last batch normalisation
+    of a block starting at zero as in the self-supervised references; sizes are this package's.
+    """
+    if filters < 1:
+        raise ValueError(f"`filters` must be at least 1. Received: filters={filters}")
+    if len(input_shape) != 3 or min(input_shape[:2]) < 8 or input_shape[2] < 1:
+        raise ValueError(
+            "`input_shape` must be (height, width, channels) with sides of 8 pixels or more. "
+            f"Received: input_shape={input_shape}"
+        )
+    images = keras.Input(input_shape, name="images")
+    x = BatchNorm()(_convolution(images, filters, stride=2))
+    x = layers.ReLU(name="block1")(x)
+    for number, width in ((2, 2 * filters), (3, 4 * filters)):
+        shortcut = BatchNorm()(_convolution(x, width, size=1, stride=2))
+        x = layers.ReLU()(BatchNorm()(_convolution(x, width, stride=2)))
+        x = BatchNorm(gamma_initializer="zeros")(_convolution(x, width))
+        x = layers.ReLU(name=f"block{number}")(layers.Add()([x, shortcut]))
+    pooled = layers.GlobalAveragePooling2D(dtype="float32", name="features")(x)
+    return keras.Model(images, pooled, name=name or "small_resnet")
+
+
+def _convolution(x, filters, size=3, stride=1):
+    return layers.Conv2D(
+        filters, size, stride, "same", use_bias=False, kernel_initializer="he_normal"
+    )(x)

@@ -1,0 +1,118 @@
+"""Batch normalisation over parts of the batch, as if each part were on a device of its own."""
+
+import keras
+import tensorflow as tf
+
+from keras_ssl import distribute
+from keras_ssl.layers.batch_norm import BatchNorm
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class SplitBatchNorm(BatchNorm):
+    """Batch normalisation whose training statistics are those of groups of the batch.
+
+    The global batch is cut into `groups` contiguous parts, each normalised by its own mean and
+    variance. MoCo needs it on one device: where query and positive key are normalised together and the
+    keys in the queue were not, the shared statistics give the positive away. The parts play the role
+    of MoCo's eight GPUs. Replicas share the groups: with 8 groups each of two replicas has 4, so that
+    two replicas equal one; there is nothing to synchronise.
+
+    The moving statistics take the mean over the groups; inference is that of `BatchNorm`.
+
+    Args:
+        groups: number of parts of the global batch, a multiple of the number of replicas.
+        **kwargs: arguments of `BatchNorm`.
+
+    Raises:
+        ValueError: if `groups` is not positive; in training, if the replicas do not divide it, or it
+            does not divide the batch.
+
+    Example:
+        >>> layer = SplitBatchNorm(groups=2)
+        >>> layer(keras.ops.ones((4, 8, 8, 16)), training=True).shape
+        TensorShape([4, 8, 8, 16])
+
+    Source: the CIFAR-10 notebook of facebookresearch/moco (whose groups take every n-th image; here
+    they are contiguous, as the batches of several devices are); He et al. 2020, section 3.3.
+    """
+
+    def __init__(self, groups: int = 8, **kwargs):
+        if groups < 1:
+            raise ValueError(f"`groups` must be at least 1. Received: groups={groups}")
+        super().__init__(**kwargs)
+        self.groups = groups
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalises `(batch, ..., channels)` inputs; the output has the same shape."""
+        if not (training and self.trainable):
+            return super().call(inputs, training=False, mask=mask)
+        groups = self._local_groups(inputs.shape[0])
+        shape = tf.shape(inputs)
+        # The kernel takes maps; a vector is a map of one pixel.
+        maps = tf.reshape(inputs, (shape[0], -1, 1, inputs.shape[-1]))
+        parts = [self._normalise(part, training=True) for part in tf.split(maps, groups)]
+        outputs, means, variances = zip(*parts, strict=True)
+        statistics = tf.stack([tf.reduce_mean(means, axis=0), tf.reduce_mean(variances, axis=0)])
+        # (replicas, 2, channels): the moving statistics are the same on all replicas.
+        statistics = distribute.all_gather(statistics[None])
+        self._move_statistics(*tf.unstack(tf.reduce_mean(statistics, axis=0)))
+        return tf.ensure_shape(tf.reshape(tf.concat(outputs, axis=0), shape), inputs.shape)
+
+    def _local_groups(self, batch: int | None) -> int:
+        replicas = distribute.replica_count()
+        groups = self.groups // replicas
+        if self.groups % replicas or (batch is not None and batch % groups):
+            raise ValueError(
+                "`groups` must be a multiple of the number of replicas, and each replica's batch a "
+                "multiple of its groups. "
+                f"Received: groups={self.groups}, {replicas} replicas, batch per replica {batch}"
+            )
+        return groups
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return {**super().get_config(), "groups": self.groups}
+
+
+def split_batch_norm(model: keras.Model, groups: int = 8) -> keras.Model:
+    """Returns a copy of a model, weights included, whose batch normalisations are split.
+
+    Args:
+        model: functional or sequential model, such as a backbone of `keras_ssl.backbones` or
+            `keras.applications`.
+        groups: see `SplitBatchNorm`.
+
+    Raises:
+        ValueError: if the model has no batch normalisation, or has one within another layer, out of
+            reach.
+
+    Example:
+        >>> backbone = split_batch_norm(keras_ssl.backbones.ResNet(18), groups=8)
+        >>> model = keras_ssl.methods.MoCo(backbone, queue_size=4096)
+
+    Source: see `SplitBatchNorm`.
+    """
+
+    def split(layer):
+        config = layer.get_config()
+        if not isinstance(layer, keras.layers.BatchNormalization):
+            return type(layer).from_config(config)
+        config.pop("groups", None)
+        return SplitBatchNorm(**{**config, "groups": groups})
+
+    before = _batch_norms(model)
+    copy = keras.models.clone_model(model, clone_function=split, recursive=True)
+    after = _batch_norms(copy)
+    if not after or any(not isinstance(layer, SplitBatchNorm) for layer in after):
+        raise ValueError(
+            "`model` must be a functional model with batch normalisation among its layers, not within "
+            f"layers of other classes. Received: {model.name!r}, with {len(before)} batch "
+            f"normalisations, of which {sum(isinstance(a, SplitBatchNorm) for a in after)} can be split"
+        )
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _batch_norms(model: keras.Model) -> list[keras.layers.Layer]:
+    layers = model._flatten_layers()
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]

@@ -1,0 +1,77 @@
+"""InfoNCE, the contrastive loss of MoCo: one positive key against many negatives."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class InfoNCE(keras.losses.Loss):
+    """Cross-entropy of finding a query's positive key among negatives that all queries share.
+
+    With q, k+ and the negatives k_i of length 1 (this class normalises them):
+
+        loss = -log( exp(q . k+ / T) / (exp(q . k+ / T) + sum_i exp(q . k_i / T)) )
+
+    An encoder that maps all images to one point gives `log(1 + count)`. Similarities are computed in
+    float32 whatever the dtype of the embeddings. Gradients flow into all three; MoCo stops those of
+    the keys, `keras_ssl.methods.MoCo` does so.
+
+    Call arguments:
+        queries: (batch, dim).
+        keys: (batch, dim), the positive of each query.
+        negatives: (count, dim).
+        excluded: (batch, count) bool, negatives that do not count for a query; `None` for none.
+        sample_weight: (batch,) weights, as for other Keras losses.
+
+    Args:
+        temperature: positive; 0.07 in MoCo v1 and in instance discrimination, 0.2 in MoCo v2.
+
+    Raises:
+        ValueError: if `temperature` is not positive, or (when called) if shapes do not fit.
+
+    Example:
+        >>> q = keras.random.normal((8, 16), seed=0)
+        >>> queue = keras.random.normal((100, 16), seed=1)
+        >>> bool(InfoNCE(temperature=0.2)(q, q, queue) < InfoNCE(temperature=0.2)(q, -q, queue))
+        True
+
+    Source: He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learning",
+    equation 1.
+    """
+
+    def __init__(self, temperature: float = 0.2, name: str = "info_nce", **kwargs):
+        if not temperature > 0:
+            raise ValueError(f"`temperature` must be positive. Received: temperature={temperature}")
+        super().__init__(name=name, **kwargs)
+        self.temperature = temperature
+
+    def __call__(self, queries, keys, negatives, excluded=None, sample_weight=None):
+        """Returns the loss, reduced as `reduction` says."""
+        choices = (keys, negatives) if excluded is None else (keys, negatives, excluded)
+        return super().__call__(choices, queries, sample_weight)
+
+    def call(self, choices, queries):
+        """Returns `(batch,)` losses; `choices` are keys, negatives and, if any, what is excluded."""
+        keys, negatives = choices[:2]
+        if (
+            any(len(values.shape) != 2 for values in (queries, keys, negatives))
+            or queries.shape != keys.shape
+            or negatives.shape[-1] != queries.shape[-1]
+        ):
+            raise ValueError(
+                "`queries` and `keys` must have the same shape (batch, dim), `negatives` (count, dim). "
+                f"Received: queries.shape={tuple(queries.shape)}, keys.shape={tuple(keys.shape)}, "
+                f"negatives.shape={tuple(negatives.shape)}"
+            )
+        q, k, negatives = (tf.math.l2_normalize(x, axis=-1) for x in (queries, keys, negatives))
+        positive = ops.sum(q * k, axis=-1, keepdims=True)  # (batch, 1)
+        negative = q @ ops.transpose(negatives)  # (batch, count)
+        if len(choices) == 3:  # Keras has made numbers of the booleans
+            negative = ops.where(ops.cast(choices[2], "bool"), -float("inf"), negative)
+        logits = ops.concatenate([positive, negative], axis=-1) / self.temperature
+        return ops.logsumexp(logits, axis=-1) - logits[:, 0]
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return {**super().get_config(), "temperature": self.temperature}

@@ -1,0 +1,87 @@
+"""BYOL: one view predicts a slowly moving network's embedding of the other; no negatives."""
+
+import keras
+import tensorflow as tf
+
+from keras_ssl.layers import MLPHead, target_network
+from keras_ssl.losses import CosineRegression
+from keras_ssl.methods.momentum import MomentumMethod
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class BYOL(MomentumMethod):
+    """Bootstraps features from a moving average of itself.
+
+    The target is a moving average of the online network; a predictor on the online side and the
+    stopped gradient keep the features from collapsing. The paper's fixed random target, by which it
+    explains why this works at all, is `MomentumEncoder(1.0)`: the target never moves.
+
+    Args:
+        backbone: built `keras.Model` that maps images to `(batch, features)`; the online encoder,
+            which is evaluated and exported.
+        projector: layer that maps features to embeddings; `None` takes the paper's, 4096 hidden units
+            and 256 outputs. A layer that was built is used as it is.
+        predictor: layer that maps embeddings to predictions of the target's, of the same dimension;
+            `None` takes one like the paper's projector.
+
+    Attributes:
+        target_backbone: moving average of `backbone`.
+        target_projector: moving average of `projector`.
+
+    Raises:
+        ValueError: if `backbone` does not return one vector per image, or the predictor's outputs have
+            another dimension than the projector's.
+
+    Example:
+        ```python
+        model = BYOL(keras_ssl.backbones.ResNet(50, input_shape=(224, 224, 3)))
+        model.compile(optimizer=keras_ssl.optimizers.LARS(0.3, weight_decay=1e-6))
+        views = keras_ssl.data.views(source, keras_ssl.augment.byol(224), batch_size=256)
+        model.fit(views, epochs=300, callbacks=[keras_ssl.callbacks.MomentumEncoder(0.99)])
+        ```
+
+    Source: Grill et al. 2020, "Bootstrap Your Own Latent", section 3 and algorithm 1;
+    `byol/byol_experiment.py` of google-deepmind/deepmind-research.
+    """
+
+    default_momentum = (0.996, 1.0)  # section 3.3
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        projector: keras.layers.Layer | None = None,
+        predictor: keras.layers.Layer | None = None,
+        **kwargs,
+    ):
+        super().__init__(backbone, **kwargs)
+        projector = projector or MLPHead(256, 4096, batch_norm=True, name="projector")
+        self.projector = self.build_head(projector)
+        dim = self.projector.compute_output_shape(backbone.output_shape)[-1]
+        predictor = predictor or MLPHead(dim, 4096, batch_norm=True, name="predictor")
+        self.predictor = self.build_head(predictor, after=self.projector)
+        shape = self.predictor.compute_output_shape((None, dim))
+        if shape[-1] != dim:
+            raise ValueError(
+                "`predictor` must return embeddings of the projector's dimension. "
+                f"Received: {dim} from the projector, {shape[-1]} from the predictor"
+            )
+        self.target_backbone = target_network(backbone)
+        self.target_projector = target_network(self.projector)
+        self.regression = CosineRegression()
+
+    def ssl_loss(self, view_1, view_2):
+        """Returns the loss of two views, each `(batch, height, width, channels)`."""
+        loss_1 = self.regression(self.targets(view_2), self.predictions(view_1))
+        loss_2 = self.regression(self.targets(view_1), self.predictions(view_2))
+        self.after_step(self.move_targets)
+        return loss_1 + loss_2  # from 0 to 8
+
+    def predictions(self, view):
+        """Returns the online predictions for a view, `(batch, dim)`."""
+        z = self.projector(self.backbone(view, training=True), training=True)
+        return self.predictor(z, training=True)
+
+    def targets(self, view):
+        """Returns the target embeddings of a view, `(batch, dim)`, without gradient."""
+        h = self.target_backbone(view, training=True)
+        return tf.stop_gradient(self.target_projector(h, training=True))

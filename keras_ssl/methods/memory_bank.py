@@ -1,0 +1,94 @@
+"""Instance discrimination: each image is told from all others by its entry in a memory bank."""
+
+import keras
+import tensorflow as tf
+
+from keras_ssl.layers import EmbeddingBank, MLPHead
+from keras_ssl.losses import InfoNCE
+from keras_ssl.methods.base import SelfSupervised
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class MemoryBank(SelfSupervised):
+    """Contrastive learning against a memory with one embedding per image.
+
+    The positive of a view is what the bank remembers of its image; the negatives are entries of other
+    images, drawn at random at each step. There is no second encoder: entries were computed by the
+    encoder of up to an epoch ago, which is the inconsistency that MoCo's queue cures.
+
+    Every image's number must come with its views: `keras_ssl.data.views(..., indices=True)`. Each view
+    counts as a query of its own; the bank takes their mean. (The paper draws one view per step.)
+
+    The three mechanisms that the MoCo paper compares (figure 2) are here `SimCLR` (end to end: the
+    batch is the dictionary), `MemoryBank`, and `MoCo` (queue).
+
+    Args:
+        backbone: built `keras.Model` that maps images to `(batch, features)`; what is evaluated and
+            exported.
+        projector: layer that maps features to embeddings; `None` takes the paper's linear one with 128
+            outputs.
+        size: number of images in the data set.
+        negatives: number of entries drawn as negatives at each step.
+        temperature: positive.
+        bank_momentum: what an entry keeps when its image is seen, in [0, 1].
+
+    Attributes:
+        bank: the `EmbeddingBank`.
+
+    Raises:
+        ValueError: if a number is out of its range, or `backbone` does not return one vector per image;
+            when training begins, if batches come without the images' numbers.
+
+    Example:
+        ```python
+        model = MemoryBank(keras_ssl.backbones.ResNet(18), size=len(source))
+        model.compile(optimizer=keras_ssl.optimizers.SGD(0.03, weight_decay=1e-4))
+        policy = keras_ssl.augment.moco_v1(32)
+        model.fit(keras_ssl.data.views(source, policy, batch_size=256, indices=True))
+        ```
+
+    Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination"
+    (temperature 0.07, momentum 0.5, 4,096 negatives); the loss is InfoNCE, as in the MoCo paper's
+    comparison (He et al. 2020, section 4.1), where the original has noise-contrastive estimation.
+    """
+
+    takes_indices = True
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        projector: keras.layers.Layer | None = None,
+        size: int = 50_000,
+        negatives: int = 4096,
+        temperature: float = 0.07,
+        bank_momentum: float = 0.5,
+        **kwargs,
+    ):
+        super().__init__(backbone, **kwargs)
+        if negatives < 1:
+            raise ValueError(f"`negatives` must be at least 1. Received: negatives={negatives}")
+        self.projector = self.build_head(projector or MLPHead(units=128, depth=1))
+        self.size = size
+        self.negatives = negatives
+        self.temperature = temperature
+        self.bank_momentum = bank_momentum
+        dim = self.projector.compute_output_shape(backbone.output_shape)[-1]
+        self.bank = EmbeddingBank(size, dim, bank_momentum)
+        self.info_nce = InfoNCE(temperature)
+
+    def ssl_loss(self, *views_and_index):
+        """Returns the loss of views `(batch, height, width, channels)` and numbers `(batch,)`."""
+        *views, index = views_and_index
+        positives = self.bank.read(index)  # (batch, dim)
+        drawn = self.bank.draw(self.negatives)  # (negatives,)
+        negatives = self.bank.read(drawn)
+        itself = tf.cast(index, tf.int64)[:, None] == drawn  # (batch, negatives)
+
+        loss, seen = 0.0, 0.0
+        for view in views:
+            z = self.projector(self.backbone(view, training=True), training=True)
+            loss += self.info_nce(z, positives, negatives, excluded=itself) / len(views)
+            seen += tf.math.l2_normalize(tf.cast(z, tf.float32), axis=-1)
+        embeddings = tf.math.l2_normalize(tf.stop_gradient(seen), axis=-1)
+        self.after_batch(self.bank.enter, index, embeddings)
+        return loss

@@ -1,0 +1,153 @@
+"""MoCo: a query finds its key among a queue of keys from a slowly moving encoder."""
+
+import logging
+
+import keras
+import tensorflow as tf
+
+from keras_ssl import distribute
+from keras_ssl.augment import random
+from keras_ssl.layers import KeyQueue, MLPHead, SplitBatchNorm, target_network
+from keras_ssl.losses import InfoNCE
+from keras_ssl.methods.momentum import MomentumMethod
+
+_LOG = logging.getLogger("keras_ssl")
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class MoCo(MomentumMethod):
+    """Contrastive learning against a queue of earlier keys: many negatives with a small batch.
+
+    Version 2 by default. Version 1 is `MoCo(backbone, MLPHead(128, depth=1), temperature=0.07)` with
+    `keras_ssl.augment.moco_v1`.
+
+    On one device the keys of the batch share their normalisation with the queries, those of the queue
+    do not, and an encoder can tell the positive by that. Pass a backbone with split batch
+    normalisation, `keras_ssl.layers.split_batch_norm(backbone, groups=8)`; the keys are shuffled over
+    the global batch, all replicas', so that query and key stand in different groups.
+
+    Args:
+        backbone: built `keras.Model` that maps images to `(batch, features)`; the query encoder, which
+            is evaluated and exported.
+        projector: layer that maps features to embeddings; `None` takes version 2's head with 128
+            outputs. A layer that was built is used as it is.
+        queue_size: number of negatives; any size, also one that the batch does not divide. Should be
+            well below the number of images: a queue of the same images' keys has false negatives.
+        temperature: positive; 0.2 in version 2, 0.07 in version 1.
+        symmetric: let each view be query and key in turn, and add the two losses, as the CIFAR-10
+            notebook of the reference can: twice the work, keys and loss per step.
+
+    Attributes:
+        queue: the `KeyQueue`.
+        target_backbone: the key encoder's backbone, a moving average of `backbone`.
+        target_projector: likewise.
+
+    Raises:
+        ValueError: if `temperature` or `queue_size` is not positive, or `backbone` does not return one
+            vector per image.
+
+    Example:
+        ```python
+        model = MoCo(keras_ssl.backbones.ResNet(18), queue_size=4096)
+        model.compile(optimizer=keras_ssl.optimizers.SGD(0.03, weight_decay=1e-4))
+        views = keras_ssl.data.views(source, keras_ssl.augment.moco_v2(96), batch_size=256)
+        model.fit(views, callbacks=[keras_ssl.callbacks.MomentumEncoder(0.999, final=0.999)])
+        ```
+
+    Source: He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learning",
+    algorithm 1; Chen et al. 2020, "Improved Baselines with Momentum Contrastive Learning";
+    `moco/builder.py` and the CIFAR-10 notebook of facebookresearch/moco.
+    """
+
+    default_momentum = (0.999, 0.999)  # MoCo, section 4.1
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        projector: keras.layers.Layer | None = None,
+        queue_size: int = 65536,
+        temperature: float = 0.2,
+        symmetric: bool = False,
+        **kwargs,
+    ):
+        super().__init__(backbone, **kwargs)
+        self.projector = self.build_head(projector or MLPHead(units=128))
+        self.queue_size = queue_size
+        self.temperature = temperature
+        self.symmetric = symmetric
+        self.target_backbone = target_network(backbone)
+        self.target_projector = target_network(self.projector)
+        dim = self.projector.compute_output_shape(backbone.output_shape)[-1]
+        self.queue = KeyQueue(queue_size, dim)
+        self.info_nce = InfoNCE(temperature)
+
+    def ssl_loss(self, view_1, view_2):
+        """Returns the loss of two views, each `(batch, height, width, channels)`."""
+        k_2 = self.keys(view_2)  # (batch, dim)
+        loss = self.info_nce(self.queries(view_1), k_2, self.queue.keys)
+        keys = [k_2]
+        if self.symmetric:
+            k_1 = self.keys(view_1)
+            loss += self.info_nce(self.queries(view_2), k_1, self.queue.keys)
+            keys = [k_1, k_2]
+        self.after_step(self.move_targets)
+        self.after_batch(self.enqueue, *keys)
+        return loss
+
+    def queries(self, view):
+        """Returns the online embeddings of a view, `(batch, dim)`."""
+        return self.projector(self.backbone(view, training=True), training=True)
+
+    def keys(self, view):
+        """Returns the target embeddings of a view, `(batch, dim)`, of length 1, without gradient."""
+        if not self._is_normalised_in_parts():
+            return self._target_embeddings(view)
+        # Shuffling over all replicas: query and key of an image must not share their statistics. The
+        # order is a function of the state, so that replicas agree and a resumed run goes on alike.
+        count = tf.shape(view)[0] * distribute.replica_count()
+        key = random.image_keys(0, self.queue.pointer, tf.zeros(1, tf.int64), view=0)
+        order = tf.argsort(random.uniform(key, count)[0])  # (global_batch,)
+        shuffled = tf.gather(distribute.all_gather(view), order)
+        k = self._target_embeddings(distribute.own_part(shuffled))
+        k = tf.gather(distribute.all_gather(k), tf.argsort(order))  # in the order of the images
+        return distribute.own_part(k)
+
+    def _target_embeddings(self, view):
+        h = self.target_backbone(view, training=True)
+        k = self.target_projector(h, training=True)
+        return tf.stop_gradient(tf.math.l2_normalize(tf.cast(k, tf.float32), axis=-1))
+
+    def _is_normalised_in_parts(self):
+        def is_apart(layer):
+            if isinstance(layer, SplitBatchNorm):
+                return True
+            is_norm = isinstance(layer, keras.layers.BatchNormalization)
+            return is_norm and distribute.replica_count() > 1 and not layer.synchronized
+
+        networks = (self.target_backbone, self.target_projector)
+        return any(is_apart(layer) for net in networks for layer in net._flatten_layers())
+
+    def enqueue(self, *keys_and_accepted):
+        """Enters the batch's keys into the queue, where its gradients were taken."""
+        *keys, accepted = keys_and_accepted
+        self.queue.enqueue(*keys, accepted=accepted)
+
+    def fit(self, x=None, *args, **kwargs):
+        """Trains on batches of views; see `SelfSupervised.fit`."""
+        images = _image_count(x)
+        if 0 < images < self.queue_size:
+            _LOG.warning(
+                "The queue holds more keys than there are images (%d, and %d images): older keys of "
+                "the same image count as negatives. A `queue_size` of at most half the images is "
+                "better.",
+                self.queue_size,
+                images,
+            )
+        return super().fit(x, *args, **kwargs)
+
+
+def _image_count(x) -> int:
+    if not isinstance(x, tf.data.Dataset):
+        return -1
+    batch = tf.nest.flatten(x.element_spec)[0].shape[0]
+    return int(x.cardinality()) * (batch or 0)
