@@ -71,10 +71,11 @@ class BYOL(MomentumMethod):
 
     def ssl_loss(self, view_1, view_2):
         """Returns the loss of two views, each `(batch, height, width, channels)`."""
-        loss_1 = self.regression(self.targets(view_2), self.predictions(view_1))
-        loss_2 = self.regression(self.targets(view_1), self.predictions(view_2))
+        # Each network sees view 1 first, as in the reference: it decides moving statistics only.
+        z_1, z_2 = self.targets(view_1), self.targets(view_2)  # (batch, dim)
+        p_1, p_2 = self.predictions(view_1), self.predictions(view_2)
         self.after_step(self.move_targets)
-        return loss_1 + loss_2  # from 0 to 8
+        return self.regression(z_2, p_1) + self.regression(z_1, p_2)  # from 0 to 8
 
     def predictions(self, view):
         """Returns the online predictions for a view, `(batch, dim)`."""
