@@ -6,7 +6,8 @@ from keras_ssl.augment.color import ColorJitter, RandomGrayscale
 from keras_ssl.augment.crop import CenterCrop, RandomCrop
 from keras_ssl.augment.flip import RandomFlip
 from keras_ssl.augment.layer import AugmentationLayer
-from keras_ssl.augment.policies import centred, evaluation, simclr
+from keras_ssl.augment.policies import byol, centred, evaluation, moco_v1, moco_v2, simclr
+from keras_ssl.augment.solarize import RandomSolarize
 from keras_ssl.augment.warp import RandomWarp
 
 __all__ = [
@@ -19,8 +20,12 @@ __all__ = [
     "RandomCrop",
     "RandomFlip",
     "RandomGrayscale",
+    "RandomSolarize",
     "RandomWarp",
+    "byol",
     "centred",
     "evaluation",
+    "moco_v1",
+    "moco_v2",
     "simclr",
 ]

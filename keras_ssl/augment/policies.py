@@ -5,6 +5,7 @@ from keras_ssl.augment.blur import RandomBlur
 from keras_ssl.augment.color import ColorJitter, RandomGrayscale
 from keras_ssl.augment.crop import CenterCrop, RandomCrop
 from keras_ssl.augment.flip import RandomFlip
+from keras_ssl.augment.solarize import RandomSolarize
 from keras_ssl.augment.warp import RandomWarp
 
 
@@ -39,6 +40,114 @@ def simclr(size: int, strength: float = 1.0, blur: bool = True) -> Policy:
         layers.append(RandomBlur())
     augmentation = Augmentation(layers)
     return Policy(augmentation, augmentation)
+
+
+def moco_v1(size: int) -> Policy:
+    """MoCo's views, version 1: crop, grey, colour jitter of every image, flip.
+
+    Pixels stay in [0, 1]. The reference subtracts ImageNet's mean and divides by its standard
+    deviation afterwards; here that belongs in the network, if it is wanted.
+
+    Args:
+        size: side of a view, in pixels.
+
+    Raises:
+        ValueError: if `size` is below 1.
+
+    Example:
+        >>> moco_v1(32).view_1(np.zeros((4, 48, 64, 3), "uint8")).shape
+        TensorShape([4, 32, 32, 3])
+
+    Source: He et al. 2020 (MoCo), section 3.3, whose text names jitter, flip and grey in this order;
+    the order here is that of `main_moco.py` of facebookresearch/moco. Saturation there mixes with the
+    grey image and contrast with one mean grey (torchvision); here they are those of `ColorJitter`.
+    """
+    augmentation = Augmentation(
+        [
+            RandomCrop(size, area=(0.2, 1.0)),
+            RandomGrayscale(),
+            ColorJitter(0.4, 0.4, 0.4, 0.4, probability=1.0),
+            RandomFlip(),
+        ]
+    )
+    return Policy(augmentation, augmentation)
+
+
+def moco_v2(size: int, area: tuple[float, float] = (0.2, 1.0), blur: bool = True) -> Policy:
+    """MoCo's views, version 2: crop, colour jitter, grey, blur, flip.
+
+    Pixels stay in [0, 1], as in `moco_v1`.
+
+    Args:
+        size: side of a view, in pixels.
+        area: range of the crop's share of the image: (.2, 1) for ImageNet, (.08, 1) in the
+            reference's notebook for CIFAR-10.
+        blur: blur half of the views: yes for ImageNet, no for CIFAR-10.
+
+    Raises:
+        ValueError: if `size` is below 1 or `area` is no range within (0, 1].
+
+    Example:
+        >>> policy = moco_v2(32, area=(0.08, 1.0), blur=False)
+        >>> policy.view_1(np.zeros((4, 48, 64, 3), "uint8")).shape
+        TensorShape([4, 32, 32, 3])
+
+    Source: Chen et al. 2020, "Improved Baselines with Momentum Contrastive Learning", section 3;
+    `main_moco.py` and, for CIFAR-10, `colab/moco_cifar10_demo.ipynb` of facebookresearch/moco. The
+    jitter differs as in `moco_v1`; the blur there is Pillow's, which repeats the pixels of the border
+    and has a kernel that grows with sigma, and here it is `RandomBlur`.
+    """
+    layers = [
+        RandomCrop(size, area=area),
+        ColorJitter(0.4, 0.4, 0.4, 0.1),
+        RandomGrayscale(),
+    ]
+    if blur:
+        layers.append(RandomBlur())
+    augmentation = Augmentation([*layers, RandomFlip()])
+    return Policy(augmentation, augmentation)
+
+
+def byol(size: int, blur: bool = True) -> Policy:
+    """BYOL's views, which differ: the first is always blurred, the second sometimes solarized.
+
+    Both: crop, flip, colour jitter, grey. Then the first: blur, of every image. The second: blur of
+    one image in ten, and solarization of one in five.
+
+    Pixels stay in [0, 1]. The reference subtracts ImageNet's mean and divides by its standard
+    deviation afterwards; here that belongs in the network, if it is wanted.
+
+    Args:
+        size: side of a view, in pixels.
+        blur: whether there is any blur; without, as is usual for CIFAR-10, the views differ by the
+            solarization alone.
+
+    Raises:
+        ValueError: if `size` is below 1.
+
+    Example:
+        >>> policy = byol(32, blur=False)
+        >>> [type(layer).__name__ for layer in policy.view_2.layers][-1]
+        'RandomSolarize'
+
+    Source: Grill et al. 2020 (BYOL), appendix B and its table of parameters; `utils/augmentations.py`
+    in byol/ of google-deepmind/deepmind-research, whose brightness adds where ours multiplies.
+    """
+
+    def view(blurred: float, solarized: float) -> Augmentation:
+        layers = [
+            RandomCrop(size),
+            RandomFlip(),
+            ColorJitter(0.4, 0.4, 0.2, 0.1),
+            RandomGrayscale(),
+        ]
+        if blur:
+            layers.append(RandomBlur(probability=blurred))
+        if solarized:
+            layers.append(RandomSolarize(probability=solarized))
+        return Augmentation(layers)
+
+    return Policy(view(blurred=1.0, solarized=0.0), view(blurred=0.1, solarized=0.2))
 
 
 def centred(size: int) -> Policy:

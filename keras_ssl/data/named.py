@@ -125,29 +125,39 @@ class StreamedSource(Source):
             self._labels_read = True
         return self._labels
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether the data set names a label; a split that holds them back may still have none."""
+        return not self._labels_read or self._labels is not None
+
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
         """Raises TypeError: files are read in their order."""
         raise no_random_access("read", self.name)
 
     def dataset(self) -> tf.data.Dataset:
         """Returns a data set of (image, label int64; -1 without), in the order of the files."""
+        return self._examples.map(self._image_and_label, tf.data.AUTOTUNE)
 
-        def image_and_label(example):
-            label = tf.constant(-1, tf.int64)
-            return self._image(example), example.get(self._label_key, label)
-
-        return self._examples.map(image_and_label, tf.data.AUTOTUNE)
-
-    def shuffled(self, seed: int | tf.Tensor, buffer_size: int) -> tf.data.Dataset:
+    def shuffled(
+        self, seed: int | tf.Tensor, buffer_size: int, labels: bool = False
+    ) -> tf.data.Dataset:
         """Returns a data set of (index int64, image), shuffled within a buffer of encoded images.
 
-        Reads the files in their order, which TensorFlow Datasets shuffles when it writes them.
+        Reads the files in their order, which TensorFlow Datasets shuffles when it writes them. With
+        `labels` it is (index, image, label int64; -1 without).
         """
-        examples = shuffled_by(seed, self._examples.enumerate(), buffer_size)
-        return examples.map(lambda index, example: (index, self._image(example)), tf.data.AUTOTUNE)
 
-    def _image(self, example: dict[str, tf.Tensor]) -> tf.Tensor:
-        return _decode(example[self._image_key], self.image_shape, self._dtype)
+        def element(index, example):
+            image, label = self._image_and_label(example)
+            return (index, image, label) if labels else (index, image)
+
+        examples = shuffled_by(seed, self._examples.enumerate(), buffer_size)
+        return examples.map(element, tf.data.AUTOTUNE)
+
+    def _image_and_label(self, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        image = _decode(example[self._image_key], self.image_shape, self._dtype)
+        missing = tf.constant(-1, tf.int64)
+        return image, missing if self._label_key is None else example[self._label_key]
 
 
 def _builder(name: str, data_dir: str | None, download: bool) -> Any:

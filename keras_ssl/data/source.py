@@ -1,6 +1,7 @@
 """What every kind of data becomes: numbered images, with labels where there are any."""
 
 import abc
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -64,6 +65,11 @@ class Source(abc.ABC):
         """(n,) int64 labels in the order of the images, or `None`."""
         return self._labels
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether there are labels; reads no file to find out, as `labels` of a stream does."""
+        return self.labels is not None
+
     @abc.abstractmethod
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
         """Returns image number `index`; works eagerly and within graphs.
@@ -79,21 +85,33 @@ class Source(abc.ABC):
             TypeError: if the source has no random access.
         """
 
+    def label(self, index: tf.Tensor | int) -> tf.Tensor:
+        """Returns the label of image number `index`, int64, -1 without; also within graphs.
+
+        Args:
+            index: scalar integer, 0 to `len(self) - 1`.
+        """
+        if self.labels is None:
+            return tf.constant(-1, tf.int64)
+        with tf.device("CPU:0"):
+            return tf.gather(self._label_column, index)
+
+    @functools.cached_property
+    def _label_column(self) -> tf.Tensor:
+        with tf.init_scope():  # a tensor outside of any graph, which every graph can refer to
+            return on_cpu(np.asarray(self.labels, np.int64))
+
     def dataset(self) -> tf.data.Dataset:
         """Returns a data set of (image, label int64), one image at a time, in order.
 
         The label of an image without one is -1.
         """
         indices = tf.data.Dataset.range(len(self))
-        if self.labels is None:
-            missing = tf.constant(-1, tf.int64)
-            return indices.map(lambda index: (self.read(index), missing), tf.data.AUTOTUNE)
-        labels = on_cpu(self.labels)
-        return indices.map(
-            lambda index: (self.read(index), tf.gather(labels, index)), tf.data.AUTOTUNE
-        )
+        return indices.map(lambda index: (self.read(index), self.label(index)), tf.data.AUTOTUNE)
 
-    def shuffled(self, seed: int | tf.Tensor, buffer_size: int) -> tf.data.Dataset:
+    def shuffled(
+        self, seed: int | tf.Tensor, buffer_size: int, labels: bool = False
+    ) -> tf.data.Dataset:
         """Returns a data set of (index int64, image), shuffled within a buffer.
 
         Each image is drawn at random from the next `buffer_size` that are not drawn yet.
@@ -101,10 +119,16 @@ class Source(abc.ABC):
         Args:
             seed: the order; also a scalar int64 tensor, within graphs.
             buffer_size: images that wait to be drawn; none is decoded before.
+            labels: make it (index, image, label int64), -1 for an image without a label.
         """
+
+        def element(index):
+            found = index, self.read(index)
+            return (*found, self.label(index)) if labels else found
+
         indices = tf.data.Dataset.range(len(self))
         indices = shuffled_by(seed, indices, buffer_size)
-        return indices.map(lambda index: (index, self.read(index)), tf.data.AUTOTUNE)
+        return indices.map(element, tf.data.AUTOTUNE)
 
     def subset(self, indices: np.ndarray | list[int]) -> "Source":
         """Returns the images of these numbers, in this order.

@@ -1,7 +1,8 @@
-"""From images to pairs of views: the one place where labels are dropped."""
+"""From images to pairs of views: the one place where labels are dropped, or kept."""
 
 import itertools
 import random as python_random
+from typing import Any
 
 import tensorflow as tf
 
@@ -18,6 +19,8 @@ def views(
     batch_size: int,
     seed: int | None = None,
     start: int = 0,
+    labels: bool = False,
+    indices: bool = False,
 ) -> tf.data.Dataset:
     """Returns batches of two views of each image.
 
@@ -37,13 +40,20 @@ def views(
         seed: 0 to 2**63 - 1; `None` draws one (`keras.utils.set_random_seed` decides which).
         start: number of the batch to begin with, counted from the run's first: a run that has taken
             `start` steps goes on where it was.
+        labels: add the images' labels, -1 for an image without, for a classifier that learns beside
+            the method. They are the second component of a plain data set.
+        indices: add the images' numbers, their places in the source, for a method that remembers
+            something of each image. The number in a plain data set is the place in the pass: if it
+            shuffles or repeats its images, a number belongs to no image for good.
 
     Returns:
         `tf.data.Dataset` of (view_1, view_2), float32 in [0, 1], (batch_size, size, size, channels).
+        With `indices`, of (view_1, view_2, index), and with `labels`, of (those views, label), as in
+        ((view_1, view_2), label); index and label are int64, (batch_size,).
 
     Raises:
-        ValueError: if the batch is larger than the source, or images of different sizes meet a policy
-            that does not begin with a crop.
+        ValueError: if the batch is larger than the source, images of different sizes meet a policy
+            that does not begin with a crop, or `labels` are asked of a source that has none.
 
     Example:
         >>> batches = views(digits("train"), centred(8), batch_size=64, seed=0)
@@ -55,6 +65,10 @@ def views(
         raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
     if start < 0:
         raise ValueError(f"`start` must not be negative. Received: start={start}")
+    if not isinstance(source, Source):
+        _check_plain(source.element_spec, labels)
+    elif labels and not source.has_labels:
+        raise ValueError(f"`labels=True` needs images with labels. Received: {source!r}, without")
     if seed is None:
         seed = python_random.randrange(2**63)
     size = len(source) if isinstance(source, Source) else int(source.cardinality())
@@ -65,10 +79,27 @@ def views(
             f"Received: batch_size={batch_size}, and {size} images in {name!r}"
         )
     if isinstance(source, Source) and source.random_access:
-        images = _by_permutation(source, batch_size, seed, start)
+        images = _by_permutation(source, batch_size, seed, start, labels)
     else:
-        images = _as_streamed(source, batch_size, seed, start)
-    return _augmented(images, policy, batch_size, seed)
+        images = _as_streamed(source, batch_size, seed, start, labels)
+    return _augmented(images, policy, batch_size, seed, labels, indices)
+
+
+def _check_plain(spec: Any, labels: bool) -> None:
+    """Raises ValueError unless a plain data set has single images and, if asked for, labels."""
+    image, label = (*spec, None)[:2] if isinstance(spec, tuple) else (spec, None)
+    shape = getattr(image, "shape", None)
+    if shape is None or shape.rank != 3:
+        raise ValueError(
+            "A tf.data.Dataset must yield single images, (height, width, channels), or pairs of an "
+            f"image and a label: unbatch a batched one. Received images of shape {shape}"
+        )
+    is_one = isinstance(label, tf.TensorSpec) and label.shape.rank in (0, None)
+    if labels and not (is_one and label.dtype.is_integer):
+        raise ValueError(
+            "`labels=True` needs a tf.data.Dataset of pairs, (image, label), whose label is one "
+            f"integer. Received: {spec}"
+        )
 
 
 def _epochs(first: int) -> tf.data.Dataset:
@@ -81,7 +112,13 @@ def _epochs(first: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensors(0).map(next_epoch)
 
 
-def _by_permutation(source: Source, batch_size: int, seed: int, start: int) -> tf.data.Dataset:
+# Both of the following give the images of all epochs as (epoch, number of the image, label, image).
+# The label is -1 unless labels are asked for.
+
+
+def _by_permutation(
+    source: Source, batch_size: int, seed: int, start: int, labels: bool
+) -> tf.data.Dataset:
     size = len(source)
     steps = size // batch_size
     first_epoch, skipped = divmod(start, steps)
@@ -95,7 +132,8 @@ def _by_permutation(source: Source, batch_size: int, seed: int, start: int) -> t
         key = tf.stack([tf.constant(seed, tf.int64), epoch])
         last = tf.constant(size - 1, tf.int64)
         index = tf.random.experimental.index_shuffle(position, key, last)
-        return epoch, index, source.read(index)
+        label = source.label(index) if labels else tf.constant(-1, tf.int64)
+        return epoch, index, label, source.read(index)
 
     images = _epochs(first_epoch).flat_map(positions)
     images = images.map(load, num_parallel_calls=tf.data.AUTOTUNE)
@@ -104,7 +142,7 @@ def _by_permutation(source: Source, batch_size: int, seed: int, start: int) -> t
 
 
 def _as_streamed(
-    source: Source | tf.data.Dataset, batch_size: int, seed: int, start: int
+    source: Source | tf.data.Dataset, batch_size: int, seed: int, start: int, labels: bool
 ) -> tf.data.Dataset:
     if isinstance(source, Source):
         steps = len(source) // batch_size
@@ -117,14 +155,21 @@ def _as_streamed(
     else:
         first_epoch = skipped = 0
 
+    def image_and_label(image, *rest):
+        return (image, tf.ensure_shape(rest[0], ())) if labels else (image,)
+
     def one_pass(epoch):
+        def element(index, image, label=-1):
+            return epoch, index, tf.cast(label, tf.int64), image
+
         if isinstance(source, Source):
-            images = source.shuffled(seed + epoch, _SHUFFLE_BUFFER)
+            images = source.shuffled(seed + epoch, _SHUFFLE_BUFFER, labels)
             begin = tf.where(epoch == first_epoch, tf.constant(skipped * batch_size, tf.int64), 0)
             images = images.take(steps * batch_size).skip(begin)
         else:
-            images = source.map(_without_label).enumerate()
-        return images.map(lambda index, image: (epoch, index, image))
+            images = source.map(image_and_label).enumerate()
+            images = images.map(lambda index, found: (index, *found))
+        return images.map(element)
 
     images = _epochs(first_epoch).flat_map(one_pass)
     if skipped:
@@ -141,42 +186,44 @@ def _of_length(images: tf.data.Dataset, size: int) -> tf.data.Dataset:
     return images.apply(tf.data.experimental.assert_cardinality(size))
 
 
-def _without_label(image, *_labels):
-    if image.shape.rank != 3:
-        raise ValueError(
-            "A tf.data.Dataset must yield single images, (height, width, channels), or pairs of an "
-            f"image and a label: unbatch a batched one. Received images of shape {image.shape}"
-        )
-    return image
-
-
 def _augmented(
-    images: tf.data.Dataset, policy: Policy, batch_size: int, seed: int
+    images: tf.data.Dataset,
+    policy: Policy,
+    batch_size: int,
+    seed: int,
+    labels: bool,
+    indices: bool,
 ) -> tf.data.Dataset:
-    shape = images.element_spec[2].shape
+    shape = images.element_spec[3].shape
     augmentations = (policy.view_1, policy.view_2)
 
-    def keys(epochs, indices, view):
-        return image_keys(seed, epochs, indices, view)
+    def keys(epochs, numbers, view):
+        return image_keys(seed, epochs, numbers, view)
 
-    def crop(epoch, index, image):
+    def crop(epoch, number, label, image):
         crops = (
-            augmentation.crop_one(image, keys(epoch, index[None], view))
+            augmentation.crop_one(image, keys(epoch, number[None], view))
             for view, augmentation in enumerate(augmentations)
         )
-        return epoch, index, *crops
+        return epoch, number, label, *crops
 
-    def finish(epochs, indices, *crops):
-        return tuple(
-            augmentation.after_crop(crops[view], keys(epochs, indices, view))
+    def finish(epochs, numbers, label, *crops):
+        views = tuple(
+            augmentation.after_crop(crops[view], keys(epochs, numbers, view))
             for view, augmentation in enumerate(augmentations)
         )
+        return with_extras(views, numbers, label)
 
-    def augment(epochs, indices, batch):
-        return tuple(
-            augmentation(batch, keys=keys(epochs, indices, view))
+    def augment(epochs, numbers, label, batch):
+        views = tuple(
+            augmentation(batch, keys=keys(epochs, numbers, view))
             for view, augmentation in enumerate(augmentations)
         )
+        return with_extras(views, numbers, label)
+
+    def with_extras(views, numbers, label):
+        batch = (*views, numbers) if indices else views
+        return (batch, label) if labels else batch
 
     # Images of one size are augmented as a batch from the start, which is fastest; others are cropped
     # one by one first. Both views come out of one decoded image.

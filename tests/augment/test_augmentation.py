@@ -16,16 +16,21 @@ LAYERS = {
     "jitter": lambda: augment.ColorJitter(0.5, 0.6, 0.7, 0.1, probability=0.9, seed=3),
     "grey": lambda: augment.RandomGrayscale(0.3, seed=3),
     "blur": lambda: augment.RandomBlur(0.6, sigma=(0.5, 1.5), seed=3),
+    "solarize": lambda: augment.RandomSolarize(0.6, threshold=0.5, seed=3),
     "warp": lambda: augment.RandomWarp(10, 0.2, 0.1, 0.1, 0.03, grid=4, seed=3),
     "center crop": lambda: augment.CenterCrop(SIZE, share=0.75),
     "evaluation": lambda: augment.evaluation(SIZE),
     "simclr": lambda: augment.simclr(SIZE).view_1,
+    "moco v1": lambda: augment.moco_v1(SIZE).view_1,
+    "moco v2": lambda: augment.moco_v2(SIZE).view_1,
+    "byol": lambda: augment.byol(SIZE).view_2,
     "centred": lambda: augment.centred(SIZE).view_1,
     "chain": lambda: augment.Augmentation(
         [augment.RandomFlip(), augment.RandomWarp(shift=0.2)], seed=4
     ),
 }
 DETERMINISTIC = {"center crop", "evaluation"}
+POLICIES = {"simclr", "moco v1", "moco v2", "byol", "centred"}
 
 
 @pytest.fixture(params=LAYERS)
@@ -149,7 +154,7 @@ def test_without_training_nothing_is_random(layer, images):
 
 
 def test_own_generator_draws_anew_and_repeats_under_a_seed(name, images):
-    if name in DETERMINISTIC or name in ("simclr", "centred"):
+    if name in DETERMINISTIC | POLICIES:
         pytest.skip("has no seed")
     first, second = LAYERS[name](), LAYERS[name]()
     draws = [first(images).numpy() for _ in range(3)]
@@ -186,8 +191,9 @@ def test_a_chain_is_its_layers_one_after_the_other(noise, keys):
     )
 
 
-def test_crop_first_then_the_rest_equals_the_whole_chain(noise, keys):
-    chain = augment.simclr(SIZE).view_1
+@pytest.mark.parametrize("policy", [augment.simclr, augment.moco_v1, augment.byol])
+def test_crop_first_then_the_rest_equals_the_whole_chain(noise, keys, policy):
+    chain = policy(SIZE).view_2
     images = tf.constant(noise(6, 40, 30))
     crops = tf.stack(
         [chain.crop_one(image, keys(1, first=number)) for number, image in enumerate(images)]

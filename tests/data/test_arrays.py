@@ -205,6 +205,30 @@ def test_shuffled_is_a_permutation_of_the_seed():
         np.testing.assert_array_equal(image, images[index])
 
 
+@pytest.mark.parametrize("labels", [None, np.arange(20) * 7 % 11 - 1])
+def test_shuffled_with_labels(labels):
+    images = random_images((20, 4, 4, 3))
+    source = arrays(images, labels)
+    assert source.has_labels == (labels is not None)
+    for index, image, label in source.shuffled(1, 8, labels=True):
+        np.testing.assert_array_equal(image, images[index])
+        assert label.dtype == tf.int64
+        assert label == (-1 if labels is None else labels[index])
+    assert [int(i) for i, _ in source.shuffled(1, 8)] == [
+        int(i) for i, _, _ in source.shuffled(1, 8, labels=True)
+    ]
+
+
+def test_label_by_number_also_in_a_graph():
+    labels = np.array([4, -1, 2])
+    source = arrays(random_images((3, 4, 4, 3)), labels)
+    in_graph = tf.function(source.label, input_signature=[tf.TensorSpec((), tf.int64)])
+    assert [int(in_graph(number)) for number in range(3)] == [4, -1, 2]
+    assert [int(source.label(number)) for number in range(3)] == [4, -1, 2]
+    assert int(source.subset([2, 0]).label(1)) == 4
+    assert int(arrays(random_images((3, 4, 4, 3))).label(1)) == -1
+
+
 def write_npz(path, compression, **members):
     """`np.savez` cannot choose the compression."""
     with zipfile.ZipFile(path, "w", compression) as file:

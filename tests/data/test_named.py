@@ -5,7 +5,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets
 
+from keras_ssl.augment import Augmentation, Policy
 from keras_ssl.data.named import tfds
+from keras_ssl.data.views import views
 
 FEATURES = tensorflow_datasets.features
 NAMES = ["ant", "bee", "cat"]
@@ -161,6 +163,51 @@ def test_shuffled_keeps_images_with_their_numbers(data_dir, limit):
     assert any([a for a, _ in order(1)] != [b for b, _ in order(seed)] for seed in (2, 3, 4))
     for index, image in order(5):
         np.testing.assert_array_equal(image, images[index])
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("limit", [10, 2**20])
+def test_views_with_labels_and_numbers(data_dir, limit, start, caplog):
+    caplog.set_level("INFO", "keras_ssl")
+    expected = loaded("tiny_shapes", "train", data_dir)
+    source = tfds("tiny_shapes", "train", data_dir=data_dir, in_memory_limit=limit)
+    assert source.random_access == (limit > 10)
+    assert source.has_labels
+    same = Policy(Augmentation([]), Augmentation([]))
+    batches = views(source, same, 3, seed=4, start=start, labels=True, indices=True)
+    orders = []
+    for epoch in range(3):
+        order = []
+        for (view, _, index), label in batches.as_numpy_iterator():
+            for pixels, number, found in zip(view, index, label, strict=True):
+                np.testing.assert_array_equal(np.rint(pixels * 255), expected[number]["image"])
+                assert found == expected[number]["label"]
+            order += index.tolist()
+        assert len(order) == len(set(order)) == (3 if epoch == 0 and start else 6)
+        orders.append(order)
+    assert orders[1] != orders[2]
+    assert "Reading the labels" not in caplog.text  # they come with the images
+    assert len(source.labels) == 8
+    assert ("Reading the labels" in caplog.text) == (limit == 10)
+
+
+@pytest.mark.parametrize("limit", [10, 2**20])
+def test_views_with_labels_of_a_set_without(data_dir, limit):
+    source = tfds("tiny_unlabelled", "train", data_dir=data_dir, in_memory_limit=limit)
+    assert not source.has_labels
+    same = Policy(Augmentation([]), Augmentation([]))
+    with pytest.raises(ValueError, match=r"needs images with labels.*<tiny_unlabelled train: 8"):
+        views(source, same, 2, labels=True)
+
+
+def test_a_streamed_split_whose_labels_are_held_back(data_dir):
+    source = tfds("tiny_hidden", "train", data_dir=data_dir, in_memory_limit=10)
+    assert source.has_labels  # no file has been read yet
+    same = Policy(Augmentation([]), Augmentation([]))
+    _, label = next(iter(views(source, same, 2, labels=True)))
+    np.testing.assert_array_equal(label, [-1, -1])
+    assert source.labels is None
+    assert not source.has_labels
 
 
 def test_slices_of_splits(data_dir):

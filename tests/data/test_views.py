@@ -1,6 +1,7 @@
 """Pairs of views: which images, in which order, with which pixels, from where on."""
 
 import itertools
+import sys
 
 import keras
 import numpy as np
@@ -299,6 +300,185 @@ def test_replicas_share_each_batch(two_replicas):
             )
             found.append(np.rint(np.concatenate(parts)[:, 0, 0, 0] * 255).astype(int).tolist())
         assert found == expected
+
+
+LABELS = np.arange(COUNT) * 7 % 11 - 1  # no label tells its image's number, and some are missing
+
+
+def labelled():
+    return data.arrays(numbered(), LABELS)
+
+
+def labelled_stream():
+    return Streamed(numbered(), LABELS, None, "labelled stream")
+
+
+def labelled_plain():
+    return tf.data.Dataset.from_tensor_slices((numbered(), LABELS.astype(np.int32)))
+
+
+LABELLED = [labelled, labelled_stream, labelled_plain]
+
+
+@pytest.fixture
+def small_buffer(monkeypatch):
+    """Shuffles streams within 16 images, fewer than they have."""
+    monkeypatch.setattr(sys.modules["keras_ssl.data.views"], "_SHUFFLE_BUFFER", 16)
+
+
+@pytest.mark.parametrize("make", LABELLED)
+def test_the_form_of_batches_with_labels_and_indices(make):
+    view, number = tf.TensorSpec((8, 4, 4, 3), tf.float32), tf.TensorSpec((8,), tf.int64)
+
+    def spec(**extras):
+        return data.views(make(), IDENTITY, batch_size=8, seed=0, **extras).element_spec
+
+    assert spec() == (view, view)
+    assert spec(indices=True) == (view, view, number)
+    assert spec(labels=True) == ((view, view), number)
+    assert spec(labels=True, indices=True) == ((view, view, number), number)
+
+
+@pytest.mark.parametrize("start", [0, 4, 11])
+@pytest.mark.parametrize("make", LABELLED)
+@pytest.mark.usefixtures("small_buffer")
+def test_labels_and_indices_belong_to_the_images(make, start):
+    if make is labelled_plain and start:
+        pytest.skip("a plain data set has no start")
+    views = data.views(
+        make(), IDENTITY, batch_size=8, seed=2, start=start, labels=True, indices=True
+    )
+    steps, orders = 6, set()
+    for epoch in range(3):
+        seen = []
+        for (view_1, view_2, index), label in views.as_numpy_iterator():
+            np.testing.assert_array_equal(np.rint(view_1[:, 0, 0, 0] * 255), index)
+            np.testing.assert_array_equal(np.rint(view_2[:, 0, 0, 0] * 255), index)
+            np.testing.assert_array_equal(label, LABELS[index])
+            seen.append(index)
+        assert len(seen) == (steps - start % steps if epoch == 0 else steps)
+        assert len(np.unique(seen)) == 8 * len(seen)
+        orders.add(str(seen))
+    assert len(orders) == (1 if make is labelled_plain else 3)
+
+
+@pytest.fixture
+def many_sizes(tmp_path):
+    """A labelled folder of noise, in images of different sizes."""
+    for number in range(24):
+        file = tmp_path / "ab"[number % 2] / f"{number:02}.png"
+        file.parent.mkdir(exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (12 + number, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(file)
+    return data.image_folder(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "stream", "plain", "folder"])
+@pytest.mark.usefixtures("small_buffer")
+def test_views_are_the_same_with_labels_and_indices(kind, many_sizes):
+    images = np.stack([image.numpy() for image, _ in noise().dataset()])
+    source = {
+        "arrays": data.arrays(images, np.arange(24) % 3),
+        "stream": Streamed(images, np.arange(24) % 3, None, "stream"),
+        "plain": tf.data.Dataset.from_tensor_slices((images, np.arange(24) % 3)),
+        "folder": many_sizes,
+    }[kind]
+
+    classes = np.arange(24) // 12 if kind == "folder" else np.arange(24) % 3
+    policy = Policy(CROP.view_1, Augmentation([augment.RandomCrop(8), augment.RandomSolarize(0.5)]))
+
+    def passes(start, **extras):
+        views = data.views(source, policy, 6, seed=3, start=start, **extras)
+        return [batch for _ in range(2) for batch in views.as_numpy_iterator()]
+
+    start = 0 if kind == "plain" else 2
+    alone = [np.stack(batch) for batch in passes(start)]
+    with_both = passes(start, labels=True, indices=True)
+    np.testing.assert_array_equal(alone, [np.stack(views[:2]) for views, _ in with_both])
+    for (_, _, index), label in with_both:
+        np.testing.assert_array_equal(label, classes[index])
+    with_numbers = passes(start, indices=True)
+    np.testing.assert_array_equal(alone, [np.stack(batch[:2]) for batch in with_numbers])
+    with_labels = passes(start, labels=True)
+    np.testing.assert_array_equal(alone, [np.stack(views) for views, _ in with_labels])
+
+
+def test_the_numbers_are_those_within_a_subset():
+    chosen = np.array([41, 3, 3, 17, 8, 30])
+    views = data.views(
+        labelled().subset(chosen), IDENTITY, batch_size=6, seed=0, labels=True, indices=True
+    )
+    (view, _, index), label = next(views.as_numpy_iterator())
+    assert sorted(index) == list(range(6))
+    np.testing.assert_array_equal(np.rint(view[:, 0, 0, 0] * 255), chosen[index])
+    np.testing.assert_array_equal(label, LABELS[chosen[index]])
+
+
+def test_numbers_without_labels():
+    for make in (streamed, lambda: labelled_plain().map(lambda image, _: image)):
+        views = data.views(make(), IDENTITY, batch_size=10, seed=0, indices=True)
+        for view, _, index in views.as_numpy_iterator():
+            np.testing.assert_array_equal(np.rint(view[:, 0, 0, 0] * 255), index)
+
+
+def test_the_numbers_of_a_repeated_plain_dataset_go_on():
+    endless = labelled_plain().repeat()
+    views = data.views(endless, IDENTITY, batch_size=40, indices=True, labels=True)
+    numbers, labels = zip(*[(b[2], label) for b, label in views.take(2)], strict=True)
+    assert np.concatenate(numbers).tolist() == list(range(80))
+    np.testing.assert_array_equal(np.concatenate(labels), np.tile(LABELS, 2)[:80])
+
+
+def test_a_label_whose_shape_is_not_known():
+    def unknown(image, label):
+        return image, tf.numpy_function(lambda value: value, [label], tf.int32)
+
+    views = data.views(labelled_plain().map(unknown), IDENTITY, batch_size=8, labels=True)
+    assert views.element_spec[1] == tf.TensorSpec((8,), tf.int64)
+    np.testing.assert_array_equal(next(iter(views))[1], LABELS[:8])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (noise, r"`labels=True` needs images with labels. Received: <arrays: 24 images>"),
+        (streamed, r"`labels=True` needs images with labels. Received: <stream: 50 images>"),
+        (
+            lambda: labelled_plain().map(lambda image, _: image),
+            r"needs a tf.data.Dataset of pairs, \(image, label\).*Received: TensorSpec\(shape=\(4,",
+        ),
+        (
+            lambda: labelled_plain().map(lambda image, label: (image, tf.cast(label, tf.float32))),
+            r"whose label is one integer. Received: .*dtype=tf.float32",
+        ),
+        (
+            lambda: labelled_plain().map(lambda image, label: (image, tf.one_hot(label, 11))),
+            r"whose label is one integer. Received: .*shape=\(11,\)",
+        ),
+        (
+            lambda: labelled_plain().map(lambda image, label: (image, {"class": label})),
+            r"whose label is one integer. Received: .*'class'",
+        ),
+        (
+            lambda: labelled_plain().map(lambda image, label: {"image": image, "label": label}),
+            r"must yield single images.*Received images of shape None",
+        ),
+        (lambda: labelled_plain().batch(8), r"unbatch a batched one.*shape \(None, 4, 4, 3\)"),
+    ],
+)
+def test_labels_that_are_not_there_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        data.views(make(), IDENTITY, batch_size=8, labels=True)
+
+
+def test_replicas_share_labels_and_numbers_as_they_share_images(two_replicas):
+    views = data.views(labelled(), IDENTITY, batch_size=10, seed=0, labels=True, indices=True)
+    for (view_1, _, index), label in two_replicas.experimental_distribute_dataset(views):
+        parts = map(two_replicas.experimental_local_results, (view_1, index, label))
+        for view, numbers_of_part, labels_of_part in zip(*parts, strict=True):
+            assert len(view) == 5
+            np.testing.assert_array_equal(np.rint(view[:, 0, 0, 0] * 255), numbers_of_part)
+            np.testing.assert_array_equal(labels_of_part, LABELS[numbers_of_part])
 
 
 class Seen(SimCLR):

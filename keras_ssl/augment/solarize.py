@@ -1,0 +1,50 @@
+"""Solarization: what is brighter than a threshold is inverted."""
+
+import keras
+import tensorflow as tf
+
+from keras_ssl.augment.layer import AugmentationLayer, checked_probability, per_image
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class RandomSolarize(AugmentationLayer):
+    """Inverts the values of an image that are at or above a threshold, with a probability.
+
+    A value x becomes 1 - x, each channel's by itself; values below the threshold stay.
+
+    Args:
+        probability: share of the images that are solarized.
+        threshold: in [0, 1].
+        seed: see `AugmentationLayer`, as for the call's arguments.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+        >>> pixels = np.array([0.0, 0.25, 0.5, 1.0], "float32").reshape(1, 4, 1)
+        >>> RandomSolarize(probability=1.0)(pixels)[0, :, 0]
+        <tf.Tensor: shape=(4,), dtype=float32, numpy=array([0.  , 0.25, 0.5 , 0.  ], dtype=float32)>
+
+    Source: Grill et al. 2020 (BYOL), appendix B; `utils/augmentations.py` in byol/ of
+    google-deepmind/deepmind-research.
+    """
+
+    draws = 1
+
+    def __init__(
+        self,
+        probability: float = 0.2,
+        threshold: float = 0.5,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(seed=seed, **kwargs)
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"`threshold` must lie in [0, 1]. Received: threshold={threshold}")
+        self.probability = checked_probability(probability)
+        self.threshold = threshold
+
+    def transform(self, images, numbers):
+        """Solarizes the images whose number falls below the probability."""
+        solarized = tf.where(images >= self.threshold, 1.0 - images, images)
+        return tf.where(per_image(numbers[:, 0] < self.probability), solarized, images)
