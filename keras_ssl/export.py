@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 # A backbone loads only where the classes of its layers are registered.
-import keras_ssl.backbones
-import keras_ssl.layers  # noqa: F401
+import keras_ssl.backbones  # noqa: F401
 from keras_ssl import distribute, model_card
 from keras_ssl.artefact import Artefact, block_outputs
+from keras_ssl.layers import SplitBatchNorm, split_batch_norm
 
 __all__ = ["load", "saved_model"]
 
@@ -151,6 +151,8 @@ def _checked_backbone(model: Any) -> keras.Model:
             "a model with trainable weights; set `model.trainable = True`. Received: "
             f"{len(backbone.weights)} weights of {backbone.name!r}, none trainable"
         )
+    if any(isinstance(layer, SplitBatchNorm) for layer in backbone._flatten_layers()):
+        return split_batch_norm(backbone, groups=1)  # fine-tuning has batches of any size
     return backbone
 
 

@@ -19,10 +19,9 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 import tyro
-from keras import layers
 
-from keras_ssl import augment, callbacks, data, evaluate, export, methods, optimizers
-from keras_ssl.layers import BatchNorm, ProjectionHead
+from keras_ssl import augment, backbones, callbacks, data, evaluate, export, methods, optimizers
+from keras_ssl.layers import ProjectionHead
 from keras_ssl.pretrain import pretrain
 from keras_ssl.report import measure, show
 from keras_ssl.run import Run
@@ -48,30 +47,6 @@ class Settings:
     """A few steps on noise, to see that everything runs."""
 
 
-def encoder(filters: int) -> keras.Model:
-    """Returns a residual network of three stages, at 16x16, 8x8 and 4x4 pixels."""
-    images = keras.Input((32, 32, 3))
-    x = norm_relu(convolution(images, filters, stride=2))
-    for stage in (2, 4):
-        shortcut = BatchNorm()(convolution(x, stage * filters, size=1, stride=2))
-        x = norm_relu(convolution(x, stage * filters, stride=2))
-        x = BatchNorm(gamma_initializer="zeros")(convolution(x, stage * filters))
-        x = layers.ReLU(name=f"block{stage // 2}")(layers.Add()([x, shortcut]))
-    return keras.Model(images, layers.GlobalAveragePooling2D()(x), name="small_resnet")
-
-
-def convolution(x, filters, size=3, stride=1):
-    """Returns a convolution without bias."""
-    return layers.Conv2D(
-        filters, size, stride, "same", use_bias=False, kernel_initializer="he_normal"
-    )(x)
-
-
-def norm_relu(x):
-    """Returns ReLU after batch normalisation."""
-    return layers.ReLU()(BatchNorm()(x))
-
-
 def main(settings: Settings):
     """Pretrains, evaluates and exports."""
     if settings.smoke:
@@ -86,7 +61,7 @@ def main(settings: Settings):
     is_new = not (settings.out / "config.json").exists()
     run = Run.create(settings.out, vars(settings)) if is_new else Run(settings.out)
     keras.utils.set_random_seed(settings.seed)
-    backbone = encoder(settings.filters)
+    backbone = backbones.SmallResNet(settings.filters)
     untrained = keras.models.clone_model(backbone)
     untrained.set_weights(backbone.get_weights())
     model = methods.SimCLR(backbone, ProjectionHead(128), temperature=settings.temperature)

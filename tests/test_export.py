@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_ssl import export, methods
 from keras_ssl.backbones import Tiny
+from keras_ssl.layers import split_batch_norm
 
 DOCUMENTATION = pathlib.Path(__file__).parents[1] / "docs" / "export.md"
 
@@ -31,6 +32,13 @@ def used(backbone, side=16):
 @pytest.fixture(scope="module")
 def backbone():
     return used(Tiny((16, 16, 3), features=16))
+
+
+def test_split_batch_norm_is_left_behind(tmp_path):
+    backbone = used(split_batch_norm(Tiny((16, 16, 3), features=16), groups=4))
+    loaded = export.load(export.saved_model(backbone, tmp_path / "split"))
+    np.testing.assert_allclose(loaded(pictures()), backbone(pictures()), atol=1e-6)
+    assert loaded(pictures(batch=3), training=True).shape == (3, 16)  # no multiple of the groups
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,27 @@ def test_the_study_of_views_runs(capsys):
     assert "elastic" in capsys.readouterr().out
 
 
+def test_the_study_of_momenta_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    module = recipe(RECIPES[0].parent / "studies" / "momentum.py")
+    monkeypatch.setattr(module, "MOMENTA", (0.0, 1.0))
+    settings = tyro.cli(module.Settings, args=["--smoke", "--out", str(tmp_path)])
+    module.main(settings)
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert list(rows) == ["untrained", "MoCo 0", "MoCo 1", "BYOL 0", "BYOL 1"]
+    assert all(0 <= row["linear"] <= 100 for row in rows.values())
+    assert (tmp_path / "momentum.png").stat().st_size > 5_000
+
+    monkeypatch.setattr(module, "trained", None)  # what is there is not trained again
+    first = capsys.readouterr().out
+    module.main(settings)
+    assert capsys.readouterr().out == first
+
+    with pytest.raises(ValueError, match="results of other settings"):
+        module.main(
+            tyro.cli(module.Settings, args=["--smoke", "--seed", "1", "--out", str(tmp_path)])
+        )
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_an_unknown_setting_is_an_error(path, capsys):
     with pytest.raises(SystemExit) as stop:

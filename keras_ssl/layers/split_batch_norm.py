@@ -80,7 +80,7 @@ def split_batch_norm(model: keras.Model, groups: int = 8) -> keras.Model:
     Args:
         model: functional or sequential model, such as a backbone of `keras_ssl.backbones` or
             `keras.applications`.
-        groups: see `SplitBatchNorm`.
+        groups: see `SplitBatchNorm`; 1 undoes a split, for batches of any size.
 
     Raises:
         ValueError: if the model has no batch normalisation, or has one within another layer, out of
@@ -97,17 +97,24 @@ def split_batch_norm(model: keras.Model, groups: int = 8) -> keras.Model:
         config = layer.get_config()
         if not isinstance(layer, keras.layers.BatchNormalization):
             return type(layer).from_config(config)
-        config.pop("groups", None)
-        return SplitBatchNorm(**{**config, "groups": groups})
+        if groups > 1:
+            return SplitBatchNorm(**{**config, "groups": groups})
+        if isinstance(layer, SplitBatchNorm):
+            config.pop("groups")
+            return BatchNorm(**config)
+        return type(layer).from_config(config)
 
+    if groups < 1:
+        raise ValueError(f"`groups` must be at least 1. Received: groups={groups}")
     before = _batch_norms(model)
     copy = keras.models.clone_model(model, clone_function=split, recursive=True)
     after = _batch_norms(copy)
-    if not after or any(not isinstance(layer, SplitBatchNorm) for layer in after):
+    if not after or any(isinstance(layer, SplitBatchNorm) != (groups > 1) for layer in after):
         raise ValueError(
             "`model` must be a functional model with batch normalisation among its layers, not within "
-            f"layers of other classes. Received: {model.name!r}, with {len(before)} batch "
-            f"normalisations, of which {sum(isinstance(a, SplitBatchNorm) for a in after)} can be split"
+            f"layers of other classes. Received: groups={groups}, and {model.name!r} with "
+            f"{len(before)} batch normalisations, of which "
+            f"{sum(isinstance(layer, SplitBatchNorm) for layer in after)} were split"
         )
     copy.set_weights(model.get_weights())
     return copy
