@@ -34,16 +34,16 @@ class Settings:
     """Where TensorFlow Datasets keeps CIFAR-10; it is downloaded if it is not there."""
     out: pathlib.Path = pathlib.Path("runs/byol_cifar10_cpu")
     """Run directory; a run that is there goes on."""
-    epochs: int = 20
-    batch_size: int = 256
+    epochs: int = 15
+    batch_size: int = 128
     filters: int = 48
     """Of the first stage; the second and the third have two and four times as many."""
     hidden_units: int = 1024
     """Of the projector and the predictor."""
-    momentum: float = 0.97
+    momentum: float = 0.95
     """Of the first step; it rises to 1."""
-    learning_rate: float = 0.5
-    weight_decay: float = 5e-4
+    learning_rate: float = 0.2
+    weight_decay: float = 1e-3
     seed: int = 0
     smoke: bool = False
     """A few steps on noise, to see that everything runs."""

@@ -34,7 +34,7 @@ class Settings:
     """Where TensorFlow Datasets keeps CIFAR-10; it is downloaded if it is not there."""
     out: pathlib.Path = pathlib.Path("runs/moco_v2_cifar10_cpu")
     """Run directory; a run that is there goes on."""
-    epochs: int = 20
+    epochs: int = 15
     batch_size: int = 256
     filters: int = 48
     """Of the first stage; the second and the third have two and four times as many."""
@@ -43,7 +43,7 @@ class Settings:
     temperature: float = 0.2
     groups: int = 8
     """Parts of the batch that are normalised apart."""
-    learning_rate: float = 0.5
+    learning_rate: float = 0.4
     weight_decay: float = 5e-4
     seed: int = 0
     smoke: bool = False

@@ -10,11 +10,13 @@ import pytest
 from keras_ssl import data
 from keras_ssl.augment import Augmentation, Policy, RandomCrop
 from keras_ssl.backbones import Tiny
-from keras_ssl.callbacks import Interrupted, KNNMonitor
+from keras_ssl.callbacks import Interrupted, KNNMonitor, MomentumEncoder
 from keras_ssl.callbacks.checkpoint import checkpoints
-from keras_ssl.methods import SimCLR
+from keras_ssl.layers import LinearProbe, MLPHead, split_batch_norm
+from keras_ssl.methods import BYOL, MemoryBank, MoCo, SimCLR
+from keras_ssl.methods.momentum import CosineMomentum
 from keras_ssl.optimizers import LARS, WarmupCosine
-from keras_ssl.pretrain import pretrain
+from keras_ssl.pretrain import _with_momentum, pretrain
 from keras_ssl.run import Run
 
 POLICY = Policy(Augmentation([RandomCrop(4)]), Augmentation([RandomCrop(4)]))
@@ -65,6 +67,7 @@ def test_what_a_run_leaves(whole):
     trained, run, history = whole
     assert [line["epoch"] for line in history] == [1, 2, 3]
     assert all(np.isfinite(line["loss"]) for line in history)
+    assert all(0 < line["embedding_std"] < 1 for line in history)
     assert history == run.history
     assert checkpoints(run.checkpoints)[-1][0] == EPOCHS * STEPS
     assert int(trained.optimizer.iterations) == EPOCHS * STEPS
@@ -128,7 +131,7 @@ class Poison(keras.callbacks.Callback):
     ("place", "message"),
     [
         (-1, r"must be finite\. Received: loss=nan in epoch 2"),
-        (0, r"'block1_conv/kernel' not finite"),
+        (0, r"loss=\d.* in epoch 2; .*its weights 'block1_conv/kernel' are not finite"),
     ],
 )
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch, place, message):
@@ -150,3 +153,89 @@ def test_a_batch_larger_than_the_data_is_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match=r"must not be larger than the data set.*35 images"):
         train(model(), tmp_path / "run", batch_size=36)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def assert_equal_state(one, other):
+    """Weights, target, queue, bank and optimizer are equal to the bit."""
+    pairs = zip(
+        [*one.weights, *one.optimizer.variables],
+        [*other.weights, *other.optimizer.variables],
+        strict=True,
+    )
+    for first, second in pairs:
+        if "loss" not in first.path:  # the running mean of the epoch's loss, which began later
+            np.testing.assert_array_equal(first, second, err_msg=first.path)
+
+
+def moco(seed=0, accumulate=None, **arguments):
+    keras.utils.set_random_seed(seed)
+    backbone = split_batch_norm(Tiny((4, 4, 1), features=8), groups=2)
+    built = MoCo(backbone, MLPHead(4), queue_size=13, **arguments)
+    built.compile(keras.optimizers.Adam(0.01, gradient_accumulation_steps=accumulate))
+    return built
+
+
+def byol(seed=0, **arguments):
+    keras.utils.set_random_seed(seed)
+    head = MLPHead(4, 8, batch_norm=True)
+    built = BYOL(Tiny((4, 4, 1), features=8), head, MLPHead(4, 8, batch_norm=True), **arguments)
+    built.compile(LARS(WarmupCosine(0.3, EPOCHS * STEPS, 2)))
+    return built
+
+
+def memory_bank(seed=0, **arguments):
+    keras.utils.set_random_seed(seed)
+    built = MemoryBank(
+        Tiny((4, 4, 1), features=8), MLPHead(4, depth=1), size=35, negatives=9, **arguments
+    )
+    built.compile(keras.optimizers.Adam(0.01))
+    return built
+
+
+def byol_with_probe(seed=0):
+    return byol(seed, probe=LinearProbe(3))
+
+
+@pytest.mark.parametrize(
+    ("make", "momentum", "state"),
+    [
+        (moco, (0.5, 0.9), "keys"),
+        (byol_with_probe, None, "norm"),
+        (memory_bank, None, "embeddings"),
+    ],
+)
+def test_other_methods_resume_exactly_in_the_middle_of_an_epoch(make, momentum, state, tmp_path):
+    encoder = [] if momentum is None else [MomentumEncoder(*momentum)]
+    uninterrupted = make()
+    _, whole_history = train(uninterrupted, tmp_path / "whole", encoder)
+    with pytest.raises(Interrupted):
+        train(make(), tmp_path / "run", [*encoder, StopAt(6)])
+    resumed = make(seed=1)
+    _, history = train(resumed, tmp_path / "run", encoder)
+    assert_equal_state(resumed, uninterrupted)
+    assert history[-1] == whole_history[-1]
+    assert any(state in variable.path for variable in resumed.weights)
+    if momentum is not None:
+        assert encoder[0].total_steps is None  # it serves for other runs
+        schedule = CosineMomentum(*momentum, total_steps=EPOCHS * STEPS)
+        expected = [schedule(epoch * STEPS - 1) for epoch in range(1, EPOCHS + 1)]
+        found = [line["momentum"] for line in history]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    if make is byol_with_probe:
+        assert uninterrupted.momentum == CosineMomentum(0.996, 1.0, total_steps=EPOCHS * STEPS)
+        assert all(0 <= line["probe"] <= 1 for line in history)
+
+
+@pytest.mark.parametrize(("accumulate", "steps"), [(None, 12), (4, 3), (5, 2), (40, 1)])
+def test_the_momentum_goes_over_the_optimizers_steps(accumulate, steps):
+    model = moco(accumulate=accumulate)
+    given = [StopAt(1), MomentumEncoder(0.5, 0.9), MomentumEncoder(0.5, 0.9, total_steps=1000)]
+    stop, counted, own = _with_momentum(model, given, batches=12)
+    assert stop is given[0]
+    assert (counted.total_steps, own.total_steps) == (steps, 1000)
+    default, _ = _with_momentum(model, given[:1], batches=12)
+    assert (default.momentum, default.final, default.total_steps) == (0.999, 0.999, steps)
+
+
+def test_a_method_without_target_gets_no_momentum():
+    assert _with_momentum(model(), [], batches=12) == []

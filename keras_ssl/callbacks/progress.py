@@ -74,7 +74,8 @@ class ProgressBar(keras.callbacks.Callback):
         if not self.console.is_terminal and (epoch % every == every - 1 or epoch == epochs - 1):
             left = self._bar.tasks[0].time_remaining
             estimate = "" if left is None else f", about {left:.0f} s left"
-            self.console.print(f"epoch {epoch + 1}/{epochs}: {values}{estimate}", highlight=False)
+            line = f"epoch {epoch + 1}/{epochs}: {values}{estimate}"
+            self.console.print(line, highlight=False, soft_wrap=True)
 
     def on_train_end(self, logs=None):
         """Leaves the finished bar on the screen."""

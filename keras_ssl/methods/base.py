@@ -114,7 +114,7 @@ class SelfSupervised(keras.Model, abc.ABC):
                 features = self.backbone(views[0], training=False)
                 objective += tf.cast(self.probe.loss(features, labels), loss.dtype)
             scaled_objective = self.optimizer.scale_loss(objective)
-        _POSTPONED.after_step = _POSTPONED.after_batch = []  # later calls are outside the step
+        _POSTPONED.__dict__.clear()  # later calls are outside the step, and do nothing
         variables = self.trainable_variables
         gradients = tape.gradient(scaled_objective, variables)
         moved, accepted = self._apply(gradients, variables)

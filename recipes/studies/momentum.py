@@ -34,10 +34,10 @@ class Settings:
     out: pathlib.Path = pathlib.Path("runs/momentum")
     """Directory of the results; those that are there are not measured again."""
     images: int = 10_000
-    epochs: int = 12
-    batch_size: int = 128
+    epochs: int = 8
+    batch_size: int = 64
     filters: int = 24
-    queue_size: int = 2048
+    queue_size: int = 1024
     seed: int = 0
     smoke: bool = False
     """A few steps on noise, to see that everything runs."""
@@ -45,7 +45,7 @@ class Settings:
 
 def moco(settings: Settings) -> methods.MoCo:
     """Returns MoCo as in recipes/moco_v2_cifar10_cpu.py."""
-    backbone = split_batch_norm(backbones.SmallResNet(settings.filters), groups=8)
+    backbone = split_batch_norm(backbones.SmallResNet(settings.filters), groups=4)
     return methods.MoCo(backbone, MLPHead(128), queue_size=settings.queue_size)
 
 
@@ -59,8 +59,8 @@ def byol(settings: Settings) -> methods.BYOL:
 
 
 METHODS = {
-    "MoCo": (moco, augment.moco_v2(32, blur=False), 0.12, 5e-4),
-    "BYOL": (byol, augment.byol(32, blur=False), 0.06, 2e-3),
+    "MoCo": (moco, augment.moco_v2(32, blur=False), 0.1, 5e-4),
+    "BYOL": (byol, augment.byol(32, blur=False), 0.1, 1e-3),
 }
 
 
