@@ -1,0 +1,543 @@
+"""What every method does: a new one adds a row to ROWS and passes all checks.
+
+The checks know nothing of a method but what its row says, and what the package asks of every method:
+`ssl_loss`, an attribute `target_x` that follows `x`, state in variables that are not trained.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_ssl import export
+from keras_ssl.backbones import Tiny
+from keras_ssl.callbacks import MomentumEncoder
+from keras_ssl.layers import (
+    LinearProbe,
+    MLPHead,
+    ProjectionHead,
+    SplitBatchNorm,
+    split_batch_norm,
+    target_pairs,
+)
+from keras_ssl.methods import BYOL, MemoryBank, MoCo, SelfSupervised, SimCLR
+from keras_ssl.methods.momentum import MomentumMethod
+from keras_ssl.optimizers import SGD
+
+SHAPE = (8, 8, 3)
+BATCH = 8
+BATCHES = 5  # of an epoch: four steps per execution, or two batches per step, do not divide it
+EPOCHS = 2
+STEPS = BATCHES * EPOCHS
+FIRST, FINAL = 0.5, 1.0  # momentum of the targets, far enough from 1 to be seen
+
+
+@dataclass(frozen=True)
+class Row:
+    """One set-up of a method; beside name and model, only where it differs from the others.
+
+    Args:
+        name: of the set-up.
+        make: makes the model from the arguments that all methods have.
+        without_gradient: ends of paths of trainable variables that the loss cannot depend on.
+        not_by_parts: why replicas without synchronised batch normalisation do not equal one device
+            with split batch normalisation; empty where they do.
+    """
+
+    name: str
+    make: Callable[..., SelfSupervised]
+    without_gradient: tuple[str, ...] = ()
+    not_by_parts: str = ""
+
+
+def backbone():
+    return Tiny(SHAPE, features=16)
+
+
+def split_backbone():
+    return split_batch_norm(backbone(), groups=4)
+
+
+def moco(network=backbone, depth=2, temperature=0.2, symmetric=False, **shared):
+    # A batch does not divide the queue: it wraps around.
+    head = MLPHead(8, depth=depth)
+    return MoCo(network(), head, 20, temperature, symmetric, **shared)
+
+
+def byol(**shared):
+    heads = (MLPHead(8, 16, batch_norm=True, name=name) for name in ("projector", "predictor"))
+    return BYOL(backbone(), *heads, **shared)
+
+
+def memory_bank(**shared):
+    size = BATCH * BATCHES  # one entry for each image
+    return MemoryBank(backbone(), MLPHead(8, depth=1), size, negatives=16, **shared)
+
+
+def simclr(**shared):
+    return SimCLR(backbone(), ProjectionHead(8), temperature=0.5, **shared)
+
+
+ROWS = [
+    Row(
+        "simclr",
+        simclr,
+        not_by_parts="Both views pass through together: a replica normalises half of each view, a part "
+        "of the batch is one whole view.",
+    ),
+    Row("moco_v1", lambda **shared: moco(depth=1, temperature=0.07, **shared)),
+    Row("moco_v2", moco),
+    Row("moco_symmetric", lambda **shared: moco(symmetric=True, **shared)),
+    Row("moco_split_batch_norm", lambda **shared: moco(split_backbone, **shared)),
+    Row("memory_bank", memory_bank),
+    # Batch normalisation takes away what the bias before it adds.
+    Row("byol", byol, without_gradient=("projector/dense_1/bias", "predictor/dense_1/bias")),
+]
+
+
+@pytest.fixture(params=ROWS, ids=lambda row: row.name, scope="module")
+def row(request):
+    return request.param
+
+
+def build(row, optimizer=None, probe=None, **compile_arguments):
+    keras.utils.set_random_seed(1)
+    model = row.make(probe=probe)
+    model.compile(optimizer or SGD(0.01), **compile_arguments)
+    return model
+
+
+def batches(model, count=BATCHES):
+    """Returns batches of two views that resemble each other, and numbers where the method has them."""
+    generator = np.random.default_rng(0)
+    images = generator.random((count * BATCH, *SHAPE), np.float32)
+    views = [images + 0.1 * generator.normal(size=images.shape).astype("float32") for _ in range(2)]
+    if model.takes_indices:
+        views.append(np.arange(len(images)))
+    return tf.data.Dataset.from_tensor_slices(tuple(views)).batch(BATCH, drop_remainder=True)
+
+
+def train(model, data=None, epochs=1, momentum=(FIRST, FINAL), total_steps=STEPS, **arguments):
+    """Fits as every test does, with a momentum where there is a target; returns the logs."""
+    callbacks = arguments.pop("callbacks", [])
+    if isinstance(model, MomentumMethod):
+        callbacks = [MomentumEncoder(*momentum, total_steps=total_steps), *callbacks]
+    data = batches(model) if data is None else data
+    return model.fit(data, epochs=epochs, callbacks=callbacks, verbose=0, **arguments).history
+
+
+def values_of(variables):
+    return [np.asarray(variable).copy() for variable in variables]
+
+
+def places(model, variables):
+    """Returns where variables stand in `model.weights`."""
+    ids = {id(variable) for variable in variables}
+    return [place for place, weight in enumerate(model.weights) if id(weight) in ids]
+
+
+def statistics(network):
+    return [v for v in network.non_trainable_weights if v.name.startswith("moving_")]
+
+
+def collected(model):
+    """Returns what is neither trained, nor a target, nor moving statistics: queues and banks."""
+    others = [*model.trainable_weights, *statistics(model)]
+    for target, _ in target_pairs(model):
+        others += target.weights
+    return [v for v in model.weights if all(v is not other for other in others)]
+
+
+def parameters(online):
+    """Returns which of a network's weights are trained, hence followed by its target."""
+    return [weight.trainable for weight in online.weights]
+
+
+def assert_equal(first, second, tolerance=0.0):
+    """Compares lists of weights; to the bit unless told."""
+    for place, (one, other) in enumerate(zip(first, second, strict=True)):
+        np.testing.assert_allclose(one, other, atol=tolerance, rtol=0, err_msg=f"weight {place}")
+
+
+class Recorder(keras.callbacks.Callback):
+    """Keeps the weights after each execution, and saves the model after the first epoch."""
+
+    def __init__(self, directory=None):
+        super().__init__()
+        self.directory = directory
+        self.after = []
+
+    def on_train_begin(self, logs=None):
+        self.after.append(values_of(self.model.weights))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.after.append(values_of(self.model.weights))
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0 and self.directory:
+            self.model.save(self.directory / "model.keras")
+            self.model.save_weights(self.directory / "model.weights.h5")
+
+
+@dataclass
+class Run:
+    """A training with one step per execution: the other ways to run it are compared with it."""
+
+    model: SelfSupervised
+    history: dict
+    after: list  # after[n]: the weights after n steps
+
+
+@pytest.fixture(scope="module")
+def directory(row, tmp_path_factory):
+    return tmp_path_factory.mktemp(row.name)
+
+
+@pytest.fixture(scope="module")
+def run(row, directory):
+    model = build(row)
+    recorder = Recorder(directory)
+    # Nobody says how many steps there are: the schedule finds out.
+    history = train(model, epochs=EPOCHS, total_steps=None, callbacks=[recorder])
+    return Run(model, history, recorder.after)
+
+
+@pytest.fixture(scope="module")
+def run_with_fixed_target(row):
+    model = build(row)
+    recorder = Recorder()
+    return Run(model, train(model, momentum=(1.0, 1.0), callbacks=[recorder]), recorder.after)
+
+
+# Learning
+
+
+class KeepCollected(keras.callbacks.Callback):
+    """Empties queue and bank after each step: on a fixed batch they fill with its own images."""
+
+    def on_train_begin(self, logs=None):
+        self.start = values_of(collected(self.model))
+
+    def on_train_batch_end(self, batch, logs=None):
+        for variable, value in zip(collected(self.model), self.start, strict=True):
+            variable.assign(value)
+
+
+def test_the_loss_falls_on_a_fixed_batch(row):
+    model = build(row)
+    batch = batches(model, 1)
+    losses = train(model, batch.repeat(30), 30, callbacks=[KeepCollected()], steps_per_epoch=1)
+    assert np.mean(losses["loss"][-3:]) < 0.8 * losses["loss"][0]
+
+
+def test_every_trainable_variable_has_a_gradient_and_no_target_has(row):
+    model = build(row)
+    views = next(iter(batches(model)))
+    trained = model.trainable_weights
+    targets = [v for target, _ in target_pairs(model) for v in target.weights]
+    with tf.GradientTape() as tape:
+        tape.watch([v.value for v in targets])
+        loss = model.ssl_loss(*views)
+    gradients = tape.gradient(loss, [v.value for v in [*trained, *targets]])
+    assert all(gradient is None for gradient in gradients[len(trained) :])
+
+    sizes = [float(tf.reduce_max(tf.abs(gradient))) for gradient in gradients[: len(trained)]]
+    for variable, size in zip(trained, sizes, strict=True):
+        is_zero = size < 1e-5 * max(sizes)
+        assert is_zero == variable.path.endswith(row.without_gradient), variable.path
+
+
+def test_the_optimizer_moves_what_is_trainable_and_nothing_else(row, run):
+    model = run.model
+    known = {id(v) for v in model.optimizer._trainable_variables}
+    assert known == {id(v) for v in model.trainable_weights}
+    for network in ("backbone", "projector", "predictor"):
+        assert not hasattr(model, network) or getattr(model, network).trainable_weights
+    start, first = run.after[:2]
+    for place in places(model, model.trainable_weights):
+        is_still = np.abs(first[place] - start[place]).max() < 1e-7
+        path = model.weights[place].path
+        assert is_still == path.endswith(row.without_gradient), path
+
+
+# Targets
+
+
+def test_targets_start_equal_and_follow_as_a_moving_average(run):
+    for target, online in target_pairs(run.model):
+        theirs, own = places(run.model, online.weights), places(run.model, target.weights)
+        assert len(own) == len(theirs) == len(target.weights)
+        twin = [run.after[0][place].astype("float64") for place in theirs]
+        assert_equal(twin, [run.after[0][place] for place in own])
+        is_parameter = parameters(online)
+        for step in range(STEPS):
+            momentum = FINAL - (FINAL - FIRST) * (np.cos(np.pi * step / STEPS) + 1) / 2
+            weights = run.after[step + 1]
+            for i, (their_place, own_place) in enumerate(zip(theirs, own, strict=True)):
+                if is_parameter[i]:
+                    twin[i] = momentum * twin[i] + (1 - momentum) * weights[their_place]
+                    np.testing.assert_allclose(weights[own_place], twin[i], atol=1e-6, rtol=0)
+
+
+def test_a_targets_statistics_are_those_of_its_own_passes(run):
+    for target, online in target_pairs(run.model):
+        pairs = zip(statistics(online), statistics(target), strict=True)
+        for theirs, own in pairs:
+            (their_place,), (own_place,) = places(run.model, [theirs]), places(run.model, [own])
+            before, last = run.after[-2], run.after[-1]
+            assert (
+                np.abs(last[own_place] - before[own_place]).max() > 1e-6
+            )  # the last step moved them
+            # Not an average of the online network's, which the last momentum would hardly move.
+            assert np.abs(last[own_place] - last[their_place]).max() > 1e-6
+
+
+def test_momentum_one_never_moves_the_target(run_with_fixed_target):
+    model, after = run_with_fixed_target.model, run_with_fixed_target.after
+    for target, online in target_pairs(model):
+        own = np.array(places(model, target.weights))[parameters(online)]
+        theirs = np.array(places(model, online.weights))[parameters(online)]
+        assert_equal([after[0][place] for place in own], [after[-1][place] for place in own])
+        moved = [np.abs(after[0][place] - after[-1][place]).max() for place in theirs]
+        assert max(moved) > 1e-3
+
+
+def test_momentum_zero_copies(row):
+    model = build(row)
+    train(model, batches(model, 2), momentum=(0.0, 0.0))
+    for target, online in target_pairs(model):
+        for theirs, own in zip(online.weights, target.weights, strict=True):
+            assert not theirs.trainable or np.array_equal(theirs, own)
+
+
+# One training, run in other ways
+
+
+def test_same_seed_same_run_to_the_bit(row, run):
+    again = build(row)
+    history = train(again, epochs=EPOCHS)
+    assert history["loss"] == run.history["loss"]
+    assert_equal(values_of(again.weights), run.after[-1])
+
+
+@pytest.mark.parametrize("count", [BATCHES, 4])
+def test_four_steps_per_execution_change_nothing(row, run, count):
+    model = build(row, steps_per_execution=4)
+    train(model, batches(model).take(count), epochs=EPOCHS if count == BATCHES else 1)
+    steps = STEPS if count == BATCHES else count
+    assert int(model.optimizer.iterations) == steps
+    assert_equal(values_of(model.weights), run.after[steps])
+
+
+def test_eager_equals_graph(row, run):
+    model = build(row, run_eagerly=True)
+    train(model, batches(model).take(3))
+    assert_equal(values_of(model.weights), run.after[3], tolerance=1e-5)
+
+
+def test_the_step_compiles_under_xla(row, run):
+    model = build(row, jit_compile=True)
+    train(model, batches(model).take(3))
+    assert_equal(values_of(model.weights), run.after[3], tolerance=1e-4)
+
+
+def test_training_goes_on_equal_from_a_file(run, directory):
+    model = keras.saving.load_model(directory / "model.keras")
+    assert_equal(values_of(model.weights), run.after[BATCHES])
+    train(model, epochs=EPOCHS, initial_epoch=1, total_steps=None)
+    assert_equal(values_of(model.weights), run.after[-1])
+
+
+def test_a_file_of_weights_holds_all_state(row, run, directory):
+    model = build(row)
+    model.optimizer.build(model.trainable_variables)
+    model.load_weights(directory / "model.weights.h5")
+    assert_equal(values_of(model.weights), run.after[BATCHES])
+    saved = keras.saving.load_model(directory / "model.keras")
+    assert int(model.optimizer.iterations) == BATCHES
+    assert_equal(
+        values_of(model.optimizer.variables), values_of(saved.optimizer.variables), tolerance=0.0
+    )
+
+
+def test_a_configuration_makes_the_same_model(run):
+    copy = type(run.model).from_config(run.model.get_config())
+    assert copy.get_config() == run.model.get_config()
+    assert [v.shape for v in copy.weights] == [v.shape for v in run.model.weights]
+
+
+# Replicas
+
+
+def copies(variable):
+    """Returns the replicas' own values of a variable."""
+    return [
+        np.asarray(value).copy() for value in getattr(variable.value, "values", [variable.value])
+    ]
+
+
+def batch_norms(model):
+    layers = model._flatten_layers()
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def test_two_replicas_equal_one(row, run, two_replicas):
+    with two_replicas.scope():
+        model = build(row)
+    history = train(model, epochs=EPOCHS)
+    np.testing.assert_allclose(history["loss"], run.history["loss"], rtol=1e-5)
+    # Sums over the batch are added in another order: float32 rounding, over ten steps.
+    assert_equal(values_of(model.weights), run.after[-1], tolerance=2e-5)
+    for variable in model.weights:
+        assert len(copies(variable)) == 2
+        np.testing.assert_array_equal(*copies(variable), err_msg=variable.path)
+
+
+def test_two_replicas_without_synchronised_batch_norm_equal_one_that_splits_it(row, two_replicas):
+    # They cannot equal one with plain batch normalisation: they normalise half batches.
+    with two_replicas.scope():
+        model = build(row)
+    for layer in batch_norms(model):
+        layer.synchronized = False
+    train(model)
+    trained = [v for v in model.weights if not any(v is other for other in statistics(model))]
+    for variable in trained:
+        np.testing.assert_array_equal(*copies(variable), err_msg=variable.path)
+    if row.not_by_parts:
+        return
+
+    single = build(row)
+    for layer in batch_norms(single):
+        if not isinstance(layer, SplitBatchNorm):
+            layer.__class__, layer.groups = SplitBatchNorm, 2
+    train(single)
+    # Replicas have moving statistics of their own; the parts' are averaged.
+    means = [np.mean(copies(variable), axis=0) for variable in model.weights]
+    assert_equal(means, values_of(single.weights), tolerance=2e-5)
+
+
+# Precision, and steps that do not happen
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_stays_finite(row, run, policy):
+    keras.config.set_dtype_policy(policy)
+    model = build(row)
+    history = train(model)
+    is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert is_scaled == (policy == "mixed_float16")
+    assert all(np.all(np.isfinite(value)) for value in values_of(model.weights))
+    assert {v.dtype for v in model.weights} <= {"float32", "int64"}
+    # The same training, but for rounding, and for a step that loss scaling may skip.
+    assert history["loss"][0] == pytest.approx(run.history["loss"][0], rel=0.1)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_step_that_loss_scaling_skips_moves_nothing(row, run, replicas, request):
+    strategy = tf.distribute.get_strategy()
+    if replicas == 2:
+        strategy = request.getfixturevalue("two_replicas")
+    with strategy.scope():
+        endless = keras.optimizers.LossScaleOptimizer(SGD(0.01), initial_scale=float("inf"))
+        model = build(row, endless)
+    train(model)
+    assert np.asarray(model.optimizer.iterations) == 0
+    is_statistic = places(model, statistics(model))
+    still = [place for place in range(len(model.weights)) if place not in is_statistic]
+    after = values_of(model.weights)
+    assert_equal([after[place] for place in still], [run.after[0][place] for place in still])
+
+    # And then it goes on as if those batches had not been.
+    model.optimizer.dynamic_scale.assign(1.0)
+    train(model, batches(model).take(2))
+    after = values_of(model.weights)
+    tolerance = 0.0 if replicas == 1 else 1e-5
+    expected = [run.after[2][place] for place in still]
+    assert_equal([after[place] for place in still], expected, tolerance)
+
+
+OPTIMIZERS = {"ours": SGD, "keras": keras.optimizers.SGD}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_accumulated_gradients_move_targets_once_per_real_step(row, optimizer):
+    def accumulate(steps_per_execution):
+        rule = OPTIMIZERS[optimizer](0.01, gradient_accumulation_steps=2)
+        model = build(row, rule, steps_per_execution=steps_per_execution)
+        recorder = Recorder()
+        train(model, epochs=EPOCHS, total_steps=None, callbacks=[recorder])
+        return model, recorder.after
+
+    model, after = accumulate(steps_per_execution=1)
+    steps = STEPS // 2
+    assert int(model.optimizer.iterations) == steps
+    trained = places(model, model.trainable_weights)
+    entered = places(model, collected(model))
+    for batch in range(1, STEPS + 1):
+        is_step = batch % 2 == 0
+        before, now = after[batch - 1], after[batch]
+        assert is_step == any(not np.array_equal(before[i], now[i]) for i in trained)
+        assert all(not np.array_equal(before[i], now[i]) for i in entered)  # keys of every batch
+        momentum = FINAL - (FINAL - FIRST) * (np.cos(np.pi * (batch // 2 - 1) / steps) + 1) / 2
+        keep = momentum if is_step else 1.0
+        for target, online in target_pairs(model):
+            for theirs, own in zip(online.weights, target.weights, strict=True):
+                if theirs.trainable:
+                    (i,), (j,) = places(model, [theirs]), places(model, [own])
+                    expected = keep * before[j] + (1 - keep) * now[i]
+                    np.testing.assert_allclose(now[j], expected, atol=1e-6, rtol=0)
+    # Executions of four steps end in the middle of a step.
+    assert_equal(accumulate(steps_per_execution=4)[1][-1], after[-1])
+
+
+def test_keras_refuses_to_accumulate_gradients_on_two_replicas(row, two_replicas):
+    # Its optimizers branch where they would have to meet. The error is theirs, before any step.
+    with two_replicas.scope():
+        model = build(row, SGD(0.01, gradient_accumulation_steps=2))
+    start = values_of(model.weights)
+    with pytest.raises(RuntimeError, match="`merge_call` called while defining a new graph"):
+        train(model)
+    assert_equal(values_of(model.weights), start)
+
+
+# Labels and export
+
+
+def labelled(model, classes=3):
+    labels = tf.range(BATCH, dtype=tf.int64) % classes
+    return batches(model).map(lambda *views: (views, labels))
+
+
+def test_labels_in_a_batch_are_refused(row):
+    model = build(row)
+    with pytest.raises(ValueError, match=r"tuple of views, \(view_1, view_2\), without labels"):
+        train(model, labelled(model))
+
+
+def test_a_probe_does_not_touch_the_encoder(row, run):
+    probe = LinearProbe(classes=3)
+    model = build(row, probe=probe)
+    encoder = [v for v in model.weights if not any(v is w for w in probe.weights)]
+    for variable, value in zip(encoder, run.after[0], strict=True):
+        variable.assign(value)
+    before = values_of(probe.weights)
+    history = train(model, labelled(model))
+    assert_equal(values_of(encoder), run.after[BATCHES])
+    assert history["loss"] == run.history["loss"][:1]
+    assert 0 <= history["probe"][0] <= 1
+    assert all(not np.array_equal(v, old) for v, old in zip(probe.weights, before, strict=True))
+
+
+def test_the_online_backbone_is_exported(run_with_fixed_target, tmp_path):
+    model = run_with_fixed_target.model
+    images = next(iter(batches(model)))[0]
+    features = model.backbone(images).numpy()
+    np.testing.assert_array_equal(model(images), features)
+    loaded = export.load(export.saved_model(model, tmp_path / "artefact"))
+    np.testing.assert_allclose(loaded(images), features, atol=1e-6)
+    for target, online in target_pairs(model):
+        if online is model.backbone:
+            assert np.abs(features - target(images)).max() > 1e-3
