@@ -64,9 +64,14 @@ class MemoryBank(SelfSupervised):
         bank_momentum: float = 0.5,
         **kwargs,
     ):
+        for name, value in (("size", size), ("negatives", negatives)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+        if not 0 <= bank_momentum <= 1:
+            raise ValueError(
+                f"`bank_momentum` must lie in [0, 1]. Received: bank_momentum={bank_momentum}"
+            )
         super().__init__(backbone, **kwargs)
-        if negatives < 1:
-            raise ValueError(f"`negatives` must be at least 1. Received: negatives={negatives}")
         self.projector = self.build_head(projector or MLPHead(units=128, depth=1))
         self.size = size
         self.negatives = negatives

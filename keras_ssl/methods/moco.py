@@ -70,6 +70,8 @@ class MoCo(MomentumMethod):
         symmetric: bool = False,
         **kwargs,
     ):
+        if queue_size < 1:
+            raise ValueError(f"`queue_size` must be at least 1. Received: queue_size={queue_size}")
         super().__init__(backbone, **kwargs)
         self.projector = self.build_head(projector or MLPHead(units=128))
         self.queue_size = queue_size

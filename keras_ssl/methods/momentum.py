@@ -130,7 +130,7 @@ class MomentumMethod(SelfSupervised):
             self._told_default = True
         default = MomentumEncoder(first, final)
         if is_list:
-            callbacks.append(default)
+            callbacks.callbacks.append(default)
             default.set_params(callbacks.params)
             default.set_model(self)
             return super().fit(x, *args, callbacks=callbacks, **kwargs)

@@ -1,0 +1,119 @@
+"""The heads, layer by layer, against products of matrices."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ssl.layers import BatchNorm, MLPHead, ProjectionHead
+
+
+def features(count=6, dim=5, seed=0):
+    return np.random.default_rng(seed).normal(1, 2, (count, dim)).astype("float32")
+
+
+def randomised(head, dim=5):
+    head.build((None, dim))
+    random = np.random.default_rng(1)
+    head.set_weights([random.uniform(0.5, 2, w.shape) - (w.ndim > 1) for w in head.get_weights()])
+    return head
+
+
+def twin(head, x, training):
+    """Passes through dense layers, normalisations and ReLUs in the order of their names."""
+    x = x.astype("float64")
+    for layer in head.stack:
+        weights = {weight.name: np.asarray(weight, "float64") for weight in layer.weights}
+        if isinstance(layer, keras.layers.Dense):
+            x = x @ weights["kernel"] + weights.get("bias", 0.0)
+        elif isinstance(layer, BatchNorm):
+            mean = x.mean(axis=0) if training else weights["moving_mean"]
+            variance = x.var(axis=0) if training else weights["moving_variance"]
+            x = weights["gamma"] * (x - mean) / np.sqrt(variance + 1e-5) + weights.get("beta", 0.0)
+        else:
+            x = np.maximum(x, 0)
+    return x
+
+
+def names(head):
+    """Returns each layer's name with those of its trained weights."""
+    return [(layer.name, *(w.name for w in layer.trainable_weights)) for layer in head.stack]
+
+
+DENSE = ("kernel", "bias")
+STRUCTURES = {
+    "simclr": (
+        ProjectionHead(4),
+        [
+            ("dense_1", "kernel"),
+            ("norm_1", "gamma", "beta"),
+            ("relu_1",),
+            ("dense_2", "kernel"),
+            ("norm_2", "gamma"),
+        ],
+    ),
+    "simclr_linear": (ProjectionHead(4, depth=1), [("dense_1", "kernel"), ("norm_1", "gamma")]),
+    "moco_v1": (MLPHead(4, depth=1), [("dense_1", *DENSE)]),
+    "moco_v2": (MLPHead(4), [("dense_1", *DENSE), ("relu_1",), ("dense_2", *DENSE)]),
+    "byol": (
+        MLPHead(4, hidden_units=7, batch_norm=True),
+        [("dense_1", *DENSE), ("norm_1", "gamma", "beta"), ("relu_1",), ("dense_2", "kernel")],
+    ),
+    "three_layers": (
+        MLPHead(4, hidden_units=7, depth=3),
+        [
+            ("dense_1", *DENSE),
+            ("relu_1",),
+            ("dense_2", *DENSE),
+            ("relu_2",),
+            ("dense_3", *DENSE),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("training", [True, False])
+def test_layers_and_values(name, training):
+    head, structure = STRUCTURES[name]
+    head = randomised(type(head).from_config(head.get_config()))
+    assert names(head) == structure
+    expected = twin(head, features(), training)
+    outputs = head(features(), training=training)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
+    assert head.compute_output_shape((None, 5)) == (None, 4)
+
+
+@pytest.mark.parametrize("head", [ProjectionHead, MLPHead])
+def test_hidden_layers_have_the_width_of_the_input(head):
+    assert randomised(head(4, depth=3)).stack[0].units == 5
+    assert randomised(head(4, hidden_units=7, depth=3)).stack[0].units == 7
+
+
+def test_normalisation_is_shared_between_replicas_unless_told():
+    norms = [
+        v for v in randomised(MLPHead(4, 7, batch_norm=True)).stack if isinstance(v, BatchNorm)
+    ]
+    assert [norm.synchronized for norm in norms] == [True]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [ProjectionHead(4, 7, 3, name="head"), MLPHead(4, 7, 3, batch_norm=True, name="head")],
+    ids=lambda head: type(head).__name__,
+)
+def test_is_made_again_from_its_configuration(head, tmp_path):
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(head))
+    assert again.get_config() == head.get_config()
+    model = keras.Sequential([keras.Input((5,)), head])
+    model.save(tmp_path / "head.keras")
+    loaded = keras.saving.load_model(tmp_path / "head.keras")
+    np.testing.assert_array_equal(loaded(features()), model(features()))
+
+
+@pytest.mark.parametrize("head", [ProjectionHead, MLPHead])
+@pytest.mark.parametrize(("name", "value"), [("units", 0), ("hidden_units", -1), ("depth", 0)])
+def test_refuses_sizes_that_are_not_positive(head, name, value):
+    with pytest.raises(
+        ValueError, match=rf"`{name}` must be at least 1\. Received: {name}={value}"
+    ):
+        head(**{"units": 4, name: value})

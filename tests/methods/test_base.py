@@ -1,0 +1,338 @@
+"""What the base class does for every method, with a method of its own that counts."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_ssl.backbones import Tiny
+from keras_ssl.layers import LinearProbe, ProjectionHead
+from keras_ssl.losses import NTXent
+from keras_ssl.methods import MemoryBank, SelfSupervised, SimCLR
+
+SHAPE = (8, 8, 3)
+
+
+def views(count=4, batch=8, seed=0):
+    return np.random.default_rng(seed).random((2, count * batch, *SHAPE), np.float32)
+
+
+def batches(count=4, batch=8):
+    values = views(count, batch)
+    return tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(batch, True)
+
+
+def simclr(optimizer=None, probe=None, **compile_arguments):
+    keras.utils.set_random_seed(1)
+    model = SimCLR(Tiny(SHAPE, features=8), ProjectionHead(4), temperature=0.5, probe=probe)
+    model.compile(optimizer or keras.optimizers.SGD(0.01), **compile_arguments)
+    return model
+
+
+def values_of(variables):
+    return [np.asarray(variable).copy() for variable in variables]
+
+
+def assert_equal(first, second, tolerance=0.0):
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
+
+
+# What follows a step
+
+
+class Counts(keras.layers.Layer):
+    """Counts the steps and the batches, and keeps the largest value that came with a batch."""
+
+    def build(self, input_shape):
+        for name in ("steps", "batches", "largest"):
+            weight = self.add_weight(name=name, initializer="zeros", trainable=False)
+            setattr(self, name, weight)
+
+    def add_step(self, moved):
+        self.steps.assign_add(tf.cast(moved, "float32"))
+
+    def add_batch(self, *values_and_accepted):
+        *values, accepted = values_and_accepted
+        self.batches.assign_add(tf.cast(accepted, "float32"))
+        largest = tf.reduce_max(tf.stack([tf.reduce_max(value) for value in values]))
+        self.largest.assign(tf.where(accepted, largest, self.largest))
+
+
+class Counting(SelfSupervised):
+    """Contrasts features without a head, and counts."""
+
+    def __init__(self, backbone, **kwargs):
+        super().__init__(backbone, **kwargs)
+        self.counts = Counts()
+        self.counts.build(None)
+        self.nt_xent = NTXent(0.5)
+
+    def ssl_loss(self, view_1, view_2):
+        h_1, h_2 = (self.backbone(view, training=True) for view in (view_1, view_2))
+        self.after_step(self.counts.add_step)
+        self.after_batch(self.counts.add_batch, view_1, view_2)
+        return self.nt_xent(h_1, h_2)
+
+
+def counted(optimizer, data=None, **compile_arguments):
+    model = Counting(Tiny(SHAPE, features=8))
+    model.compile(optimizer, **compile_arguments)
+    model.fit(batches() if data is None else data, epochs=2, verbose=0)
+    return [float(np.asarray(value)) for value in (model.counts.steps, model.counts.batches)]
+
+
+def accumulating():
+    return keras.optimizers.SGD(0.01, gradient_accumulation_steps=2)
+
+
+def scaling(optimizer, scale):
+    return keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=scale)
+
+
+@pytest.mark.parametrize(
+    "compile_arguments", [{}, {"steps_per_execution": 4}, {"run_eagerly": True}]
+)
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        (lambda: keras.optimizers.SGD(0.01), [8, 8]),
+        (accumulating, [4, 8]),
+        (lambda: scaling(keras.optimizers.SGD(0.01), float("inf")), [0, 0]),
+        (lambda: scaling(accumulating(), float("inf")), [0, 0]),
+        (lambda: scaling(accumulating(), 1.0), [4, 8]),
+    ],
+    ids=["plain", "accumulating", "skipping", "skipping_accumulating", "scaling_accumulating"],
+)
+def test_updates_follow_steps_and_batches(optimizer, expected, compile_arguments):
+    assert counted(optimizer(), **compile_arguments) == expected
+
+
+def test_updates_get_their_values_in_the_training_step():
+    model = Counting(Tiny(SHAPE, features=8))
+    model.compile(keras.optimizers.SGD(0.01))
+    model.fit(batches(1), verbose=0)
+    assert float(model.counts.largest) == views(1).max()
+
+
+def test_updates_happen_once_on_two_replicas(two_replicas):
+    with two_replicas.scope():
+        model = Counting(Tiny(SHAPE, features=8))
+        model.compile(keras.optimizers.SGD(0.01))
+    model.fit(batches(), verbose=0)
+    for variable in (model.counts.steps, model.counts.batches):
+        assert [float(value.numpy()) for value in variable.value.values] == [4, 4]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_outside_a_training_step_nothing_is_updated(trained):
+    model = Counting(Tiny(SHAPE, features=8))
+    model.compile(keras.optimizers.SGD(0.01))
+    if trained:
+        model.fit(batches(), verbose=0)
+    before = values_of(model.weights)
+    for _ in range(2):
+        model.ssl_loss(*views(1))
+    assert float(model.counts.steps) == float(model.counts.batches) == 4 * trained
+    # Nor is it in the next training step, but for the statistics that the passes moved.
+    model.set_weights(before)
+    model.fit(batches(), verbose=0)
+    assert float(model.counts.batches) == 4 * trained + 4
+
+
+# The latest batch
+
+
+class Watching(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(self.model.last_batch)
+
+
+@pytest.mark.parametrize(
+    "compile_arguments", [{}, {"steps_per_execution": 3}, {"run_eagerly": True}]
+)
+def test_the_latest_batch_is_at_hand_after_each_execution(compile_arguments):
+    model, watching = simclr(**compile_arguments), Watching()
+    assert model.last_batch is None
+    model.fit(batches(5), verbose=0, callbacks=[watching])
+    expected = [2, 4] if "steps_per_execution" in compile_arguments else range(5)
+    both = np.split(views(5), 5, axis=1)
+    assert len(watching.seen) == len(expected)
+    for seen, number in zip(watching.seen, expected, strict=True):
+        assert isinstance(seen, tuple)
+        assert_equal(seen, both[number])
+
+
+def test_the_latest_batch_has_views_only():
+    model = simclr(probe=LinearProbe(3))
+    model.fit(labelled(batches(1)), verbose=0)
+    assert_equal(model.last_batch, views(1))
+    bank = MemoryBank(Tiny(SHAPE, features=8), size=8, negatives=4)
+    bank.compile("sgd")
+    bank.fit(tf.data.Dataset.from_tensors((*views(1), np.arange(8))), verbose=0)
+    assert_equal(bank.last_batch, views(1))
+
+
+def test_of_two_replicas_the_first_ones_part_is_kept(two_replicas):
+    with two_replicas.scope():
+        model = simclr()
+    model.fit(batches(2), verbose=0)
+    assert_equal(model.last_batch, views(2)[:, 8:12])
+
+
+# The probe
+
+
+def labelled(data, classes=3):
+    labels = tf.range(8, dtype=tf.int64) % classes
+    return data.map(lambda *parts: (parts, labels))
+
+
+def test_the_probe_learns_and_is_measured_epoch_by_epoch():
+    model = simclr(keras.optimizers.SGD(0.5), probe=LinearProbe(2))
+    images = np.zeros((8, *SHAPE), "float32")
+    labels = np.arange(8) % 2
+    images[labels == 1, :4] = 1.0  # a difference that untrained features show
+    data = tf.data.Dataset.from_tensors(((images, images), labels)).repeat(20)
+    logs = model.fit(data, epochs=2, verbose=0).history
+    assert set(logs) == {"loss", "probe"}
+    assert logs["probe"][1] == 1.0
+
+
+def test_the_logged_loss_is_the_methods_alone():
+    alone, both = simclr(), simclr(probe=LinearProbe(3))
+    both.backbone.set_weights(alone.backbone.get_weights())
+    both.projector.set_weights(alone.projector.get_weights())
+    expected = alone.fit(batches(), verbose=0).history["loss"]
+    assert both.fit(labelled(batches()), verbose=0).history["loss"] == expected
+
+
+def test_images_without_label_do_not_count():
+    model = simclr(probe=LinearProbe(3))
+    start = values_of(model.probe.dense.weights)
+    unlabelled = batches().map(lambda *parts: (parts, -tf.ones(8, tf.int64)))
+    assert model.fit(unlabelled, verbose=0).history["probe"] == [0.0]
+    assert_equal(values_of(model.probe.dense.weights), start)
+
+
+def test_two_replicas_train_the_probe_as_one(two_replicas):
+    one = simclr(probe=LinearProbe(3))
+    expected = one.fit(labelled(batches()), verbose=0).history
+    with two_replicas.scope():
+        two = simclr(probe=LinearProbe(3))
+    logs = two.fit(labelled(batches()), verbose=0).history
+    assert logs["probe"] == pytest.approx(expected["probe"])
+    assert_equal(values_of(two.weights), values_of(one.weights), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_the_probe_trains_in_mixed_precision(policy):
+    keras.config.set_dtype_policy(policy)
+    model = simclr(probe=LinearProbe(3))
+    model.fit(labelled(batches()), verbose=0)
+    assert all(np.all(np.isfinite(value)) for value in values_of(model.weights))
+
+
+def test_the_probe_is_saved(tmp_path):
+    model = simclr(probe=LinearProbe(3))
+    model.fit(labelled(batches()), verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.probe.classes == 3
+    assert_equal(values_of(loaded.weights), values_of(model.weights))
+    again = [m.fit(labelled(batches()), verbose=0).history for m in (model, loaded)]
+    assert again[0] == again[1]
+
+
+def test_a_probe_needs_labels():
+    with pytest.raises(
+        ValueError, match=r"a model with a probe takes \(\(view_1, view_2\), label\)"
+    ):
+        simclr(probe=LinearProbe(3)).fit(batches(), verbose=0)
+
+
+def test_refuses_a_probe_that_is_none():
+    with pytest.raises(
+        TypeError, match=r"must be a keras_ssl\.layers\.LinearProbe\. Received: prob"
+    ):
+        simclr(probe=keras.layers.Dense(3))
+
+
+# Penalties, networks, and what is refused
+
+
+def penalised(strength, learning_rate=0.1):
+    keras.utils.set_random_seed(1)
+    conv = keras.layers.Conv2D(4, 3, kernel_regularizer=keras.regularizers.L2(strength))
+    pooling = keras.layers.GlobalAveragePooling2D()
+    model = SimCLR(keras.Sequential([keras.Input(SHAPE), conv, pooling]), ProjectionHead(8))
+    model.compile(keras.optimizers.SGD(learning_rate))
+    return model
+
+
+def test_penalties_on_weights_count():
+    plain, model = penalised(0.0), penalised(0.5)
+    kernel = np.asarray(model.backbone.layers[0].kernel).copy()
+    losses = [m.fit(batches(1), verbose=0).history["loss"][0] for m in (plain, model)]
+    assert losses[1] - losses[0] == pytest.approx(0.5 * (kernel**2).sum(), rel=1e-4)
+    # The gradient of 0.5 * w**2 is w: at a learning rate of 0.1 the penalty takes a tenth.
+    moved = plain.backbone.layers[0].kernel - model.backbone.layers[0].kernel
+    np.testing.assert_allclose(moved, 0.1 * kernel, atol=1e-6)
+
+
+def test_two_replicas_share_the_penalties(two_replicas):
+    one = penalised(0.5, 0.01)
+    expected = one.fit(batches(), verbose=0).history["loss"]
+    with two_replicas.scope():
+        two = penalised(0.5, 0.01)
+    assert two.fit(batches(), verbose=0).history["loss"] == pytest.approx(expected, rel=1e-5)
+    assert_equal(values_of(two.weights), values_of(one.weights), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0"])
+def test_keras_applications_serve_as_backbones(name):
+    network = getattr(keras.applications, name)
+    backbone = network(weights=None, include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    model = SimCLR(backbone, ProjectionHead(8))
+    model.compile(keras.optimizers.SGD(0.01))
+    values = np.random.default_rng(0).random((2, 4, 32, 32, 3), np.float32)
+    data = tf.data.Dataset.from_tensors((values[0], values[1]))
+    assert np.isfinite(model.fit(data, verbose=0).history["loss"][0])
+
+
+def test_refuses_views_of_different_images():
+    view_1, view_2 = batches(batch=8), batches(batch=4)
+    pairs = tf.data.Dataset.zip(view_1, view_2).map(lambda first, second: (first[0], second[1]))
+    with pytest.raises(ValueError, match="must show the same images"):
+        simclr().fit(pairs, verbose=0)
+
+
+def test_refuses_a_single_view():
+    with pytest.raises(ValueError, match=r"must be a tuple of views, \(view_1, view_2\)"):
+        simclr().fit(batches().map(lambda view_1, _: view_1), verbose=0)
+
+
+def test_refuses_to_test_without_labels():
+    with pytest.raises(TypeError, match=r"keras_ssl\.evaluate\.knn"):
+        simclr().fit(batches(), validation_data=batches(), verbose=0)
+
+
+def test_refuses_a_backbone_that_gives_maps():
+    backbone = keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(4, 3)])
+    with pytest.raises(ValueError, match="one vector per image"):
+        SimCLR(backbone)
+
+
+def test_refuses_a_backbone_that_is_not_built():
+    backbone = keras.Sequential([keras.layers.Flatten()], name="flat")
+    with pytest.raises(ValueError, match=r"must be built: .* Received: the unbuilt model 'flat'"):
+        SimCLR(backbone)
+
+
+def test_refuses_a_backbone_that_is_no_model():
+    with pytest.raises(TypeError, match=r"keras\.Model that maps images to features"):
+        SimCLR("resnet18")
