@@ -22,7 +22,7 @@ class Pretrain:
     """Train an encoder on images without labels, into a run directory."""
 
     method: str = "simclr"
-    """Self-supervised method: simclr."""
+    """Self-supervised method: simclr, moco, byol or memory-bank."""
     data: str | None = None
     """digits, tfds:<name>, an .npz file (x_train, ... or images, labels), or a folder of images (JPEG,
     PNG, BMP, GIF; flat, or in sub-folders of classes, or with train and val folders)."""
@@ -37,23 +37,39 @@ class Pretrain:
     batch_size: int = 256
     """Images per step, over all devices."""
     backbone: str = "resnet18"
-    """resnet18, 34, 50, 101, 152, 200, tiny, or a network of keras.applications by its name."""
+    """resnet18, 34, 50, 101, 152, 200, small-resnet, tiny, or a network of keras.applications by its
+    name."""
     width: float = 1.0
-    """Factor on the number of filters (resnet, tiny)."""
+    """Factor on the number of filters (resnet, small-resnet, tiny)."""
     image_size: int | None = None
     """Side of the views in pixels; by default that of the images if they are square and of one size,
     224 otherwise."""
     channels: int = 3
     """Channels that the images of a folder are decoded to: 3, or 1 for grey."""
     policy: str | None = None
-    """How views are made: simclr, simclr-small (no blur, half the jitter) or centred (handwriting and
-    the like); by default simclr above 64 pixels, centred for digits, simclr-small otherwise."""
-    temperature: float = 0.5
-    """Temperature of the loss; 0.1 is the paper's best for ImageNet, 0.5 for CIFAR-10."""
-    embedding: int = 128
-    """Dimension of the embeddings that the loss compares."""
-    optimizer: str = "lars"
-    """lars, sgd or adam."""
+    """How views are made: simclr, moco-v1, moco-v2, byol; without blur, for images of up to 64 pixels,
+    simclr-small (half the jitter), moco-v2-small, byol-small; centred (handwriting and the like). By
+    default centred for digits, otherwise the method's own for the size (memory-bank: moco-v1)."""
+    temperature: float | None = None
+    """Temperature of the loss; by default simclr 0.5 (the paper's best for CIFAR-10; 0.1 for ImageNet),
+    moco 0.2, memory-bank 0.07. byol has none."""
+    embedding: int | None = None
+    """Dimension of the embeddings that the loss compares; by default 128, byol 256."""
+    momentum: float | None = None
+    """What the target network of moco and byol keeps of itself at each step; by default moco 0.999,
+    byol 0.996. A run of few steps wants less: 0.99 for moco, 0.97 for byol."""
+    final_momentum: float | None = None
+    """Momentum at the end of the run; by default byol 1, moco the one that it begins with."""
+    queue_size: int | None = None
+    """Keys in the queue of moco; by default half the images, at most 65536."""
+    groups: int | None = None
+    """Parts of the batch that moco normalises apart, 1 for none; by default the most up to 8 that
+    leave 16 images or more to each, and divide evenly over the devices."""
+    probe: bool = False
+    """Train a linear classifier beside the method and show its accuracy, for data with labels. The
+    encoder learns nothing from it."""
+    optimizer: str | None = None
+    """lars, sgd or adam; by default lars for simclr and byol, sgd for moco and memory-bank."""
     learning_rate: float | None = None
     """Peak of the schedule; by default the reference's for the optimizer and the batch size."""
     weight_decay: float | None = None

@@ -2,60 +2,53 @@
 
 import logging
 import pathlib
-import time
-from dataclasses import asdict, fields, replace
 
 import keras
 from rich.console import Console
 from rich.logging import RichHandler
 
-from keras_ssl import callbacks, cli, distribute, names, report
+from keras_ssl import callbacks, cli, distribute, names, report, run_settings
 from keras_ssl import export as exporting
 from keras_ssl.data import Source
-from keras_ssl.methods import SelfSupervised
 from keras_ssl.pretrain import pretrain as run_pretraining
 from keras_ssl.run import Run
+from keras_ssl.sources import opened
 
 _STOPPED = 128  # plus the signal's number: the shell's way to say what ended a program
-_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 _UNSEEN_SHARE = 0.2  # of the images, set aside for testing where there are no test images
 
 
 def pretrain(command: cli.Pretrain) -> int:
     """Trains an encoder, anew or from where a run stopped."""
     console = _console()
-    if command.resume is not None:
-        run = Run(command.resume)
-        settings = _resumed(command, run)
-        train, test = _sources(settings)
-    else:
-        if command.data is None:
-            raise ValueError(
-                "`pretrain` needs images. Expected: --data DATA, or --resume RUN. Received: neither"
-            )
-        if command.method not in names.METHODS:  # before the images are opened, which may take long
-            raise names.unknown("method", command.method, names.METHODS)
-        train, test = _sources(command)
-        settings = _completed(command, train)
-    check_numbers(settings)
-    if len(train) < settings.batch_size:
+    run = None if command.resume is None else Run(command.resume)
+    if run is not None:
+        settings, images = run_settings.resumed(command, run)
+    elif command.data is None:
         raise ValueError(
-            "--batch-size must not be larger than the data set. "
-            f"Received: {settings.batch_size}, and {len(train)} images in {train.name!r}"
+            "`pretrain` needs images. Expected: --data DATA, or --resume RUN. Received: neither"
         )
-    channels = train.image_shape[2]
-    policy = names.policy(str(settings.policy), _shape(settings, channels)[0])
-    monitors = _monitors(settings, train, test)
+    else:
+        names.known_method(command.method)  # before the images are opened, which may take long
+        settings = command
+    strategy = distribute.strategy(settings.strategy)  # TensorFlow wants workers before data
+    train, test = _sources(settings)
+    if run is None:
+        settings = run_settings.completed(settings, train, strategy.num_replicas_in_sync)
+        images = run_settings.images_of(train, settings)
+    _check_images(settings, images, train)
+    policy = names.policy(str(settings.policy), run_settings.image_shape(settings, images)[0])
+    monitors = [*_momentum(settings), *_monitors(settings, train, test)]
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(settings.precision)
-    with distribute.strategy(settings.strategy).scope():
-        model = _model(settings, channels)
+    with strategy.scope():
+        model = run_settings.network(settings, images)
         model.compile(
             optimizer(settings, len(train)), steps_per_execution=settings.steps_per_execution
         )
-    if command.resume is None:
+    if run is None:
         # Only now: what is refused above leaves no directory behind.
-        run = Run.create(str(settings.out), {**asdict(settings), "image_channels": channels})
+        run = Run.create(str(settings.out), run_settings.as_config(settings, images))
     console.print(f"Images: {train}")
     _report_skipped(console, train, test)
     console.print(f"Run: {run.path}")
@@ -91,16 +84,18 @@ def evaluate(command: cli.Evaluate) -> int:
         )
     encoders: dict[str, keras.Model] = {}
     if is_run:
-        settings, channels = _settings(Run(command.run))
+        settings, images = run_settings.of_run(Run(command.run))
+        channels = images.image_channels
         if command.baselines:
-            encoders["raw pixels"] = report.evaluate.pixels(_shape(settings, channels))
+            shape = run_settings.image_shape(settings, images)
+            encoders["raw pixels"] = report.evaluate.pixels(shape)
             keras.utils.set_random_seed(settings.seed)
-            encoders["untrained"] = _model(settings, channels).backbone
+            encoders["untrained"] = run_settings.network(settings, images).backbone
         encoders["trained"] = load_backbone(Run(command.run))
     else:
         encoders["trained"] = exporting.load(command.run)
         channels = encoders["trained"].input_shape[-1]
-    train, test = names.sources(command.data, command.data_dir, channels)
+    train, test = opened(command.data, command.data_dir, channels)
     _report_skipped(console, train, test)
     if test is None:
         train, test = _split(train, command.seed)
@@ -145,20 +140,23 @@ def load_backbone(run: Run) -> keras.Model:
     Raises:
         FileNotFoundError: if the run has no checkpoint yet.
     """
-    settings, channels = _settings(run)
-    model = _model(settings, channels)
+    settings, images = run_settings.of_run(run)
+    model = run_settings.network(settings, images)
     if callbacks.restore(model, run.checkpoints) == 0:
         raise FileNotFoundError(
             f"The run must have a checkpoint: train for an epoch first. Received: {str(run.path)!r}"
         )
-    return model.backbone
+    # Batch normalisation is split for pretraining alone: whoever fine-tunes has batches of any size.
+    encoder = run_settings.backbone(settings, images)
+    encoder.set_weights(model.backbone.get_weights())
+    return encoder
 
 
 def optimizer(settings: cli.Pretrain, size: int) -> keras.optimizers.Optimizer:
     """Returns the optimizer of a run over `size` images."""
     steps = size // settings.batch_size
     return names.optimizer(
-        settings.optimizer,
+        str(settings.optimizer),
         settings.learning_rate,
         settings.weight_decay,
         settings.batch_size,
@@ -202,60 +200,34 @@ def _console() -> Console:
 
 
 def _sources(settings: cli.Pretrain) -> tuple[Source, Source | None]:
-    return names.sources(str(settings.data), settings.data_dir, settings.channels)
+    return opened(str(settings.data), settings.data_dir, settings.channels)
 
 
-def _completed(command: cli.Pretrain, train: Source) -> cli.Pretrain:
-    """Fills in what the images decide."""
-    height, width, _ = train.image_shape
-    size = command.image_size or (height if height is not None and height == width else 224)
-    policy = command.policy or (
-        "simclr" if size > 64 else "centred" if command.data == "digits" else "simclr-small"
-    )
-    word = pathlib.Path(str(command.data).removeprefix("tfds:")).stem
-    out = command.out or pathlib.Path(
-        "runs", f"{command.method}-{word}-{time.strftime('%Y%m%d-%H%M%S')}"
-    )
-    return replace(command, image_size=size, policy=policy, out=out)
+def _check_images(settings: cli.Pretrain, images: run_settings.Images, train: Source):
+    """Refuses images that a run cannot train on, or go on with."""
+    if len(train) < settings.batch_size:
+        raise ValueError(
+            "--batch-size must not be larger than the data set. "
+            f"Received: {settings.batch_size}, and {len(train)} images in {train.name!r}"
+        )
+    if images.image_count not in (0, len(train)):  # 0: the run did not write it down
+        raise ValueError(
+            f"A run goes on with the images that it began with. Expected: {images.image_count} "
+            f"images. Received: {len(train)} in {train.name!r}"
+        )
 
 
-def check_numbers(settings: cli.Pretrain):
-    """Refuses settings that nothing else refuses before the training.
-
-    Raises:
-        ValueError: if a number or the precision makes no sense.
-    """
-    for name in ("epochs", "batch_size", "image_size", "embedding", "steps_per_execution"):
-        if getattr(settings, name) < 1:
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option} must be at least 1. Received: {getattr(settings, name)}")
-    for name in ("warmup_epochs", "knn_every"):
-        if getattr(settings, name) < 0:
-            option = name.replace("_", "-")
-            raise ValueError(
-                f"--{option} must not be negative. Received: {getattr(settings, name)}"
-            )
-    if not 0 <= settings.seed < 2**32:
-        raise ValueError(f"--seed must lie in 0 to 2**32 - 1. Received: {settings.seed}")
-    if settings.precision not in _PRECISIONS:
-        raise names.unknown("precision", settings.precision, _PRECISIONS)
-
-
-def _model(settings: cli.Pretrain, channels: int) -> SelfSupervised:
-    backbone = names.backbone(settings.backbone, settings.width, _shape(settings, channels))
-    return names.method(settings.method, backbone, settings.embedding, settings.temperature)
-
-
-def _shape(settings: cli.Pretrain, channels: int) -> tuple[int, int, int]:
-    side = settings.image_size or 0  # a number since `_completed`
-    return side, side, channels
+def _momentum(settings: cli.Pretrain) -> list:
+    if settings.momentum is None or settings.final_momentum is None:
+        return []  # a method without a target network
+    return [callbacks.MomentumEncoder(settings.momentum, settings.final_momentum)]
 
 
 def _monitors(settings: cli.Pretrain, train: Source, test: Source | None) -> list:
     if settings.knn_every == 0:
         return []
     if settings.knn_data is not None:
-        train, test = names.sources(settings.knn_data, settings.data_dir, settings.channels)
+        train, test = opened(settings.knn_data, settings.data_dir, settings.channels)
         if test is None:
             train, test = _split(train, settings.seed)
     elif test is None or train.labels is None or test.labels is None:
@@ -271,38 +243,6 @@ def _split(train: Source, seed: int) -> tuple[Source, Source]:
             f"Received: {train.name!r}, without labels"
         )
     return train.split(_UNSEEN_SHARE, seed=seed)
-
-
-def _settings(run: Run) -> tuple[cli.Pretrain, int]:
-    """Returns a run's settings, and the channels of its images, from its config.json."""
-    config = run.config
-    known = {field.name for field in fields(cli.Pretrain)}
-    if missing := sorted({*known, "image_channels"} - config.keys()):
-        raise ValueError(
-            "The run must be one of `keras-ssl`, whose config.json says how its network is built. Of "
-            "another program's run, evaluate the export. "
-            f"Received: {str(run.path)!r}, without the settings {', '.join(missing)}"
-        )
-    values = {name: config[name] for name in known}
-    for name in ("data_dir", "out", "resume"):
-        values[name] = None if values[name] is None else pathlib.Path(values[name])
-    return cli.Pretrain(**values), config["image_channels"]
-
-
-def _resumed(command: cli.Pretrain, run: Run) -> cli.Pretrain:
-    settings, _ = _settings(run)
-    defaults = cli.Pretrain()
-    differences = []
-    for name in (field.name for field in fields(command) if field.name != "resume"):
-        old, new = getattr(settings, name), getattr(command, name)
-        if new not in (old, getattr(defaults, name)):
-            differences.append(f"{name}: {old!r} in the run, {new!r} now")
-    if differences:
-        raise ValueError(
-            "A run goes on with its own settings. Expected: --resume alone, or the same settings. "
-            f"Received: {'; '.join(differences)}"
-        )
-    return settings
 
 
 def _report_skipped(console: Console, *sources: Source | None):

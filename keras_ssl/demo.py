@@ -2,14 +2,13 @@
 
 import pathlib
 import time
-from dataclasses import asdict
 
 import keras
 from rich.console import Console
 
-from keras_ssl import augment, cli, data, evaluate, names, report
+from keras_ssl import augment, cli, data, evaluate, report, run_settings
 from keras_ssl.callbacks import Interrupted
-from keras_ssl.commands import check_numbers, export_run, loading_lines, optimizer, stopped
+from keras_ssl.commands import export_run, loading_lines, optimizer, stopped
 from keras_ssl.layers import ProjectionHead
 from keras_ssl.methods import SimCLR
 from keras_ssl.plots import demo_picture
@@ -42,21 +41,23 @@ def run_demo(command: cli.Demo, console: Console) -> int:
         image_size=_SIDE,
         policy="centred",
         temperature=0.5,
+        embedding=128,
         optimizer="adam",
         learning_rate=5e-3,
         knn_every=0,
         seed=command.seed,
     )
-    check_numbers(settings)
+    run_settings.check_numbers(settings)
+    images = run_settings.Images(image_channels=1, image_count=len(train))
 
     keras.utils.set_random_seed(settings.seed)
-    backbone = names.backbone(settings.backbone, settings.width, (_SIDE, _SIDE, 1))
+    backbone = run_settings.backbone(settings, images)
     untrained = keras.models.clone_model(backbone)
     untrained.set_weights(backbone.get_weights())
-    model = SimCLR(backbone, ProjectionHead(settings.embedding), settings.temperature)
+    model = SimCLR(backbone, ProjectionHead(128), temperature=0.5)
     model.compile(optimizer(settings, len(train)))
     policy = augment.centred(_SIDE)
-    run = Run.create(out, {**asdict(settings), "image_channels": 1})
+    run = Run.create(out, run_settings.as_config(settings, images))
     console.print(f"SimCLR on {len(train)} handwritten digits, no labels. Run: {run.path}")
     try:
         history = pretrain(

@@ -1,33 +1,170 @@
 """The words of the command line and the objects they stand for: the only such table."""
 
 import difflib
-import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_ssl import augment, backbones, data, methods, optimizers
-from keras_ssl.data import Source
-from keras_ssl.layers import ProjectionHead
+from keras_ssl import augment, backbones, methods, optimizers
+from keras_ssl.layers import LinearProbe, MLPHead, ProjectionHead, split_batch_norm
 
-# Each takes the backbone, the dimension of the embeddings and the temperature, and may leave one out.
-METHODS: dict[str, Callable[[keras.Model, int, float], methods.SelfSupervised]] = {
-    "simclr": lambda backbone, embedding, temperature: methods.SimCLR(
-        backbone, ProjectionHead(embedding), temperature
+# Settings that are a method's: it refuses what its row does not name.
+OPTIONS = ("embedding", "temperature", "momentum", "final_momentum", "queue_size", "groups")
+
+_SMALL_SIDE = 64  # pixels: up to this, views need no blur
+_LARGEST_QUEUE = 65536  # MoCo's
+_MOST_GROUPS = 8  # MoCo trained on eight GPUs
+_SMALLEST_GROUP = 16  # images; MoCo's GPUs had 32
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a method may need to know beside its backbone; `None` asks for the method's default.
+
+    Args:
+        images: number of images in the data set.
+        batch_size: images per step, over all replicas.
+        replicas: that train together.
+        probe: linear classifier that learns beside the method.
+        embedding: dimension of the embeddings that the loss compares.
+        temperature: of the loss.
+        momentum: of the target network, at the first step.
+        final_momentum: of the target network, at the last step.
+        queue_size: number of keys that the queue holds.
+        groups: parts of the batch that are normalised apart; 1 for none.
+    """
+
+    images: int
+    batch_size: int
+    replicas: int = 1
+    probe: LinearProbe | None = None
+    embedding: int | None = None
+    temperature: float | None = None
+    momentum: float | None = None
+    final_momentum: float | None = None
+    queue_size: int | None = None
+    groups: int | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the command line knows of a method.
+
+    Args:
+        build: makes the method from a backbone and its `Options`.
+        policies: names of the policies for views above 64 pixels, and up to 64.
+        optimizer: name of the optimizer that its reference has.
+        defaults: for each option that the method has, a number, or a function of the options before
+            it. An option that is not here is refused.
+    """
+
+    build: Callable[[keras.Model, Any], methods.SelfSupervised]
+    policies: tuple[str, str]
+    optimizer: str
+    defaults: Mapping[str, Any]
+
+
+def _half_the_images(options: Options) -> int:
+    # A queue with every image in it would hold an older key of each image as its negative.
+    return min(_LARGEST_QUEUE, max(1, options.images // 2))
+
+
+def _groups(options: Options) -> int:
+    """Returns the largest number up to 8, or one per replica, that leaves 16 images to a group."""
+    batch, replicas = options.batch_size, options.replicas
+    for groups in range(max(_MOST_GROUPS, replicas), 1, -1):
+        if groups % replicas == batch % groups == 0 and batch // groups >= _SMALLEST_GROUP:
+            return groups
+    return 1
+
+
+def _momenta(first: float, final: float) -> dict[str, Any]:
+    """Returns the defaults of both momenta; where the paper's is constant, so is another."""
+    return {
+        "momentum": first,
+        "final_momentum": (lambda options: options.momentum) if first == final else final,
+    }
+
+
+def _split(backbone: keras.Model, groups: int) -> keras.Model:
+    has_norm = any(
+        isinstance(layer, keras.layers.BatchNormalization) for layer in backbone._flatten_layers()
+    )
+    if groups == 1 or not has_norm:
+        return backbone
+    try:
+        return split_batch_norm(backbone, groups)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "MoCo splits the batch normalisation of its backbone, which is not possible here. With "
+            f"--groups 1 it is left whole. Received: --groups {groups}, backbone {backbone.name!r}. "
+            f"{error}"
+        ) from error
+
+
+METHODS: dict[str, Method] = {
+    "simclr": Method(
+        lambda backbone, o: methods.SimCLR(
+            backbone, ProjectionHead(o.embedding), o.temperature, probe=o.probe
+        ),
+        policies=("simclr", "simclr-small"),
+        optimizer="lars",
+        defaults={"embedding": 128, "temperature": 0.5},
+    ),
+    "moco": Method(
+        lambda backbone, o: methods.MoCo(
+            _split(backbone, o.groups),
+            MLPHead(o.embedding),
+            o.queue_size,
+            o.temperature,
+            probe=o.probe,
+        ),
+        policies=("moco-v2", "moco-v2-small"),
+        optimizer="sgd",
+        defaults={
+            "embedding": 128,
+            "temperature": 0.2,
+            **_momenta(*methods.MoCo.default_momentum),
+            "queue_size": _half_the_images,
+            "groups": _groups,
+        },
+    ),
+    "byol": Method(
+        lambda backbone, o: methods.BYOL(
+            backbone, MLPHead(o.embedding, 4096, batch_norm=True), probe=o.probe
+        ),
+        policies=("byol", "byol-small"),
+        optimizer="lars",
+        defaults={"embedding": 256, **_momenta(*methods.BYOL.default_momentum)},
+    ),
+    "memory-bank": Method(
+        lambda backbone, o: methods.MemoryBank(
+            backbone,
+            MLPHead(o.embedding, depth=1),
+            size=o.images,
+            temperature=o.temperature,
+            probe=o.probe,
+        ),
+        policies=("moco-v1", "moco-v1"),
+        optimizer="sgd",
+        defaults={"embedding": 128, "temperature": 0.07},
     ),
 }
 
 POLICIES: dict[str, Callable[[int], augment.Policy]] = {
     "simclr": augment.simclr,
     "simclr-small": lambda size: augment.simclr(size, strength=0.5, blur=False),
+    "moco-v1": augment.moco_v1,
+    "moco-v2": augment.moco_v2,
+    "moco-v2-small": lambda size: augment.moco_v2(size, area=(0.08, 1.0), blur=False),
+    "byol": augment.byol,
+    "byol-small": lambda size: augment.byol(size, blur=False),
     "centred": augment.centred,
 }
 
 _RESNETS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152, 200)}
-_TRAIN_FOLDERS = ("train",)
-_TEST_FOLDERS = ("val", "test", "validation", "valid")
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
@@ -46,18 +183,65 @@ def _known(what: str, name: str, table: dict) -> Any:
     return table[name]
 
 
-def method(
-    name: str, backbone: keras.Model, embedding: int, temperature: float
-) -> methods.SelfSupervised:
+def known_method(name: str) -> Method:
+    """Returns a method's row.
+
+    Raises:
+        ValueError: if there is none of this name.
+    """
+    return _known("method", name, METHODS)
+
+
+def options(name: str, given: Options) -> Options:
+    """Returns the options of a method with its defaults in the place of `None`.
+
+    Args:
+        name: of the method.
+        given: what the user chose.
+
+    Raises:
+        ValueError: if the method has no such option, or the batch cannot be split into the groups.
+    """
+    defaults = known_method(name).defaults
+    for option in OPTIONS:
+        value = getattr(given, option)
+        if value is not None and option not in defaults:
+            word = option.replace("_", "-")
+            owners = ", ".join(known for known, row in METHODS.items() if option in row.defaults)
+            raise ValueError(
+                f"--method {name} has no --{word}: that is an option of {owners}. "
+                f"Received: --{word} {value}"
+            )
+    filled = given
+    for option, default in defaults.items():
+        if getattr(filled, option) is None:
+            value = default(filled) if callable(default) else default
+            filled = replace(filled, **{option: value})
+    groups, batch, replicas = filled.groups or 1, filled.batch_size, filled.replicas
+    if groups != 1 and (groups < 1 or batch % groups or groups % replicas):
+        raise ValueError(
+            "--groups must be 1, or divide --batch-size and be a multiple of the number of replicas. "
+            f"Received: --groups {groups}, --batch-size {batch}, {replicas} replicas"
+        )
+    return filled
+
+
+def method(name: str, backbone: keras.Model, options: Options) -> methods.SelfSupervised:
     """Returns a method, such as "simclr", around a backbone.
 
     Args:
         name: of the method.
-        backbone: network to train.
-        embedding: dimension of the embeddings that the loss compares.
-        temperature: of the loss.
+        backbone: network to train. MoCo with several groups trains a copy of it, whose batch
+            normalisation is split.
+        options: of the method, filled in by `names.options`.
     """
-    return _known("method", name, METHODS)(backbone, embedding, temperature)
+    return known_method(name).build(backbone, options)
+
+
+def default_policy(method: str, size: int) -> str:
+    """Returns the name of a method's own policy for views of `size` pixels."""
+    large, small = known_method(method).policies
+    return large if size > _SMALL_SIDE else small
 
 
 def policy(name: str, size: int) -> augment.Policy:
@@ -66,25 +250,30 @@ def policy(name: str, size: int) -> augment.Policy:
 
 
 def backbone(name: str, width: float, input_shape: tuple[int, int, int]) -> keras.Model:
-    """Returns an untrained network: "resnet18" to "resnet200", "tiny", or of `keras.applications`.
+    """Returns an untrained network: "resnet50" and others of its kind, "small-resnet", "tiny"...
+
+    All other names are of networks in `keras.applications`.
 
     Args:
         name: of the network, such as "resnet50" or "MobileNetV2".
-        width: factor on the number of filters of a ResNet, and on the 64 features of "tiny".
+        width: factor on the number of filters of a ResNet, on the 48 of the first stage of
+            "small-resnet", and on the 64 features of "tiny".
         input_shape: (height, width, channels) of the images.
     """
     if name in _RESNETS:
         return backbones.ResNet(_RESNETS[name], width=width, input_shape=input_shape)
+    if name == "small-resnet":
+        return backbones.SmallResNet(round(48 * width), input_shape)
     if name == "tiny":
         return backbones.Tiny(input_shape, features=round(64 * width))
     application = getattr(keras.applications, name, None)
     if not callable(application):
         of_keras = [word for word in dir(keras.applications) if word[0].isupper()]
-        raise unknown("backbone", name, [*_RESNETS, "tiny", *of_keras])
+        raise unknown("backbone", name, [*_RESNETS, "small-resnet", "tiny", *of_keras])
     if width != 1.0:
         raise ValueError(
-            "`width` is for resnet and tiny; networks of keras.applications have a width of their "
-            f"own. Received: width={width}, backbone={name!r}"
+            "`width` is for resnet, small-resnet and tiny; networks of keras.applications have a "
+            f"width of their own. Received: width={width}, backbone={name!r}"
         )
     return application(weights=None, include_top=False, pooling="avg", input_shape=input_shape)
 
@@ -124,61 +313,3 @@ def optimizer(
             schedule, weight_decay=1e-6 if weight_decay is None else weight_decay
         )
     return optimizers.SGD(schedule, weight_decay=5e-4 if weight_decay is None else weight_decay)
-
-
-def sources(
-    name: str, data_dir: pathlib.Path | None = None, channels: int = 3
-) -> tuple[Source, Source | None]:
-    """Opens a data set: its images for training, and its own test images where it has them.
-
-    Args:
-        name: "digits"; "tfds:<name>"; the path of an .npz file; the path of a folder of images, which
-            may have the sub-folders `train` and `val` (or `test`).
-        data_dir: where TFDS keeps its data sets.
-        channels: of a folder's images: 3, or 1 for grey.
-
-    Raises:
-        FileNotFoundError: if `name` is neither a known word nor a path that exists.
-        ValueError: if the data set cannot be used.
-    """
-    if name == "digits":
-        return data.digits("train"), data.digits("test")
-    if name.startswith("tfds:"):
-        return _tfds(name.removeprefix("tfds:"), data_dir)
-    path = pathlib.Path(name)
-    if not path.exists():
-        near = difflib.get_close_matches(name, ["digits", "tfds:cifar10"], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise FileNotFoundError(
-            "Data must be 'digits', 'tfds:<name>', an .npz file, or a folder of images."
-            f"{hint} Received: {name!r}, and there is no such file or folder"
-        )
-    if path.is_file():
-        return _npz(path)
-    train_folder = _first_folder(path, _TRAIN_FOLDERS)
-    test_folder = _first_folder(path, _TEST_FOLDERS)
-    if train_folder is None:
-        return data.image_folder(path, channels=channels), None
-    test = None if test_folder is None else data.image_folder(test_folder, channels=channels)
-    return data.image_folder(train_folder, channels=channels), test
-
-
-def _tfds(name: str, data_dir: pathlib.Path | None) -> tuple[Source, Source | None]:
-    train = data.tfds(name, "train", data_dir=data_dir)
-    for split in ("test", "validation"):
-        try:
-            return train, data.tfds(name, split, data_dir=data_dir)
-        except ValueError:
-            continue  # the training split was fine, so this set has no such split
-    return train, None
-
-
-def _npz(path: pathlib.Path) -> tuple[Source, Source | None]:
-    train = data.npz(path, "train")
-    with np.load(path) as file:
-        has_test = "x_test" in file.files
-    return train, data.npz(path, "test") if has_test else None
-
-
-def _first_folder(path: pathlib.Path, names: Iterable[str]) -> pathlib.Path | None:
-    return next((path / name for name in names if (path / name).is_dir()), None)

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 import keras_ssl
-from keras_ssl import cli
+from keras_ssl import cli, names
 from keras_ssl.callbacks.checkpoint import checkpoints
 from keras_ssl.run import Run
 
@@ -82,9 +83,10 @@ def test_pretrain_on_class_folders(run, photos):
     assert "Skipped: 1 unreadable image files" in out
     assert f"keras-ssl evaluate {path} --data DATA\n" in out
     assert f"keras-ssl export {path}\n" in out
-    assert re.search(r"epoch 2/2: loss \d\.\d+, knn [01]\.\d+", out)
+    assert re.search(r"^epoch 2/2: loss \d\.\d+, .*knn [01]\.\d+", out, re.MULTILINE)
     saved = Run(path)
-    assert [sorted(line) for line in saved.history] == [["epoch", "knn", "loss"]] * 2
+    assert [line["epoch"] for line in saved.history] == [1, 2]
+    assert all({"loss", "knn", "feature_std"} <= line.keys() for line in saved.history)
     assert checkpoints(saved.checkpoints)[-1][0] == 10
     assert saved.config["image_channels"] == 3
     assert saved.config["policy"] == "simclr-small"
@@ -113,12 +115,12 @@ def test_export_and_load(run, photos, tmp_path):
     assert status == 0, err
     lines = out[out.index("import keras_ssl") :]
     images = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
-    names = {"images": images}
-    exec(lines, names)
+    found = {"images": images}
+    exec(lines, found)
     from keras_ssl.commands import load_backbone
 
     expected = load_backbone(Run(path))(images)
-    np.testing.assert_allclose(names["features"], expected, atol=1e-5)
+    np.testing.assert_allclose(found["features"], expected, atol=1e-5)
 
     # An export is evaluated like a run, and so is one that lies elsewhere.
     status, out, err = keras_ssl_command("export", path, "--out", tmp_path / "elsewhere")
@@ -174,6 +176,109 @@ def test_evaluate_sets_images_aside_where_there_are_no_test_images(run, photos):
     assert "No test images of their own: 4 of the images were set aside." in out
 
 
+DEFAULTS = {
+    "simclr": {"temperature": 0.5, "embedding": 8, "optimizer": "lars"},
+    "moco": {
+        "temperature": 0.2,
+        "embedding": 8,
+        "momentum": 0.999,
+        "final_momentum": 0.999,
+        "queue_size": 718,
+        "groups": 5,  # 6, 7 and 8 do not divide the batch of 500
+        "optimizer": "sgd",
+    },
+    "byol": {"embedding": 8, "momentum": 0.996, "final_momentum": 1.0, "optimizer": "lars"},
+    "memory-bank": {"temperature": 0.07, "embedding": 8, "optimizer": "sgd"},
+}
+
+
+def test_every_method_has_its_defaults_here():
+    assert list(DEFAULTS) == list(names.METHODS)
+
+
+@pytest.mark.parametrize("method", DEFAULTS)
+def test_pretrain_evaluate_and_export_with(method, tmp_path):
+    path = tmp_path / "run"
+    status, _, err = digits("--method", method, "--epochs", 1, "--out", path)
+    assert status == 0, err
+    config = Run(path).config
+    options = [*names.OPTIONS, "optimizer"]
+    expected = {option: DEFAULTS[method].get(option) for option in options}
+    assert {option: config[option] for option in options} == expected
+    assert (config["policy"], config["image_count"]) == ("centred", 1437)
+    words = ["--data", "digits", "--baselines", "--labels-per-class", 1, "--draws", 2]
+    status, _, err = keras_ssl_command("evaluate", path, *words)
+    assert status == 0, err
+    rows = json.loads((path / "metrics.json").read_text())["rows"]
+    assert rows["trained"] != rows["untrained"]
+    status, _, err = keras_ssl_command("export", path)
+    assert status == 0, err
+    # An encoder to fine-tune, in batches of any size: not one that is normalised in groups.
+    encoder = keras_ssl.export.load(path / "export")
+    images = np.random.default_rng(0).random((7, 8, 8, 1), np.float32)
+    assert encoder(images, training=True).shape == (7, 16)
+    if method == "byol":
+        assert Run(path).history[-1]["momentum"] == pytest.approx(0.998, abs=0.002)
+
+
+def test_a_run_from_before_an_option_came(run, photos, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(run[0], old)
+    config = json.loads((old / "config.json").read_text())
+    later = ("momentum", "final_momentum", "queue_size", "groups", "probe", "image_count")
+    for name in later:
+        del config["settings"][name]
+    del config["settings"]["class_count"]
+    (old / "config.json").write_text(json.dumps(config))
+    words = ["--data", photos, "--labels-per-class", 1, "--draws", 2]
+    status, _, err = keras_ssl_command("evaluate", old, *words)
+    assert status == 0, err
+    trained = [Run(path).metrics["rows"]["trained"]["knn"] for path in (run[0], old)]
+    assert trained[0] == trained[1]
+    status, out, err = keras_ssl_command("pretrain", "--resume", old)
+    assert status == 0, err
+    assert "Done: epoch 2" in out
+
+
+def test_probe(tmp_path):
+    path = tmp_path / "run"
+    status, out, err = digits("--probe", "--epochs", 2, "--out", path)
+    assert status == 0, err
+    assert "probe 0." in out
+    accuracies = [line["probe"] for line in Run(path).history]
+    assert 0 < accuracies[0] < accuracies[1] < 1
+    assert Run(path).config["class_count"] == 10
+    status, out, err = keras_ssl_command("pretrain", "--resume", path)
+    assert status == 0, err
+    words = ["--data", "digits", "--labels-per-class", 1, "--draws", 2]
+    status, _, err = keras_ssl_command("evaluate", path, *words)
+    assert status == 0, err
+
+
+def test_the_probes_classes_are_counted_where_they_have_no_names(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=np.arange(40) % 3)
+    words = ["--data", tmp_path / "few.npz", "--out", tmp_path / "run", "--probe"]
+    status, _, err = keras_ssl_command(
+        "pretrain", *words, "--epochs", 1, "--batch-size", 8, *TINY, "--optimizer", "adam"
+    )
+    assert status == 0, err
+    assert Run(tmp_path / "run").config["class_count"] == 3
+
+
+def test_a_run_does_not_go_on_with_other_images(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "few.npz", images=images)
+    words = ["--data", tmp_path / "few.npz", "--out", tmp_path / "run"]
+    common = ["--epochs", 1, "--batch-size", 8, *TINY, "--method", "memory-bank"]
+    status, _, err = keras_ssl_command("pretrain", *words, *common)
+    assert status == 0, err
+    np.savez(tmp_path / "few.npz", images=images[:30])
+    status, _, err = keras_ssl_command("pretrain", "--resume", tmp_path / "run")
+    assert status == 1
+    assert "Expected: 40 images. Received: 30 in " in err
+
+
 class StopAt(keras.callbacks.Callback):
     def __init__(self, step):
         super().__init__()
@@ -199,11 +304,15 @@ def checkpoint_values(path):
     return {name: value for name, value in values.items() if "loss_tracker" not in name}
 
 
-def test_resume_after_an_interruption_is_exact(tmp_path, monkeypatch):
-    assert digits("--out", tmp_path / "whole")[0] == 0
+@pytest.mark.parametrize("method", ["simclr", "moco"])
+def test_resume_after_an_interruption_is_exact(method, tmp_path, monkeypatch):
+    words = ["--method", method]
+    if method == "moco":  # whose settings are all other than the defaults
+        words += ["--momentum", 0.5, "--final-momentum", 0.9, "--queue-size", 600, "--groups", 4]
+    assert digits("--out", tmp_path / "whole", *words)[0] == 0
 
     monkeypatch.setattr("keras_ssl.commands._monitors", lambda *_: [StopAt(3)])
-    status, out, _ = digits("--out", tmp_path / "stopped")
+    status, out, _ = digits("--out", tmp_path / "stopped", *words)
     monkeypatch.undo()
     assert status == 128 + signal.SIGINT
     assert "Stopped after step 3; everything is saved." in out
@@ -215,6 +324,7 @@ def test_resume_after_an_interruption_is_exact(tmp_path, monkeypatch):
     whole, resumed = (checkpoint_values(tmp_path / name) for name in ("whole", "stopped"))
     assert whole.keys() == resumed.keys()
     assert any("optimizer" in name for name in whole)
+    assert any("queue" in name for name in whole) == (method == "moco")
     for name, value in whole.items():
         np.testing.assert_array_equal(value, resumed[name], err_msg=name)
 
@@ -275,16 +385,44 @@ BAD = {
         ["--data", "digits", "--temperature", "-1"],
         "`temperature` must be positive. Received: temperature=-1",
     ),
+    "a temperature of BYOL": (
+        ["--data", "digits", "--method", "byol", "--temperature", 0.1],
+        "--method byol has no --temperature: that is an option of simclr, moco, memory-bank",
+    ),
+    "a queue of SimCLR": (
+        ["--data", "digits", "--queue-size", 64],
+        "--method simclr has no --queue-size: that is an option of moco",
+    ),
+    "a momentum of the memory bank": (
+        ["--data", "digits", "--method", "memory-bank", "--momentum", 0.9],
+        "--method memory-bank has no --momentum: that is an option of moco, byol",
+    ),
+    "a momentum above 1": (
+        ["--data", "digits", "--method", "byol", "--momentum", 1.5],
+        "`momentum` must lie in .* momentum=1.5",
+    ),
+    "an empty queue": (
+        ["--data", "digits", "--method", "moco", "--queue-size", 0],
+        "--queue-size must be at least 1. Received: 0",
+    ),
+    "groups that do not divide the batch": (
+        ["--data", "digits", "--method", "moco", "--groups", 7],
+        "--groups must be 1, or divide --batch-size .*: --groups 7, --batch-size 256, 1 replicas",
+    ),
+    "a probe without classes": (
+        ["--data", "UNLABELLED", "--probe", "--batch-size", 4],
+        "--probe needs labels: .* 'UNLABELLED', without labels",
+    ),
     "a negative rate": (["--data", "digits", "--learning-rate", "-1"], "must be positive"),
     "a negative seed": (["--data", "digits", "--seed", "-1"], "--seed must lie in 0 to"),
     "no epochs": (["--data", "digits", "--epochs", 0], "--epochs must be at least 1. Received: 0"),
     "a negative warm-up": (["--data", "digits", "--warmup-epochs", "-1"], "must not be negative"),
     "two channels": (["--data", "EMPTY", "--channels", 2], "`channels` must be 1 or 3"),
-    "a probe without labels": (
+    "a kNN accuracy without labels": (
         ["--data", "digits", "--knn-data", "UNLABELLED"],
         "Evaluation needs labels.",
     ),
-    "a probe that is not there": (
+    "a kNN accuracy of what is not there": (
         ["--data", "digits", "--knn-data", "nowhere"],
         "there is no such file or folder",
     ),
@@ -385,10 +523,10 @@ def test_the_demos_three_lines_run(demo):
     _, out = demo
     lines = out[out.index("import keras_ssl") :].strip()
     assert len(lines.splitlines()) == 3
-    names = {"images": np.zeros((5, 8, 8, 1), np.float32)}
-    exec(lines, names)
-    assert isinstance(names["encoder"], keras.Model)
-    assert names["features"].shape == (5, names["encoder"].output_shape[-1])
+    found = {"images": np.zeros((5, 8, 8, 1), np.float32)}
+    exec(lines, found)
+    assert isinstance(found["encoder"], keras.Model)
+    assert found["features"].shape == (5, found["encoder"].output_shape[-1])
 
 
 def test_a_demos_run_is_a_run_like_others(demo):

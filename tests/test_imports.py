@@ -15,14 +15,19 @@ LEVELS = (
     ("methods", "data"),
     ("evaluate", "export", "artefact", "model_card"),
     ("callbacks",),
-    ("run", "report", "plots", "pretrain", "names"),
-    ("commands", "demo"),
+    ("run", "report", "plots", "pretrain", "names", "sources"),
+    ("commands", "demo", "run_settings"),
     ("cli",),
 )
 LEVEL = {name: number for number, level in enumerate(LEVELS) for name in level}
 # The settings of a command are read by what runs it; `cli` itself imports that only when it runs.
 # A momentum method trained without a MomentumEncoder adds one when `fit` runs.
-ALLOWED = {("commands", "cli"), ("demo", "cli"), ("methods", "callbacks")}
+ALLOWED = {
+    ("commands", "cli"),
+    ("demo", "cli"),
+    ("run_settings", "cli"),
+    ("methods", "callbacks"),
+}
 
 
 def part(path):

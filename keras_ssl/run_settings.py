@@ -1,0 +1,174 @@
+"""The settings of a run: completed when it begins, kept in config.json, and read from there."""
+
+import pathlib
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ssl import cli, names
+from keras_ssl.data import Source
+from keras_ssl.layers import LinearProbe
+from keras_ssl.methods import SelfSupervised
+from keras_ssl.run import Run
+
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+# Runs from before these came do without them.
+_ADDED_LATER = ("momentum", "final_momentum", "queue_size", "groups", "probe")
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the form of a network takes from the images: kept in config.json beside the settings.
+
+    Args:
+        image_channels: channels of an image.
+        image_count: number of images; 0 where a run did not write it down.
+        class_count: number of classes, where there is a probe; otherwise 0.
+    """
+
+    image_channels: int
+    image_count: int = 0
+    class_count: int = 0
+
+
+def images_of(source: Source, settings: cli.Pretrain) -> Images:
+    """Returns what a run must remember of its images.
+
+    Raises:
+        ValueError: if there is to be a probe, and there are no labels of two classes or more.
+    """
+    classes = 0
+    if settings.probe:
+        if not source.has_labels:
+            raise ValueError(
+                "--probe needs labels: class sub-folders, or arrays with labels. "
+                f"Received: {source.name!r}, without labels"
+            )
+        named = len(source.class_names or ())
+        classes = named or int(np.max(source.labels)) + 1  # type: ignore[arg-type]
+        if classes < 2:
+            raise ValueError(
+                f"--probe needs two classes or more. Received: {source.name!r} with {classes}"
+            )
+    return Images(source.image_shape[2], len(source), classes)
+
+
+def completed(command: cli.Pretrain, source: Source, replicas: int) -> cli.Pretrain:
+    """Fills in what the method, the images and the devices decide.
+
+    Raises:
+        ValueError: if a setting is not one of the method's, or makes no sense.
+    """
+    check_numbers(command)
+    height, width, _ = source.image_shape
+    size = command.image_size or (height if height is not None and height == width else 224)
+    own = "centred" if command.data == "digits" else names.default_policy(command.method, size)
+    word = pathlib.Path(str(command.data).removeprefix("tfds:")).stem
+    out = pathlib.Path("runs", f"{command.method}-{word}-{time.strftime('%Y%m%d-%H%M%S')}")
+    options = names.options(command.method, _options(command, len(source), replicas))
+    return replace(
+        command,
+        image_size=size,
+        policy=command.policy or own,
+        out=command.out or out,
+        optimizer=command.optimizer or names.known_method(command.method).optimizer,
+        **{name: getattr(options, name) for name in names.OPTIONS},
+    )
+
+
+def check_numbers(settings: cli.Pretrain):
+    """Refuses settings that nothing else refuses before the training.
+
+    Raises:
+        ValueError: if a number or the precision makes no sense.
+    """
+    positive = ("epochs", "batch_size", "image_size", "embedding", "queue_size", "groups")
+    _check_least(settings, 1, (*positive, "steps_per_execution"), "be at least 1")
+    _check_least(settings, 0, ("warmup_epochs", "knn_every"), "not be negative")
+    if not 0 <= settings.seed < 2**32:
+        raise ValueError(f"--seed must lie in 0 to 2**32 - 1. Received: {settings.seed}")
+    if settings.precision not in _PRECISIONS:
+        raise names.unknown("precision", settings.precision, _PRECISIONS)
+
+
+def _check_least(settings: cli.Pretrain, least: int, options: Iterable[str], rule: str):
+    for name in options:
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must {rule}. Received: {value}")
+
+
+def network(settings: cli.Pretrain, images: Images) -> SelfSupervised:
+    """Returns the untrained method of completed settings."""
+    probe = LinearProbe(images.class_count, name="probe") if settings.probe else None
+    options = replace(_options(settings, images.image_count), probe=probe)
+    return names.method(settings.method, backbone(settings, images), options)
+
+
+def backbone(settings: cli.Pretrain, images: Images) -> keras.Model:
+    """Returns the untrained backbone of completed settings, its batch normalisation not split."""
+    return names.backbone(settings.backbone, settings.width, image_shape(settings, images))
+
+
+def image_shape(settings: cli.Pretrain, images: Images) -> tuple[int, int, int]:
+    """Returns (height, width, channels) of the views."""
+    side = settings.image_size or 0  # a number since `completed`
+    return side, side, images.image_channels
+
+
+def as_config(settings: cli.Pretrain, images: Images) -> dict[str, Any]:
+    """Returns what a run's config.json holds."""
+    return {**asdict(settings), **asdict(images)}
+
+
+def of_run(run: Run) -> tuple[cli.Pretrain, Images]:
+    """Returns a run's settings, and what it remembers of its images, from its config.json.
+
+    Raises:
+        ValueError: if another program wrote it.
+    """
+    config = run.config
+    known = {field.name for field in fields(cli.Pretrain)}
+    needed = {*known, "image_channels"}.difference(_ADDED_LATER)
+    if missing := sorted(needed - config.keys()):
+        raise ValueError(
+            "The run must be one of `keras-ssl`, whose config.json says how its network is built. Of "
+            "another program's run, evaluate the export. "
+            f"Received: {str(run.path)!r}, without the settings {', '.join(missing)}"
+        )
+    values = {name: config[name] for name in known & config.keys()}
+    for name in ("data_dir", "out", "resume"):
+        values[name] = None if values[name] is None else pathlib.Path(values[name])
+    remembered = {field.name for field in fields(Images)} & config.keys()
+    return cli.Pretrain(**values), Images(**{name: config[name] for name in remembered})
+
+
+def resumed(command: cli.Pretrain, run: Run) -> tuple[cli.Pretrain, Images]:
+    """Returns a run's own settings and images.
+
+    Raises:
+        ValueError: if the command says otherwise.
+    """
+    settings, images = of_run(run)
+    check_numbers(settings)
+    defaults = cli.Pretrain()
+    differences = []
+    for name in (field.name for field in fields(command) if field.name != "resume"):
+        old, new = getattr(settings, name), getattr(command, name)
+        if new not in (old, getattr(defaults, name)):
+            differences.append(f"{name}: {old!r} in the run, {new!r} now")
+    if differences:
+        raise ValueError(
+            "A run goes on with its own settings. Expected: --resume alone, or the same settings. "
+            f"Received: {'; '.join(differences)}"
+        )
+    return settings, images
+
+
+def _options(settings: cli.Pretrain, images: int, replicas: int = 1) -> names.Options:
+    given = {name: getattr(settings, name) for name in names.OPTIONS}
+    return names.Options(images, settings.batch_size, replicas, **given)
