@@ -69,7 +69,7 @@ def test_the_readmes_script_runs(tmp_path, monkeypatch, capsys):
     assert names["classifier"](names["images"]).shape == (4, 10)
 
 
-@pytest.mark.parametrize("name", ["augmentations", "add_a_method"])
+@pytest.mark.parametrize("name", ["augmentations", "add_a_method", "methods", "monitoring"])
 def test_the_examples_of_a_page_run_in_their_order(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("builtins.print", lambda *values: None)
