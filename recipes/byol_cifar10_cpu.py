@@ -4,8 +4,9 @@
     python recipes/byol_cifar10_cpu.py --smoke
 
 Hardware: two CPU cores (Intel Xeon with AVX-512 and AMX).
-Time:
-Measured here (linear / kNN):
+Time: 63 minutes of pretraining beside other programs, 41 of processor time. Evaluation: 6 minutes.
+Measured here (linear / kNN), commit ba80841, 2026-11-22: untrained 35.8 / 30.2, trained 64.3 / 57.4.
+docs/results.md has few labels.
 
 The views are BYOL's without blur (the pictures have 32 pixels). What a short run on a small network
 changes: the first convolution has stride 2, the heads are narrower, the first momentum is lower (the

@@ -4,8 +4,9 @@
     python recipes/moco_v2_cifar10_cpu.py --smoke
 
 Hardware: two CPU cores (Intel Xeon with AVX-512 and AMX).
-Time:
-Measured here (linear / kNN):
+Time: 37 minutes of pretraining beside other programs, 25 of processor time. Evaluation: 8 minutes.
+Measured here (linear / kNN), commit ba80841, 2026-11-22: untrained 35.8 / 30.2, trained 61.2 / 56.9.
+docs/results.md has few labels.
 
 The views are version 2's without blur (the pictures have 32 pixels). From the reference's CIFAR-10
 notebook come the queue of 4,096 keys, the split batch normalisation and the momentum of 0.99. What a
