@@ -12,8 +12,21 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 _LINES = 20  # of output where there is no terminal to draw a bar on
+
+
+class _BarAndValues(Progress):
+    """A bar with a line of values below it, however long that is."""
+
+    values = ""
+
+    def get_renderables(self):
+        """Returns the bar and the values."""
+        yield self.make_tasks_table(self.tasks)
+        if self.values:
+            yield Text(self.values)
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -41,11 +54,11 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Draws the bar."""
-        self._bar = Progress(
+        self._bar = _BarAndValues(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("steps, {task.fields[values]}"),
+            TextColumn("steps"),
             TimeElapsedColumn(),
             TextColumn("left:"),
             TimeRemainingColumn(),
@@ -53,7 +66,7 @@ class ProgressBar(keras.callbacks.Callback):
             disable=not self.console.is_terminal,
         )
         total = self.params["epochs"] * self.steps_per_epoch
-        self._task = self._bar.add_task("Pretraining", total=total, completed=self.start, values="")
+        self._task = self._bar.add_task("Pretraining", total=total, completed=self.start)
         self._bar.start()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -69,7 +82,7 @@ class ProgressBar(keras.callbacks.Callback):
         """Shows the epoch's values."""
         values = ", ".join(f"{name} {value:.3f}" for name, value in (logs or {}).items())
         epochs = self.params["epochs"]
-        self._bar.update(self._task, values=f"epoch {epoch + 1}/{epochs}, {values}")
+        self._bar.values = f"epoch {epoch + 1}/{epochs}: {values}"
         every = max(1, epochs // _LINES)
         if not self.console.is_terminal and (epoch % every == every - 1 or epoch == epochs - 1):
             left = self._bar.tasks[0].time_remaining

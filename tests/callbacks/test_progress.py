@@ -30,7 +30,7 @@ def test_on_a_terminal_it_shows_steps_loss_and_time_left():
     fit(ProgressBar(4, console=screen))
     shown = screen.file.getvalue()
     assert "12/12" in shown
-    assert "epoch 3/3, loss " in shown
+    assert "epoch 3/3: loss " in shown
     assert "left:" in shown
 
 
@@ -50,6 +50,20 @@ def test_a_long_run_gets_about_twenty_lines():
     lines = screen.file.getvalue().splitlines()
     assert 20 <= len(lines) <= 24
     assert lines[-1].startswith("epoch 45/45")
+
+
+def test_many_values_leave_the_bar_its_place():
+    screen = Console(force_terminal=True, width=80, file=io.StringIO())
+    bar = ProgressBar(4, console=screen)
+    bar.set_params({"epochs": 1})
+    bar.on_train_begin()
+    bar.on_epoch_begin(0)
+    bar.on_train_batch_end(3)
+    bar.on_epoch_end(0, {f"a_value_with_a_long_name_{n}": 1.0 for n in range(8)})
+    bar.on_train_end()
+    last = screen.file.getvalue().split("Pretraining")[-1]
+    assert "4/4" in last
+    assert all(f"name_{n} 1.000" in last for n in range(8))
 
 
 def test_a_resumed_run_counts_from_where_it_was():
