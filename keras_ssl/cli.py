@@ -31,7 +31,8 @@ class Pretrain:
     out: pathlib.Path | None = None
     """Run directory to make; by default runs/<method>-<data>-<date and time>."""
     resume: pathlib.Path | None = None
-    """Run directory of an interrupted run to go on with; its own settings hold."""
+    """Run directory of an interrupted run to go on with; its own settings hold. With --data, a run
+    begins there if there is none: one command line for the first start and every restart."""
     epochs: int = 100
     """Passes over the data."""
     batch_size: int = 256
@@ -82,10 +83,14 @@ class Pretrain:
     """Labelled data for the kNN accuracy, if they are not the training data."""
     seed: int = 0
     """Of weights, order and views: the same seed gives the same run."""
-    strategy: str = "none"
-    """Distribution: none, mirrored, multi_worker, tpu or auto."""
+    strategy: str = "auto"
+    """Distribution: none, mirrored (all GPUs of this machine), multi_worker (TF_CONFIG or SLURM), tpu,
+    or auto, which takes what there is."""
     precision: str = "float32"
     """float32, mixed_bfloat16 or mixed_float16."""
+    chunks: int = 1
+    """Parts of each device's batch that pass through the networks one after the other: less memory, a
+    third more work, the same loss over the whole batch."""
     steps_per_execution: int = 1
     """Steps that run without returning to Python."""
 
@@ -164,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with _quiet_start():
             commands = importlib.import_module("keras_ssl.commands")
-            importlib.import_module("tensorflow").config.list_logical_devices()
+            # Not the logical ones: several workers must meet before those exist.
+            importlib.import_module("tensorflow").config.list_physical_devices()
         status = getattr(commands, type(command).__name__.lower())(command)
     except _USER_ERRORS as error:
         if os.environ.get("KERAS_SSL_TRACEBACK"):

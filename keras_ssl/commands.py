@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+from dataclasses import replace
 
 import keras
 from rich.console import Console
@@ -20,9 +21,9 @@ _UNSEEN_SHARE = 0.2  # of the images, set aside for testing where there are no t
 
 def pretrain(command: cli.Pretrain) -> int:
     """Trains an encoder, anew or from where a run stopped."""
-    console = _console()
-    run = None if command.resume is None else Run(command.resume)
-    if run is not None:
+    run = None
+    if command.resume is not None and (Run(command.resume).is_begun or command.data is None):
+        run = Run(command.resume)
         settings, images = run_settings.resumed(command, run)
     elif command.data is None:
         raise ValueError(
@@ -30,8 +31,14 @@ def pretrain(command: cli.Pretrain) -> int:
         )
     else:
         names.known_method(command.method)  # before the images are opened, which may take long
-        settings = command
+        settings = replace(command, out=command.resume or command.out, resume=None)
     strategy = distribute.strategy(settings.strategy)  # TensorFlow wants workers before data
+    if distribute.worker_count(strategy) > 1 and run is None and settings.out is None:
+        raise ValueError(
+            "Several workers need one run directory that all of them see. Expected: --out RUN, or "
+            "--resume RUN, which begins a run that is not there. Received: neither"
+        )
+    console = _console(quiet=not distribute.is_chief(strategy))
     train, test = _sources(settings)
     if run is None:
         settings = run_settings.completed(settings, train, strategy.num_replicas_in_sync)
@@ -44,11 +51,16 @@ def pretrain(command: cli.Pretrain) -> int:
     with strategy.scope():
         model = run_settings.network(settings, images)
         model.compile(
-            optimizer(settings, len(train)), steps_per_execution=settings.steps_per_execution
+            optimizer(settings, len(train)),
+            steps_per_execution=settings.steps_per_execution,
+            chunks=settings.chunks,
         )
     if run is None:
         # Only now: what is refused above leaves no directory behind.
-        run = Run.create(str(settings.out), run_settings.as_config(settings, images))
+        if distribute.is_chief(strategy):
+            Run.create(str(settings.out), run_settings.as_config(settings, images))
+        distribute.gather(strategy, 0)  # the others wait until it is there
+        run = Run(str(settings.out))
     console.print(f"Images: {train}")
     _report_skipped(console, train, test)
     console.print(f"Run: {run.path}")
@@ -189,9 +201,9 @@ def loading_lines(path: pathlib.Path) -> str:
     )
 
 
-def _console() -> Console:
+def _console(quiet: bool = False) -> Console:
     # Names of files are no markup, and a line to copy must not be broken.
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = Console(markup=False, highlight=False, soft_wrap=True, quiet=quiet)
     handler: logging.Handler = logging.StreamHandler(console.file)
     if console.is_terminal:  # where progress bars have to make room for messages
         handler = RichHandler(console=console, show_path=False, show_time=False)

@@ -27,6 +27,7 @@ class Options:
         images: number of images in the data set.
         batch_size: images per step, over all replicas.
         replicas: that train together.
+        chunks: parts of each replica's batch that are computed one after the other.
         probe: linear classifier that learns beside the method.
         embedding: dimension of the embeddings that the loss compares.
         temperature: of the loss.
@@ -39,6 +40,7 @@ class Options:
     images: int
     batch_size: int
     replicas: int = 1
+    chunks: int = 1
     probe: LinearProbe | None = None
     embedding: int | None = None
     temperature: float | None = None
@@ -72,10 +74,10 @@ def _half_the_images(options: Options) -> int:
 
 
 def _groups(options: Options) -> int:
-    """Returns the largest number up to 8, or one per replica, that leaves 16 images to a group."""
-    batch, replicas = options.batch_size, options.replicas
-    for groups in range(max(_MOST_GROUPS, replicas), 1, -1):
-        if groups % replicas == batch % groups == 0 and batch // groups >= _SMALLEST_GROUP:
+    """Returns the largest number up to 8, or one per chunk, that leaves 16 images to a group."""
+    batch, chunks = options.batch_size, options.replicas * options.chunks
+    for groups in range(max(_MOST_GROUPS, chunks), 1, -1):
+        if groups % chunks == batch % groups == 0 and batch // groups >= _SMALLEST_GROUP:
             return groups
     return 1
 
@@ -218,10 +220,11 @@ def options(name: str, given: Options) -> Options:
             value = default(filled) if callable(default) else default
             filled = replace(filled, **{option: value})
     groups, batch, replicas = filled.groups or 1, filled.batch_size, filled.replicas
-    if groups != 1 and (groups < 1 or batch % groups or groups % replicas):
+    if groups != 1 and (groups < 1 or batch % groups or groups % (replicas * filled.chunks)):
         raise ValueError(
-            "--groups must be 1, or divide --batch-size and be a multiple of the number of replicas. "
-            f"Received: --groups {groups}, --batch-size {batch}, {replicas} replicas"
+            "--groups must be 1, or divide --batch-size and be a multiple of the number of replicas "
+            f"times --chunks. Received: --groups {groups}, --batch-size {batch}, {replicas} replicas, "
+            f"--chunks {filled.chunks}"
         )
     return filled
 

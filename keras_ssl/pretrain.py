@@ -1,25 +1,30 @@
 """Pretraining into a run directory: checkpoints, logs, progress, and going on after a stop."""
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
+from keras_ssl import distribute
 from keras_ssl.augment import Policy
 from keras_ssl.callbacks import (
     Checkpoint,
     CollapseMonitor,
+    Interrupted,
     MomentumEncoder,
     ProgressBar,
     restore,
 )
 from keras_ssl.data import Source, views
+from keras_ssl.identity import identity
 from keras_ssl.methods import SelfSupervised
 from keras_ssl.methods.momentum import MomentumMethod
 from keras_ssl.run import HistoryFile, Run
 
-_CHECKPOINT_INTERVAL = 30.0  # seconds: what a power cut costs at most, beyond the epoch under way
+_INTERVAL = 30.0  # seconds between checkpoints at the ends of epochs
 
 
 def pretrain(
@@ -31,12 +36,18 @@ def pretrain(
     batch_size: int,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    within_epoch: float = 600.0,
 ) -> list[dict[str, float]]:
     """Fits a model on views of unlabelled images, from the run's newest checkpoint on.
 
     It is `model.fit` with the callbacks that a long run wants: checkpoints that answer Ctrl-C,
     TensorBoard, history.jsonl, a progress bar, and a `CollapseMonitor`, which measures the features
     after each epoch and stops at a loss or weights that are not finite.
+
+    A run goes on exactly: killed at any moment, it ends with the weights of a run that was not, to the
+    bit on one device. What it goes on with must be what it began with.
+
+    Under a strategy of several workers, each worker calls this, and the first one writes.
 
     Args:
         model: compiled method.
@@ -49,34 +60,83 @@ def pretrain(
         seed: of the order and the views.
         callbacks: further callbacks, called before the values of an epoch are written. A method with
             a target network takes its default momentum if there is no `MomentumEncoder` among them.
+        within_epoch: seconds after which a long epoch has a checkpoint in its middle.
 
     Returns:
         The values of each epoch, such as `{"epoch": 1, "loss": 5.2}`.
 
     Raises:
-        ValueError: if the batch is larger than the data set.
+        ValueError: if the batch is larger than the data set, or does not divide among the replicas; if
+            the run began with another method, network, policy, batch size, seed or images, which are
+            listed; if its checkpoints are all damaged; if workers differ.
+        BlockingIOError: if another process trains in the run's directory.
+        OSError: if a checkpoint cannot be written.
         keras_ssl.callbacks.Interrupted: if a signal stopped the run; its state is saved.
+        keras_ssl.distribute.WorkerLostError: if another worker died.
         FloatingPointError: if the loss, a weight or a feature is not finite.
 
     Example: recipes/simclr_cifar10.py.
     """
-    start = restore(model, run.checkpoints)
-    batches = views(
-        source,
-        policy,
-        batch_size,
-        seed,
-        start=start,
-        labels=model.probe is not None,
-        indices=model.takes_indices,
-    )
-    steps = len(source) // batch_size
-    if start >= epochs * steps:
-        return run.history
-    bar = ProgressBar(steps, start)
+    strategy = model.distribute_strategy
+    distribute.check_batch_size(batch_size, strategy.num_replicas_in_sync)
+    if len(source) < batch_size:
+        raise ValueError(
+            "`batch_size` must not be larger than the data set: there would be no batch. "
+            f"Received: batch_size={batch_size}, and {len(source)} images in {source.name!r}"
+        )
+    with distribute.other_workers(strategy), _locked(run, strategy):
+        settings = identity(model, source, policy, batch_size, seed)
+        start = restore(model, run.checkpoints, settings)
+        distribute.check_equal(
+            strategy,
+            {
+                "step": start,
+                "epochs": epochs,
+                "seed": seed,
+                "images": len(source),
+                "their fingerprint": int(source.fingerprint()[:12], 16),
+            },
+        )
+        steps = len(source) // batch_size
+        if start < epochs * steps:
+            batches = views(
+                source,
+                policy,
+                batch_size,
+                seed,
+                start=start,
+                labels=model.probe is not None,
+                indices=model.takes_indices,
+            )
+            checkpoint = Checkpoint(
+                run.checkpoints,
+                steps,
+                start,
+                interval=_INTERVAL,
+                within_epoch=within_epoch,
+                settings=settings,
+            )
+            _fit(model, batches, run, checkpoint, epochs, callbacks)
+    return run.history
+
+
+def _fit(
+    model: SelfSupervised,
+    batches: tf.data.Dataset,
+    run: Run,
+    checkpoint: Checkpoint,
+    epochs: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+):
+    steps, start = checkpoint.steps_per_epoch, checkpoint.start
     # Inference costs a third of training: where a sixteenth of the images is measured, some 2 %.
-    monitor = CollapseMonitor(images=min(512, max(64, len(source) // 16)))
-    checkpoint = Checkpoint(run.checkpoints, steps, start, interval=_CHECKPOINT_INTERVAL)
+    images = steps * tf.nest.flatten(batches.element_spec)[0].shape[0]
+    monitor = CollapseMonitor(images=min(512, max(64, images // 16)))
+    written: list[keras.callbacks.Callback] = []  # by the first worker alone
+    bar = ProgressBar(steps, start)
+    if distribute.is_chief(model.distribute_strategy):
+        log = keras.callbacks.TensorBoard(run.logs, write_graph=False)
+        written = [log, HistoryFile(run), bar]
     try:
         model.fit(
             batches,
@@ -86,16 +146,36 @@ def pretrain(
             callbacks=[
                 monitor,
                 *_with_momentum(model, callbacks, epochs * steps),
-                keras.callbacks.TensorBoard(run.logs, write_graph=False),
-                HistoryFile(run),
-                bar,
+                *written,
                 checkpoint,
             ],
         )
+    except Interrupted as stop:
+        # A signal that came while the epoch was being measured has cut that short.
+        epoch, left = divmod(stop.step, steps)
+        if written and not left and epoch and not any(e["epoch"] == epoch for e in run.history):
+            run.add_epoch(epoch, model.get_metrics_result())
+        raise
     finally:
         bar.stop()
         checkpoint.stop()
-    return run.history
+
+
+@contextlib.contextmanager
+def _locked(run: Run, strategy: distribute.Strategy) -> Iterator[None]:
+    """Locks the run's directory, on behalf of all workers."""
+    with contextlib.ExitStack() as stack:
+        refused = None
+        if distribute.is_chief(strategy):
+            try:
+                stack.enter_context(run.locked())
+            except OSError as error:
+                refused = error
+        if any(distribute.gather(strategy, refused is not None)):
+            raise refused or BlockingIOError(
+                f"The first worker may not train in {str(run.path)!r}; its message says why."
+            )
+        yield
 
 
 def _with_momentum(

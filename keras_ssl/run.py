@@ -1,18 +1,21 @@
 """A run directory: what a run was told, where it stands, and what came of it."""
 
+import contextlib
 import json
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import filelock
 import keras
 import numpy as np
 import tensorflow as tf
 
 _CONFIG = "config.json"
 _METRICS = "metrics.json"
+_LOCK = ".lock"
 
 
 class Run:
@@ -20,7 +23,8 @@ class Run:
 
     ```
     config.json    the settings, and the versions they ran with
-    checkpoints/   step-<steps taken>.weights.h5
+    checkpoints/   step-<steps taken>, each a directory
+    .lock          held while a process trains
     logs/          TensorBoard
     history.jsonl  one line per epoch: loss and what callbacks measured
     metrics.json   what `keras-ssl evaluate` found
@@ -65,6 +69,11 @@ class Run:
         return run
 
     @property
+    def is_begun(self) -> bool:
+        """Whether there is a run in the directory."""
+        return (self.path / _CONFIG).is_file()
+
+    @property
     def config(self) -> dict[str, Any]:
         """The run's settings.
 
@@ -72,7 +81,7 @@ class Run:
             FileNotFoundError: if this is no run directory.
         """
         file = self.path / _CONFIG
-        if not file.is_file():
+        if not self.is_begun:
             found = ", ".join(sorted(p.name for p in self.path.glob("*"))) or "nothing"
             raise FileNotFoundError(
                 f"A run directory holds {_CONFIG}. Received: {str(self.path)!r}, with {found}"
@@ -94,14 +103,43 @@ class Run:
         """The values of each finished epoch, the first epoch first."""
         if not self.history_file.is_file():
             return []
-        lines = self.history_file.read_text().splitlines()
-        # An epoch that was begun again after an interruption is written twice: the later line holds.
-        by_epoch = {line["epoch"]: line for line in map(json.loads, lines)}
-        return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+        return [json.loads(line) for line in self.history_file.read_text().splitlines()]
+
+    def add_epoch(self, epoch: int, values: Mapping[str, Any]):
+        """Writes an epoch's values into history.jsonl, over what later epochs had left there.
+
+        Args:
+            epoch: number of the epoch, the first being 1.
+            values: what was measured.
+        """
+        earlier = [line for line in self.history if line["epoch"] < epoch]
+        own = {"epoch": epoch, **{name: float(value) for name, value in values.items()}}
+        lines = [json.dumps(line) + "\n" for line in (*earlier, own)]
+        _write_whole(self.history_file, "".join(lines))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in this directory; a process that dies lets go.
+
+        Raises:
+            BlockingIOError: if one does already.
+        """
+        lock = filelock.FileLock(self.path / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise BlockingIOError(
+                "A run directory serves one run at a time. Expected: that nothing else trains there. "
+                f"Received: {str(self.path)!r}, where another process does"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 class HistoryFile(keras.callbacks.Callback):
-    """Appends each epoch's values to a run's history.jsonl."""
+    """Writes each epoch's values to a run's history.jsonl."""
 
     def __init__(self, run: Run):
         super().__init__()
@@ -109,16 +147,21 @@ class HistoryFile(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes one line."""
-        values = {name: float(value) for name, value in (logs or {}).items()}
-        with self.run.history_file.open("a") as file:
-            file.write(json.dumps({"epoch": epoch + 1, **values}) + "\n")
+        self.run.add_epoch(epoch + 1, logs or {})
 
 
 def write_json(path: pathlib.Path, content: Any):
     """Writes a JSON file whole or not at all."""
+    _write_whole(path, json.dumps(content, indent=2, default=_plain) + "\n")
+
+
+def _write_whole(path: pathlib.Path, text: str):
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.write_text(json.dumps(content, indent=2, default=_plain) + "\n")
+        with unfinished.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # a power cut leaves the old file or the new one
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

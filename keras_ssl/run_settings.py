@@ -17,7 +17,9 @@ from keras_ssl.run import Run
 
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Runs from before these came do without them.
-_ADDED_LATER = ("momentum", "final_momentum", "queue_size", "groups", "probe")
+_ADDED_LATER = ("momentum", "final_momentum", "queue_size", "groups", "probe", "chunks")
+# What a run may change each time that it is started: devices decide nothing but the time it takes.
+_OF_A_START = ("resume", "strategy")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ def completed(command: cli.Pretrain, source: Source, replicas: int) -> cli.Pretr
         ValueError: if a setting is not one of the method's, or makes no sense.
     """
     check_numbers(command)
+    if command.chunks > 1 and command.batch_size % (command.chunks * replicas):
+        raise ValueError(
+            "--chunks must divide the batch of each device evenly. Received: "
+            f"--chunks {command.chunks}, --batch-size {command.batch_size}, {replicas} devices"
+        )
     height, width, _ = source.image_shape
     size = command.image_size or (height if height is not None and height == width else 224)
     own = "centred" if command.data == "digits" else names.default_policy(command.method, size)
@@ -87,7 +94,7 @@ def check_numbers(settings: cli.Pretrain):
         ValueError: if a number or the precision makes no sense.
     """
     positive = ("epochs", "batch_size", "image_size", "embedding", "queue_size", "groups")
-    _check_least(settings, 1, (*positive, "steps_per_execution"), "be at least 1")
+    _check_least(settings, 1, (*positive, "steps_per_execution", "chunks"), "be at least 1")
     _check_least(settings, 0, ("warmup_epochs", "knn_every"), "not be negative")
     if not 0 <= settings.seed < 2**32:
         raise ValueError(f"--seed must lie in 0 to 2**32 - 1. Received: {settings.seed}")
@@ -148,7 +155,7 @@ def of_run(run: Run) -> tuple[cli.Pretrain, Images]:
 
 
 def resumed(command: cli.Pretrain, run: Run) -> tuple[cli.Pretrain, Images]:
-    """Returns a run's own settings and images.
+    """Returns a run's own settings, with the command's strategy, and its images.
 
     Raises:
         ValueError: if the command says otherwise.
@@ -157,7 +164,7 @@ def resumed(command: cli.Pretrain, run: Run) -> tuple[cli.Pretrain, Images]:
     check_numbers(settings)
     defaults = cli.Pretrain()
     differences = []
-    for name in (field.name for field in fields(command) if field.name != "resume"):
+    for name in (field.name for field in fields(command) if field.name not in _OF_A_START):
         old, new = getattr(settings, name), getattr(command, name)
         if new not in (old, getattr(defaults, name)):
             differences.append(f"{name}: {old!r} in the run, {new!r} now")
@@ -166,9 +173,9 @@ def resumed(command: cli.Pretrain, run: Run) -> tuple[cli.Pretrain, Images]:
             "A run goes on with its own settings. Expected: --resume alone, or the same settings. "
             f"Received: {'; '.join(differences)}"
         )
-    return settings, images
+    return replace(settings, strategy=command.strategy), images
 
 
 def _options(settings: cli.Pretrain, images: int, replicas: int = 1) -> names.Options:
     given = {name: getattr(settings, name) for name in names.OPTIONS}
-    return names.Options(images, settings.batch_size, replicas, **given)
+    return names.Options(images, settings.batch_size, replicas, settings.chunks, **given)

@@ -107,6 +107,21 @@ def test_groups_leave_enough_images_to_each(batch, replicas, groups):
 
 
 @pytest.mark.parametrize(
+    ("batch", "replicas", "chunks", "groups"),
+    [
+        (256, 1, 4, 8),  # two for each chunk
+        (256, 2, 4, 8),
+        (240, 1, 3, 6),
+        (1024, 2, 16, 32),  # one for each chunk
+        (256, 1, 32, 1),  # too few images to divide: a chunk is a group
+    ],
+)
+def test_chunks_share_the_groups(batch, replicas, chunks, groups):
+    given = Options(10_000, batch, replicas, chunks)
+    assert names.options("moco", given).groups == groups
+
+
+@pytest.mark.parametrize(
     ("groups", "batch", "replicas"), [(3, 32, 1), (64, 32, 1), (3, 36, 2), (-2, 32, 1)]
 )
 def test_groups_that_do_not_divide(groups, batch, replicas):

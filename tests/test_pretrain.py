@@ -11,7 +11,7 @@ from keras_ssl import data
 from keras_ssl.augment import Augmentation, Policy, RandomCrop
 from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import Interrupted, KNNMonitor, MomentumEncoder
-from keras_ssl.callbacks.checkpoint import checkpoints
+from keras_ssl.callbacks.checkpoint_files import checkpoints
 from keras_ssl.layers import MLPHead, split_batch_norm
 from keras_ssl.methods import BYOL, MemoryBank, MoCo, SimCLR
 from keras_ssl.methods.momentum import CosineMomentum
@@ -135,7 +135,7 @@ class Poison(keras.callbacks.Callback):
     ],
 )
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch, place, message):
-    monkeypatch.setattr("keras_ssl.pretrain._CHECKPOINT_INTERVAL", 0.0)
+    monkeypatch.setattr("keras_ssl.pretrain._INTERVAL", 0.0)
     handler = signal.getsignal(signal.SIGINT)
     monitor = KNNMonitor(source(), source(), k=3)  # would complain of the features
     trained = model()

@@ -1,5 +1,6 @@
 """Images in files: one folder of them, or one sub-folder per class."""
 
+import hashlib
 import os
 import pathlib
 from collections import Counter
@@ -29,6 +30,12 @@ class FolderSource(Source):
         self.files = files
         self._files = on_cpu(np.array(files, dtype=object))
         self._channels = channels
+
+    def fingerprint(self) -> str:
+        """Returns a SHA-256 of the names of all files, and of sixteen images."""
+        root = os.path.commonpath(self.files)  # a folder that was moved is the same
+        names = [os.path.relpath(file, root) for file in self.files]
+        return hashlib.sha256("\n".join([*names, super().fingerprint()]).encode()).hexdigest()
 
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
         """Returns image number `index`, uint8 (height, width, channels)."""

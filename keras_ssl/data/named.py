@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -139,19 +140,23 @@ class StreamedSource(Source):
         return self._examples.map(self._image_and_label, tf.data.AUTOTUNE)
 
     def shuffled(
-        self, seed: int | tf.Tensor, buffer_size: int, labels: bool = False
+        self,
+        seed: int | tf.Tensor,
+        buffer_size: int,
+        labels: bool = False,
+        choose: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda images: images,
     ) -> tf.data.Dataset:
         """Returns a data set of (index int64, image), shuffled within a buffer of encoded images.
 
-        Reads the files in their order, which TensorFlow Datasets shuffles when it writes them. With
-        `labels` it is (index, image, label int64; -1 without).
+        Reads the files in their order, which TensorFlow Datasets shuffles when it writes them; see
+        `Source.shuffled`.
         """
 
         def element(index, example):
             image, label = self._image_and_label(example)
             return (index, image, label) if labels else (index, image)
 
-        examples = shuffled_by(seed, self._examples.enumerate(), buffer_size)
+        examples = choose(shuffled_by(seed, self._examples.enumerate(), buffer_size))
         return examples.map(element, tf.data.AUTOTUNE)
 
     def _image_and_label(self, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:

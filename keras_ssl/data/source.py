@@ -2,11 +2,15 @@
 
 import abc
 import functools
+import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from keras_ssl.data.labels import stratified
+
+_SAMPLES = 16  # images that a fingerprint reads
 
 
 class Source(abc.ABC):
@@ -101,6 +105,19 @@ class Source(abc.ABC):
         with tf.init_scope():  # a tensor outside of any graph, which every graph can refer to
             return on_cpu(np.asarray(self.labels, np.int64))
 
+    def fingerprint(self) -> str:
+        """Returns a SHA-256, in hexadecimal, that other images would not have.
+
+        It reads the number of images, their shape, and every n-th image: sixteen in all.
+        """
+        digest = hashlib.sha256(f"{len(self)} {self.image_shape}".encode())
+        if self.random_access:
+            for index in range(0, len(self), -(-len(self) // _SAMPLES)):
+                image = self.read(index).numpy()
+                digest.update(f"{image.dtype} {image.shape}".encode())
+                digest.update(np.ascontiguousarray(image).tobytes())
+        return digest.hexdigest()
+
     def dataset(self) -> tf.data.Dataset:
         """Returns a data set of (image, label int64), one image at a time, in order.
 
@@ -110,7 +127,11 @@ class Source(abc.ABC):
         return indices.map(lambda index: (self.read(index), self.label(index)), tf.data.AUTOTUNE)
 
     def shuffled(
-        self, seed: int | tf.Tensor, buffer_size: int, labels: bool = False
+        self,
+        seed: int | tf.Tensor,
+        buffer_size: int,
+        labels: bool = False,
+        choose: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda images: images,
     ) -> tf.data.Dataset:
         """Returns a data set of (index int64, image), shuffled within a buffer.
 
@@ -120,6 +141,8 @@ class Source(abc.ABC):
             seed: the order; also a scalar int64 tensor, within graphs.
             buffer_size: images that wait to be drawn; none is decoded before.
             labels: make it (index, image, label int64), -1 for an image without a label.
+            choose: which of the shuffled images to decode: maps the data set of those that are not
+                decoded yet to a part of it, such as `lambda images: images.take(100)`.
         """
 
         def element(index):
@@ -127,7 +150,7 @@ class Source(abc.ABC):
             return (*found, self.label(index)) if labels else found
 
         indices = tf.data.Dataset.range(len(self))
-        indices = shuffled_by(seed, indices, buffer_size)
+        indices = choose(shuffled_by(seed, indices, buffer_size))
         return indices.map(element, tf.data.AUTOTUNE)
 
     def subset(self, indices: np.ndarray | list[int]) -> "Source":

@@ -1,16 +1,15 @@
 """From images to pairs of views: the one place where labels are dropped, or kept."""
 
-import itertools
 import random as python_random
 from typing import Any
 
 import tensorflow as tf
 
+from keras_ssl import distribute
 from keras_ssl.augment import Policy
 from keras_ssl.augment.random import image_keys
+from keras_ssl.data.order import Order, as_it_comes
 from keras_ssl.data.source import Source
-
-_SHUFFLE_BUFFER = 10_000
 
 
 def views(
@@ -30,6 +29,10 @@ def views(
 
     Each pass over the data set is one epoch, the next one from pass to pass, as `fit` needs it. An
     incomplete last batch is left out; its images come in other epochs' batches.
+
+    Under a strategy of several replicas, `fit` lets each worker make its own part of each batch: no
+    image is decoded twice, and the replicas together see the batch that one would see. A plain data
+    set is read by every worker, which keeps its part.
 
     Args:
         source: images. A set that is streamed is shuffled within a buffer of 10,000 images. A plain
@@ -78,11 +81,30 @@ def views(
             "`batch_size` must not be larger than the data set: there would be no batch. "
             f"Received: batch_size={batch_size}, and {size} images in {name!r}"
         )
-    if isinstance(source, Source) and source.random_access:
-        images = _by_permutation(source, batch_size, seed, start, labels)
-    else:
-        images = _as_streamed(source, batch_size, seed, start, labels)
-    return _augmented(images, policy, batch_size, seed, labels, indices)
+    if not isinstance(source, Source):
+        if start:
+            raise ValueError(
+                "A plain tf.data.Dataset has no known length to find the place of batch `start` in: "
+                f"skip its images with `.skip`. Received: start={start}"
+            )
+        images = as_it_comes(source, labels)
+        batches = _augmented(images, policy, batch_size, seed, labels, indices)
+        return distribute.sharded_by_element(batches)
+
+    order = Order(batch_size, size // batch_size, seed, start, labels)
+
+    def batches_of(share: distribute.Share, endless: bool) -> tf.data.Dataset:
+        images = order.images(source, share, endless)
+        return _augmented(images, policy, batch_size // share.replicas, seed, labels, indices)
+
+    batches = batches_of(distribute.Share(), endless=False)
+    distribute.set_shares(
+        batches,
+        distribute.Shares(
+            batch_size, order.steps, start, seed, lambda share: batches_of(share, endless=True)
+        ),
+    )
+    return batches
 
 
 def _check_plain(spec: Any, labels: bool) -> None:
@@ -100,90 +122,6 @@ def _check_plain(spec: Any, labels: bool) -> None:
             "`labels=True` needs a tf.data.Dataset of pairs, (image, label), whose label is one "
             f"integer. Received: {spec}"
         )
-
-
-def _epochs(first: int) -> tf.data.Dataset:
-    """Returns a data set of one element, the number of the pass over it, counted from `first`."""
-    count = itertools.count(first)
-
-    def next_epoch(_):
-        return tf.ensure_shape(tf.py_function(lambda: next(count), [], tf.int64), ())
-
-    return tf.data.Dataset.from_tensors(0).map(next_epoch)
-
-
-# Both of the following give the images of all epochs as (epoch, number of the image, label, image).
-# The label is -1 unless labels are asked for.
-
-
-def _by_permutation(
-    source: Source, batch_size: int, seed: int, start: int, labels: bool
-) -> tf.data.Dataset:
-    size = len(source)
-    steps = size // batch_size
-    first_epoch, skipped = divmod(start, steps)
-
-    def positions(epoch):
-        begin = tf.where(epoch == first_epoch, tf.constant(skipped * batch_size, tf.int64), 0)
-        numbers = tf.data.Dataset.range(begin, steps * batch_size)
-        return numbers.map(lambda position: (epoch, position))
-
-    def load(epoch, position):
-        key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        last = tf.constant(size - 1, tf.int64)
-        index = tf.random.experimental.index_shuffle(position, key, last)
-        label = source.label(index) if labels else tf.constant(-1, tf.int64)
-        return epoch, index, label, source.read(index)
-
-    images = _epochs(first_epoch).flat_map(positions)
-    images = images.map(load, num_parallel_calls=tf.data.AUTOTUNE)
-    # A first pass that is shorter than the others leaves the length unknown.
-    return images if skipped else _of_length(images, steps * batch_size)
-
-
-def _as_streamed(
-    source: Source | tf.data.Dataset, batch_size: int, seed: int, start: int, labels: bool
-) -> tf.data.Dataset:
-    if isinstance(source, Source):
-        steps = len(source) // batch_size
-        first_epoch, skipped = divmod(start, steps)
-    elif start:
-        raise ValueError(
-            "A plain tf.data.Dataset has no known length to find the place of batch `start` in: skip "
-            f"its images with `.skip`. Received: start={start}"
-        )
-    else:
-        first_epoch = skipped = 0
-
-    def image_and_label(image, *rest):
-        return (image, tf.ensure_shape(rest[0], ())) if labels else (image,)
-
-    def one_pass(epoch):
-        def element(index, image, label=-1):
-            return epoch, index, tf.cast(label, tf.int64), image
-
-        if isinstance(source, Source):
-            images = source.shuffled(seed + epoch, _SHUFFLE_BUFFER, labels)
-            begin = tf.where(epoch == first_epoch, tf.constant(skipped * batch_size, tf.int64), 0)
-            images = images.take(steps * batch_size).skip(begin)
-        else:
-            images = source.map(image_and_label).enumerate()
-            images = images.map(lambda index, found: (index, *found))
-        return images.map(element)
-
-    images = _epochs(first_epoch).flat_map(one_pass)
-    if skipped:
-        return images
-    if isinstance(source, Source):
-        return _of_length(images, steps * batch_size)
-    return _of_length(images, int(source.cardinality()))
-
-
-def _of_length(images: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    """Tells `fit` the length, which `flat_map` has lost; negative ones are unknown or without end."""
-    if size == tf.data.UNKNOWN_CARDINALITY:
-        return images
-    return images.apply(tf.data.experimental.assert_cardinality(size))
 
 
 def _augmented(

@@ -3,6 +3,7 @@
 from keras_ssl.layers.batch_norm import BatchNorm
 from keras_ssl.layers.embedding_bank import EmbeddingBank
 from keras_ssl.layers.heads import MLPHead, ProjectionHead
+from keras_ssl.layers.in_chunks import in_chunks
 from keras_ssl.layers.key_queue import KeyQueue
 from keras_ssl.layers.linear_probe import LinearProbe
 from keras_ssl.layers.split_batch_norm import SplitBatchNorm, split_batch_norm
@@ -16,6 +17,7 @@ __all__ = [
     "MLPHead",
     "ProjectionHead",
     "SplitBatchNorm",
+    "in_chunks",
     "momentum_update",
     "split_batch_norm",
     "target_network",

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_ssl import distribute
 from keras_ssl.layers.batch_norm import BatchNorm
+from keras_ssl.layers.in_chunks import chunk_count
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -15,17 +16,18 @@ class SplitBatchNorm(BatchNorm):
     variance. MoCo needs it on one device: where query and positive key are normalised together and the
     keys in the queue were not, the shared statistics give the positive away. The parts play the role
     of MoCo's eight GPUs. Replicas share the groups: with 8 groups each of two replicas has 4, so that
-    two replicas equal one; there is nothing to synchronise.
+    two replicas equal one; there is nothing to synchronise. Chunks of a batch (docs/large_batches.md)
+    share them likewise.
 
     The moving statistics take the mean over the groups; inference is that of `BatchNorm`.
 
     Args:
-        groups: number of parts of the global batch, a multiple of the number of replicas.
+        groups: number of parts of the global batch, a multiple of the number of replicas times chunks.
         **kwargs: arguments of `BatchNorm`.
 
     Raises:
-        ValueError: if `groups` is not positive; in training, if the replicas do not divide it, or it
-            does not divide the batch.
+        ValueError: if `groups` is not positive; in training, if the replicas and their chunks do not
+            divide it, or it does not divide the batch.
 
     Example:
         >>> layer = SplitBatchNorm(groups=2)
@@ -59,13 +61,14 @@ class SplitBatchNorm(BatchNorm):
         return tf.ensure_shape(tf.reshape(tf.concat(outputs, axis=0), shape), inputs.shape)
 
     def _local_groups(self, batch: int | None) -> int:
-        replicas = distribute.replica_count()
-        groups = self.groups // replicas
-        if self.groups % replicas or (batch is not None and batch % groups):
+        replicas, chunks = distribute.replica_count(), chunk_count()
+        groups = self.groups // (replicas * chunks)
+        if self.groups % (replicas * chunks) or (batch is not None and batch % groups):
+            size = None if batch is None else batch * chunks
             raise ValueError(
-                "`groups` must be a multiple of the number of replicas, and each replica's batch a "
-                "multiple of its groups. "
-                f"Received: groups={self.groups}, {replicas} replicas, batch per replica {batch}"
+                "`groups` must be a multiple of the number of replicas times the chunks of each, and "
+                "each replica's batch a multiple of its groups. Received: "
+                f"groups={self.groups}, {replicas} replicas, batch per replica {size}, chunks={chunks}"
             )
         return groups
 

@@ -61,7 +61,7 @@ class NTXent(keras.losses.Loss):
         similarity = z @ ops.transpose(candidates) / self.temperature
 
         batch, global_batch = ops.shape(z_1)[0], ops.shape(all_1)[0]
-        own = ops.arange(batch) + distribute.replica_id() * batch
+        own = ops.arange(batch, dtype="int32") + distribute.replica_id() * batch
         itself = ops.one_hot(
             ops.concatenate([own, own + global_batch]), 2 * global_batch, dtype="bool"
         )

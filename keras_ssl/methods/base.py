@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from keras_ssl import distribute
 from keras_ssl.layers import LinearProbe
+from keras_ssl.layers.in_chunks import check_chunks, in_chunks, passes_in_turn
+from keras_ssl.methods.whole_passes import WholePasses
 from keras_ssl.serialization import constructor_arguments
 
 # What the step under way has postponed. Each replica traces its step in a thread of its own, and
@@ -34,6 +36,7 @@ class SelfSupervised(keras.Model, abc.ABC):
             none, and no labels.
 
     Attributes:
+        chunks: parts in which `features` computes a batch; what `compile` was told.
         last_batch: the views that the latest execution of `fit` ended with (of the first replica), or
             `None`.
 
@@ -53,6 +56,8 @@ class SelfSupervised(keras.Model, abc.ABC):
         self.backbone = _checked_backbone(backbone)
         self.probe = None if probe is None else self.build_head(_checked_probe(probe))
         self.last_batch: tuple | None = None
+        self.chunks = 1
+        self._passes: WholePasses | None = None
         self.loss_tracker = keras.metrics.Mean(name="loss")
         # `train_step` never calls the model itself, and Keras cannot save what it takes for unbuilt.
         self.built = True
@@ -69,6 +74,16 @@ class SelfSupervised(keras.Model, abc.ABC):
             shape = self.backbone.output_shape
             head.build(shape if after is None else after.compute_output_shape(shape))
         return head
+
+    def features(self, images, network: keras.Model | None = None, training: bool = True):
+        """Returns features for the loss, `(batch, features)`; in chunks if the model is compiled so.
+
+        Args:
+            images: `(batch, height, width, channels)`. No gradient flows to them.
+            network: maps images to features; `None` for the backbone.
+            training: passed to the network.
+        """
+        return in_chunks(network or self.backbone, images, self.chunks, training)
 
     def after_step(self, update: Callable, *values):
         """Postpones an update of state until the optimizer has moved the weights.
@@ -102,7 +117,7 @@ class SelfSupervised(keras.Model, abc.ABC):
         after_step: list[tuple] = []
         after_batch: list[tuple] = []
         _POSTPONED.after_step, _POSTPONED.after_batch = after_step, after_batch
-        with tf.GradientTape() as tape:
+        with passes_in_turn(), tf.GradientTape() as tape:
             loss = self.ssl_loss(*views)
             # Gradients are summed over replicas, so each brings its share of a penalty on weights.
             # `keras.losses.Loss` has done the same for the loss itself.
@@ -111,7 +126,7 @@ class SelfSupervised(keras.Model, abc.ABC):
                 loss += tf.cast(penalty, loss.dtype) / replicas
             objective = loss
             if self.probe is not None:
-                features = self.backbone(views[0], training=False)
+                features = self.features(views[0], training=False)
                 objective += tf.cast(self.probe.loss(features, labels), loss.dtype)
             scaled_objective = self.optimizer.scale_loss(objective)
         _POSTPONED.__dict__.clear()  # later calls are outside the step, and do nothing
@@ -149,18 +164,29 @@ class SelfSupervised(keras.Model, abc.ABC):
             [self.loss_tracker] if self.probe is None else [self.loss_tracker, self.probe.accuracy]
         )
 
-    def compile(self, optimizer, jit_compile: bool | str = "auto", **kwargs):
+    def compile(self, optimizer, jit_compile: bool | str = "auto", chunks: int = 1, **kwargs):
         """Configures training, as `keras.Model.compile` does; there is no `loss` to pass.
 
         Args:
             optimizer: Keras optimizer or its name.
             jit_compile: "auto" compiles with XLA on accelerators only: on CPUs TensorFlow's oneDNN
                 kernels are faster than XLA's.
+            chunks: parts of each replica's batch that pass through the networks one after the other,
+                with the memory of one of them and the loss of the whole batch; docs/large_batches.md.
             **kwargs: other arguments of `keras.Model.compile`.
+
+        Raises:
+            ValueError: if `chunks` is not a positive integer.
         """
+        check_chunks(chunks)
         if jit_compile == "auto":
             jit_compile = bool(tf.config.list_logical_devices("GPU"))
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self.chunks = chunks
+
+    def get_compile_config(self):
+        """Returns the arguments of `compile`, in serialised form."""
+        return {**super().get_compile_config(), "chunks": self.chunks}
 
     def compile_from_config(self, config):
         """Compiles a loaded model as it was compiled when it was saved."""
@@ -180,12 +206,23 @@ class SelfSupervised(keras.Model, abc.ABC):
             **kwargs: other arguments of `keras.Model.fit`.
 
         Raises:
-            ValueError: before any training, if a batch is not a tuple of views of the same images.
+            ValueError: before any training, if a batch is not a tuple of views of the same images, or
+                does not divide evenly among the strategy's devices.
         """
+        self._passes = None
         if isinstance(x, tf.data.Dataset):
-            self._checked_batch(x.element_spec)
+            views, _ = self._checked_batch(x.element_spec)
+            replicas = self.distribute_strategy.num_replicas_in_sync
+            check_chunks(self.chunks, views[0].shape[0], replicas)
+            shares = distribute.shares_of(x)
             length = int(x.cardinality())
-            if steps_per_epoch is None and length > 0:
+            if shares is not None:
+                x = shares.distributed(self.distribute_strategy)
+                if steps_per_epoch is None:
+                    steps_per_epoch = shares.steps_per_epoch
+                    self._passes = WholePasses(steps_per_epoch, shares.start % steps_per_epoch)
+                    kwargs["callbacks"] = with_callback(self, kwargs.get("callbacks"), self._passes)
+            elif steps_per_epoch is None and length > 0:
                 # Without it Keras makes two iterators per epoch and drops one.
                 steps_per_epoch = length
                 # A new iterator in each epoch costs a second or more where the augmentations are a
@@ -216,7 +253,12 @@ class SelfSupervised(keras.Model, abc.ABC):
             jit_compile=self.jit_compile,
             run_eagerly=self.run_eagerly,
             watch=self._remember,
+            limit=self._batches_of_execution,
         )
+
+    def _batches_of_execution(self) -> int:
+        left = self.steps_per_execution if self._passes is None else self._passes.left
+        return min(left, self.steps_per_execution)
 
     def _remember(self, batch: Any):
         views, _ = _views_and_labels(batch)
@@ -266,6 +308,16 @@ class SelfSupervised(keras.Model, abc.ABC):
                 for name, value in config.items()
             }
         )
+
+
+def with_callback(model: keras.Model, callbacks: Any, extra: keras.callbacks.Callback) -> Any:
+    """Returns what `fit` was given as `callbacks`, in any of the forms that it takes, and one more."""
+    if not isinstance(callbacks, keras.callbacks.CallbackList):
+        return [*tf.nest.flatten(callbacks or []), extra]
+    callbacks.callbacks.append(extra)
+    extra.set_params(callbacks.params)
+    extra.set_model(model)
+    return callbacks
 
 
 def _checked_backbone(backbone: Any) -> keras.Model:

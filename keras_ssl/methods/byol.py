@@ -79,10 +79,10 @@ class BYOL(MomentumMethod):
 
     def predictions(self, view):
         """Returns the online predictions for a view, `(batch, dim)`."""
-        z = self.projector(self.backbone(view, training=True), training=True)
+        z = self.projector(self.features(view), training=True)
         return self.predictor(z, training=True)
 
     def targets(self, view):
         """Returns the target embeddings of a view, `(batch, dim)`, without gradient."""
-        h = self.target_backbone(view, training=True)
+        h = self.features(view, self.target_backbone)
         return tf.stop_gradient(self.target_projector(h, training=True))

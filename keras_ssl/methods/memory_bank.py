@@ -91,7 +91,7 @@ class MemoryBank(SelfSupervised):
 
         loss, seen = 0.0, 0.0
         for view in views:
-            z = self.projector(self.backbone(view, training=True), training=True)
+            z = self.projector(self.features(view), training=True)
             loss += self.info_nce(z, positives, negatives, excluded=itself) / len(views)
             seen += tf.math.l2_normalize(tf.cast(z, tf.float32), axis=-1)
         embeddings = tf.math.l2_normalize(tf.stop_gradient(seen), axis=-1)

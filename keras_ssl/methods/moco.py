@@ -98,7 +98,7 @@ class MoCo(MomentumMethod):
 
     def queries(self, view):
         """Returns the online embeddings of a view, `(batch, dim)`."""
-        return self.projector(self.backbone(view, training=True), training=True)
+        return self.projector(self.features(view), training=True)
 
     def keys(self, view):
         """Returns the target embeddings of a view, `(batch, dim)`, of length 1, without gradient."""
@@ -115,19 +115,21 @@ class MoCo(MomentumMethod):
         return distribute.own_part(k)
 
     def _target_embeddings(self, view):
-        h = self.target_backbone(view, training=True)
+        h = self.features(view, self.target_backbone)
         k = self.target_projector(h, training=True)
         return tf.stop_gradient(tf.math.l2_normalize(tf.cast(k, tf.float32), axis=-1))
 
     def _is_normalised_in_parts(self):
-        def is_apart(layer):
-            if isinstance(layer, SplitBatchNorm):
-                return True
-            is_norm = isinstance(layer, keras.layers.BatchNormalization)
-            return is_norm and distribute.replica_count() > 1 and not layer.synchronized
+        def is_apart(layer, chunks):
+            if not isinstance(layer, keras.layers.BatchNormalization):
+                return False
+            by_replica = distribute.replica_count() > 1 and not layer.synchronized
+            return isinstance(layer, SplitBatchNorm) or by_replica or chunks > 1
 
-        networks = (self.target_backbone, self.target_projector)
-        return any(is_apart(layer) for net in networks for layer in net._flatten_layers())
+        networks = ((self.target_backbone, self.chunks), (self.target_projector, 1))
+        return any(
+            is_apart(layer, n) for network, n in networks for layer in network._flatten_layers()
+        )
 
     def enqueue(self, *keys_and_accepted):
         """Enters the batch's keys into the queue, where its gradients were taken."""

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_ssl.layers import momentum_update, target_pairs
-from keras_ssl.methods.base import SelfSupervised
+from keras_ssl.methods.base import SelfSupervised, with_callback
 
 _LOG = logging.getLogger("keras_ssl")
 
@@ -128,10 +128,5 @@ class MomentumMethod(SelfSupervised):
                 final,
             )
             self._told_default = True
-        default = MomentumEncoder(first, final)
-        if is_list:
-            callbacks.callbacks.append(default)
-            default.set_params(callbacks.params)
-            default.set_model(self)
-            return super().fit(x, *args, callbacks=callbacks, **kwargs)
-        return super().fit(x, *args, callbacks=[default, *listed], **kwargs)
+        callbacks = with_callback(self, callbacks, MomentumEncoder(first, final))
+        return super().fit(x, *args, callbacks=callbacks, **kwargs)

@@ -50,9 +50,7 @@ class SimCLR(SelfSupervised):
     def ssl_loss(self, view_1, view_2):
         """Returns the NT-Xent loss of two views, each `(batch, height, width, channels)`."""
         # Both views pass through together, as in the reference code: batch statistics are theirs.
-        h = self.backbone(
-            tf.concat([view_1, view_2], axis=0), training=True
-        )  # (2 * batch, features)
+        h = self.features(tf.concat([view_1, view_2], axis=0))  # (2 * batch, features)
         z = self.projector(h, training=True)  # (2 * batch, dim)
         z_1, z_2 = tf.split(z, 2)
         return self.nt_xent(z_1, z_2)

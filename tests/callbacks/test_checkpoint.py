@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import keras
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from keras_ssl import data
 from keras_ssl.augment import Augmentation, Policy, RandomCrop
 from keras_ssl.backbones import Tiny
-from keras_ssl.callbacks import Checkpoint, Interrupted, restore
-from keras_ssl.callbacks.checkpoint import checkpoints
+from keras_ssl.callbacks import Checkpoint, Interrupted, checkpoint_files, restore
+from keras_ssl.callbacks.checkpoint_files import checkpoints
 from keras_ssl.methods import SimCLR
 
 STEPS = 4
@@ -155,7 +156,7 @@ def test_a_signal_at_the_end_of_an_epoch_lets_the_epoch_end(tmp_path):
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
     class Impatient(keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch, logs=None):
+        def on_train_batch_end(self, batch, logs=None):
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGINT)
 
@@ -180,20 +181,125 @@ def test_early_stopping_works_after_resuming(tmp_path):
 def test_a_failing_save_leaves_the_previous_checkpoint_and_no_litter(tmp_path, monkeypatch):
     trained = model()
     checkpoint = fit(trained, tmp_path, epochs=1)
-    before = checkpoints(tmp_path)[0][1].read_bytes()
 
-    def half(path, overwrite=True):
+    def half(path, values):
         path.write_bytes(b"half a file")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(trained, "save_weights", half)
-    for step in (4, 5):  # over the old one, and beside it
-        checkpoint.step = step
-        with pytest.raises(OSError, match="No space left"):
-            checkpoint.save()
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000004.weights.h5"]
-    assert checkpoints(tmp_path)[0][1].read_bytes() == before
+    monkeypatch.setattr("keras_ssl.callbacks.model_state.save", half)
+    checkpoint.step = 5
+    message = r"step 5 could not be written.*No space left.*Intact.*step-00000004"
+    with pytest.raises(OSError, match=message):
+        checkpoint.save()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
     assert restore(model(), tmp_path) == 4
+
+
+def damage(path, how):
+    weights = path / "variables.npz"
+    if how == "a bit":
+        content = bytearray(weights.read_bytes())
+        content[len(content) // 2] ^= 1
+        weights.write_bytes(content)
+    elif how == "the end":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif how == "the weights":
+        weights.unlink()
+    elif how == "the state":
+        (path / "state.json").write_text("{}")
+    else:
+        (path / "sha256.json").write_text("{")
+
+
+@pytest.mark.parametrize("how", ["a bit", "the end", "the weights", "the state", "the sums"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, how, caplog):
+    trained = model()
+    fit(trained, tmp_path)
+    newest = checkpoints(tmp_path)[-1][1]
+    damage(newest, how)
+    resumed = model(seed=1)
+    assert restore(resumed, tmp_path) == 8
+    assert str(newest) in caplog.text
+    fit(resumed, tmp_path, start=8)
+    assert_same_state(resumed, trained)
+    assert checkpoint_files.what_is_wrong(newest) is None  # written again
+    assert [step for step, _ in checkpoints(tmp_path)] == [8, 12]
+
+
+def test_only_damaged_checkpoints_are_an_error(tmp_path):
+    fit(model(), tmp_path)
+    for _, path in checkpoints(tmp_path):
+        damage(path, "a bit")
+    with pytest.raises(ValueError, match=r"only damaged ones.*step-00000012.*step-00000008"):
+        restore(model(), tmp_path)
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    for name in ("unfinished-7", "removed-7-step-00000001"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "variables.npz").write_bytes(b"half")
+    assert restore(model(), tmp_path) == 0
+    fit(model(), tmp_path, epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
+
+
+def test_other_settings_are_listed(tmp_path):
+    settings = {"method": "SimCLR", "batch_size": 8, "seed": 5}
+    fit(model(), tmp_path, epochs=1, settings=settings)
+    now = {"method": "BYOL", "batch_size": 16, "seed": 5, "new": 1}
+    message = "method: 'SimCLR' in the run, 'BYOL' now; batch_size: 8 in the run, 16 now$"
+    with pytest.raises(ValueError, match=message):
+        restore(model(), tmp_path, now)
+    assert restore(model(), tmp_path, settings) == 4
+
+
+def test_a_checkpoint_in_the_middle_of_an_epoch(tmp_path):
+    trained = model()
+    saved = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: saved.append(
+            [step for step, _ in checkpoints(tmp_path)]
+        )
+    )
+    fit(trained, tmp_path, epochs=1, within_epoch=0.0, callbacks=[note])
+    assert saved == [[], [1], [1, 2], [2, 3]]
+
+
+def test_the_mean_loss_of_an_interrupted_epoch_is_that_of_the_whole(uninterrupted, tmp_path):
+    with pytest.raises(Interrupted):
+        fit(model(), tmp_path / "stopped", callbacks=[Signal(signal.SIGINT, 6)])
+    resumed, whole = model(seed=1), model()
+    losses = {}
+    for trained, path in ((resumed, "stopped"), (whole, "whole")):
+        fit(trained, tmp_path / path, start=restore(trained, tmp_path / path))
+        losses[path] = trained.history.history["loss"]
+    assert losses["stopped"] == losses["whole"][1:]
+
+
+def test_a_signal_does_not_wait_for_slow_callbacks(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_ssl.callbacks.checkpoint._GRACE", 0.2)
+
+    class Slow(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+
+    with pytest.raises(Interrupted, match="SIGTERM after step 4"):
+        fit(model(), tmp_path, callbacks=[Slow()])
+    assert checkpoints(tmp_path)[-1][0] == 4
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def test_a_signal_before_the_first_step_is_answered_at_once(tmp_path):
+    class Early(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trained = model()
+    with pytest.raises(Interrupted, match="SIGTERM after step 0"):
+        fit(trained, tmp_path, callbacks=[Early()])
+    assert int(trained.optimizer.iterations) == 0
+    assert checkpoints(tmp_path) == []
 
 
 @pytest.mark.parametrize("keep", [1, 2])
@@ -213,8 +319,8 @@ def test_restore_without_a_checkpoint_changes_nothing(tmp_path):
     before = state(built)
     assert len(before) > 20
     assert restore(built, tmp_path / "nowhere") == 0
-    (tmp_path / "step-12.weights.h5.tmp").touch()
-    (tmp_path / "unfinished-7.weights.h5").touch()
+    (tmp_path / "unfinished-7").mkdir()
+    (tmp_path / "step-12.tmp").touch()
     assert restore(built, tmp_path) == 0
     for (_, one), (_, other) in zip(state(built), before, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -229,11 +335,10 @@ def test_restore_of_a_model_that_is_not_compiled(uninterrupted, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.filterwarnings("ignore")  # Keras first warns of what it then refuses
 def test_restore_into_another_network_says_so(tmp_path):
     fit(model(), tmp_path, epochs=1)
     other = SimCLR(Tiny((4, 4, 1), features=16))
-    with pytest.raises(ValueError, match="could not be loaded"):
+    with pytest.raises(ValueError, match="could not be loaded: it is of another model"):
         restore(other, tmp_path)
 
 

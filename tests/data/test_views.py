@@ -323,7 +323,7 @@ LABELLED = [labelled, labelled_stream, labelled_plain]
 @pytest.fixture
 def small_buffer(monkeypatch):
     """Shuffles streams within 16 images, fewer than they have."""
-    monkeypatch.setattr(sys.modules["keras_ssl.data.views"], "_SHUFFLE_BUFFER", 16)
+    monkeypatch.setattr(sys.modules["keras_ssl.data.order"], "_SHUFFLE_BUFFER", 16)
 
 
 @pytest.mark.parametrize("make", LABELLED)

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ssl import distribute
+from keras_ssl.distribute import strategies
 
 
 def test_none_has_one_replica():
@@ -22,12 +23,18 @@ def test_auto_is_none_without_accelerators(monkeypatch):
     assert type(distribute.strategy()) is type(distribute.strategy("none"))
 
 
+two_workers = json.dumps(
+    {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+)
+
+
 @pytest.mark.parametrize(
     ("environment", "devices", "expected"),
     [
         ({"TPU_NAME": "local"}, {}, "tpu"),
         ({}, {"TPU": 8}, "tpu"),
-        ({"TF_CONFIG": json.dumps({"cluster": {"worker": ["a:1", "b:1"]}})}, {}, "multi_worker"),
+        ({"TF_CONFIG": two_workers}, {}, "multi_worker"),
+        ({"TF_CONFIG": two_workers}, {"GPU": 8}, "multi_worker"),
         ({"TF_CONFIG": json.dumps({"cluster": {"worker": ["a:1"]}})}, {}, "none"),
         ({}, {"GPU": 1}, "none"),
         ({}, {"GPU": 2}, "mirrored"),
@@ -41,7 +48,22 @@ def test_what_auto_finds(monkeypatch, environment, devices, expected):
     monkeypatch.setattr(
         tf.config, "list_logical_devices", lambda kind: ["device"] * devices.get(kind, 0)
     )
-    assert distribute._detect() == expected
+    assert strategies._detect() == expected
+
+
+def test_several_workers_need_names(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    with pytest.raises(ValueError, match=r"TF_CONFIG, or a SLURM job step.*Received: neither"):
+        distribute.strategy("multi_worker")
+
+
+def test_one_process_is_the_chief_and_agrees_with_itself(two_replicas):
+    for strategy in (distribute.strategy("none"), two_replicas):
+        assert distribute.worker_count(strategy) == 1
+        assert distribute.is_chief(strategy)
+        np.testing.assert_array_equal(distribute.gather(strategy, 3), [3.0])
+        distribute.check_equal(strategy, {"seed": 1})
 
 
 def test_mirrored_takes_every_logical_cpu(two_replicas):

@@ -1,0 +1,74 @@
+"""What makes a run the run that it is: what must be the same when it goes on."""
+
+import hashlib
+import json
+from typing import Any
+
+import keras
+
+from keras_ssl.augment import Policy
+from keras_ssl.data import Source
+from keras_ssl.methods import SelfSupervised
+from keras_ssl.serialization import constructor_arguments
+
+
+def identity(
+    model: SelfSupervised, source: Source, policy: Policy, batch_size: int, seed: int
+) -> dict[str, Any]:
+    """Returns what a run must keep, by name, as one reads it and as JSON holds it.
+
+    Args:
+        model: compiled method.
+        source: the images.
+        policy: what makes the views.
+        batch_size: images per step, over all replicas.
+        seed: of the order and the views.
+
+    Example:
+        >>> identity(model, digits("train"), policy, batch_size=64, seed=0)["images"]
+        '1437 images (1f0e3dad)'
+    """
+    arguments = constructor_arguments(model)
+    layers = {name: each for name, each in arguments.items() if isinstance(each, keras.Layer)}
+    numbers = {name: each for name, each in arguments.items() if name not in layers}
+    optimizer: Any = model.optimizer
+    return {
+        "method": f"{type(model).__name__}({_listed(numbers)})",
+        **{name: _network(layer) for name, layer in layers.items()},
+        "optimizer": type(getattr(optimizer, "inner_optimizer", optimizer)).__name__,
+        "precision": model.backbone.dtype_policy.name,
+        "images": f"{len(source)} images ({source.fingerprint()[:8]})",
+        "policy": [_augmentation(view) for view in policy],
+        "batch size": batch_size,
+        "seed": seed,
+    }
+
+
+def _listed(numbers: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in numbers.items())
+
+
+def _network(layer: keras.Layer) -> str:
+    # By shapes: names count up with each layer that a program makes.
+    shapes = [tuple(weight.shape) for weight in layer.weights]
+    count = layer.count_params()
+    return f"{type(layer).__name__} with {count:,} weights ({_digest(shapes)})"
+
+
+def _augmentation(augmentation: keras.Layer) -> str:
+    layers = [type(layer).__name__ for layer in augmentation.layers]
+    return f"{', '.join(layers)} ({_digest(_nameless(augmentation.get_config()))})"
+
+
+def _nameless(config: Any) -> Any:
+    """Returns a configuration without what tells one object from another of the same form."""
+    if isinstance(config, dict):
+        kept = config.keys() - {"name", "build_config", "shared_object_id"}
+        return {key: _nameless(config[key]) for key in sorted(kept)}
+    if isinstance(config, (list, tuple)):
+        return [_nameless(value) for value in config]
+    return config
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:8]

@@ -1,0 +1,78 @@
+"""The same training, however many devices and processes share it: a worker's program, and its parts.
+
+Run by hand: `python tests/distribute/equal.py none OUT.npz` trains on one device; a cluster's workers
+run `multi_worker`.
+"""
+
+import sys
+
+import keras
+import numpy as np
+
+from keras_ssl import data, distribute
+from keras_ssl.augment import Augmentation, Policy, RandomCrop, RandomFlip
+from keras_ssl.backbones import Tiny
+from keras_ssl.callbacks import MomentumEncoder
+from keras_ssl.layers import MLPHead, ProjectionHead
+from keras_ssl.methods import BYOL, MoCo, SimCLR
+from keras_ssl.methods.momentum import MomentumMethod
+from keras_ssl.optimizers import LARS, SGD
+from tests import cluster
+
+BATCH, STEPS, EPOCHS = 16, 5, 2  # four steps per execution do not divide an epoch
+IMAGES = BATCH * STEPS + 3  # an incomplete batch is left out
+METHODS = ("simclr", "moco", "byol")
+
+
+def policy():
+    return Policy(*[Augmentation([RandomCrop(6), RandomFlip()]) for _ in range(2)])
+
+
+def source():
+    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 8, 8, 3), np.uint8)
+    return data.arrays(pixels)
+
+
+def make(method):
+    keras.utils.set_random_seed(1)
+    backbone = Tiny((6, 6, 3), features=8)
+    if method == "simclr":
+        return SimCLR(backbone, ProjectionHead(4), temperature=0.5)
+    if method == "moco":
+        return MoCo(backbone, MLPHead(4), queue_size=3 * BATCH // 2)
+    heads = (MLPHead(4, 8, batch_norm=True, name=name) for name in ("projector", "predictor"))
+    return BYOL(backbone, *heads)
+
+
+def train(strategy, method, steps_per_execution):
+    """Returns the weights and the loss of each epoch after a training with the strategy."""
+    with strategy.scope():
+        model = make(method)
+        optimizer = SGD(0.05) if method == "moco" else LARS(0.1)
+        model.compile(optimizer, steps_per_execution=steps_per_execution)
+    batches = data.views(source(), policy(), BATCH, seed=3)
+    # Both by name: the default momentum would tell of itself.
+    callbacks = [MomentumEncoder(0.5, 1.0)] if isinstance(model, MomentumMethod) else []
+    history = model.fit(batches, epochs=EPOCHS, verbose=0, callbacks=callbacks).history
+    weights = [np.asarray(weight) for weight in model.weights if "loss" not in weight.path]
+    return [*weights, np.array(history["loss"])]
+
+
+def main():
+    """Trains all methods in both ways and writes what came of them, from each worker."""
+    name, out = sys.argv[1:]
+    cluster.make_logical_cpus()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    strategy = distribute.strategy(name)
+    found = {}
+    for method in METHODS:
+        for steps_per_execution in (1, 4):
+            weights = train(strategy, method, steps_per_execution)
+            for place, weight in enumerate(weights):
+                found[f"{method}/{steps_per_execution}/{place}"] = weight
+    np.savez(f"{out}-{distribute.worker_id(strategy)}.npz", **found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""A run that can be killed: `python tests/distribute/run.py DIRECTORY [--strategy NAME] ...`.
+
+Run by the tests of survival as a program of its own, once or as the workers of a cluster. It prints a
+line when training begins, and exits as the command line does.
+"""
+
+import argparse
+import pathlib
+import sys
+import time
+
+import keras
+import numpy as np
+
+from keras_ssl import distribute
+from keras_ssl.callbacks import Interrupted
+from keras_ssl.optimizers import LARS
+from keras_ssl.pretrain import pretrain
+from keras_ssl.run import Run
+from tests import cluster
+from tests.distribute import equal
+
+
+class Steps(keras.callbacks.Callback):
+    """Tells when the first step is done, and makes steps take a while."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self.seconds and batch:
+            return
+        print("step", flush=True)
+        time.sleep(self.seconds)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory", type=pathlib.Path)
+    parser.add_argument("--strategy", default="none")
+    parser.add_argument("--method", default="simclr")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=0.0, help="that each step sleeps")
+    arguments = parser.parse_args()
+    cluster.make_logical_cpus()
+    strategy = distribute.strategy(arguments.strategy)
+    with strategy.scope():
+        model = equal.make(arguments.method)
+        model.compile(LARS(0.1))
+    run = Run(arguments.directory)
+    if distribute.is_chief(strategy) and not run.path.exists():
+        Run.create(run.path, {})
+    distribute.gather(strategy, 0)  # until it exists
+    try:
+        pretrain(
+            model,
+            equal.source(),
+            equal.policy(),
+            run,
+            arguments.epochs,
+            equal.BATCH,
+            seed=3,
+            callbacks=[Steps(arguments.seconds)],
+            within_epoch=0.0,  # a checkpoint after every step: kills often meet one
+        )
+    except Interrupted as stop:
+        print(stop, flush=True)
+        return 128 + stop.signal
+    except (OSError, ValueError) as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        return 1
+    weights = [*model.weights, *model.optimizer.variables]
+    name = f"weights-{distribute.worker_id(strategy)}.npz"
+    np.savez(run.path / name, *[np.asarray(weight) for weight in weights])
+    print("done", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""One device, several, and several processes train the same weights.
+
+In float64 they are equal to 1e-11. That is the proof that the mathematics is the same: in float32 the
+same runs part by up to 1e-3 of the weights after ten steps, because sums over a batch are rounded in
+another order (and the synchronised variance is a difference of two means), and training amplifies it.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_ssl import data, distribute
+from tests import cluster
+from tests.distribute import equal
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_float64():
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx("float32")
+
+
+@pytest.fixture(autouse=True)
+def layers_in_float64(in_float64, _clean_keras):
+    keras.config.set_dtype_policy("float64")
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """Returns what the trainings on one device came to, by method."""
+    keras.config.set_dtype_policy("float64")
+    strategy = distribute.strategy("none")
+    return {method: equal.train(strategy, method, 1) for method in equal.METHODS}
+
+
+def assert_equal(found, expected, method):
+    # MoCo's queue is float32 whatever the networks are, and so are the keys that leave it.
+    tolerance = 1e-6 if method == "moco" else 1e-11
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize("method", equal.METHODS)
+def test_two_replicas_equal_one_device(method, steps_per_execution, one_device, two_replicas):
+    found = equal.train(two_replicas, method, steps_per_execution)
+    assert_equal(found, one_device[method], method)
+
+
+@pytest.mark.parametrize("method", equal.METHODS)
+def test_four_steps_per_execution_equal_one(method, one_device):
+    found = equal.train(distribute.strategy("none"), method, 4)
+    assert_equal(found, one_device[method], method)
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.large)])
+def test_two_worker_processes_equal_one_device(devices, one_device, tmp_path):
+    out = tmp_path / "weights"
+    workers = cluster.start(2, "distribute/equal.py", "multi_worker", out, devices=devices)
+    for status, printed in cluster.finish(workers):
+        assert status == 0, printed
+    for worker in range(2):
+        found = np.load(f"{out}-{worker}.npz")
+        for method in equal.METHODS:
+            for steps_per_execution in (1, 4):
+                places = range(len(one_device[method]))
+                weights = [found[f"{method}/{steps_per_execution}/{place}"] for place in places]
+                assert_equal(weights, one_device[method], method)
+
+
+@pytest.mark.parametrize("method", equal.METHODS)
+def test_the_replicas_gradients_add_up_to_that_of_one_device(method, two_replicas):
+    views = next(iter(data.views(equal.source(), equal.policy(), equal.BATCH, seed=3)))
+    in_graph = tf.function(gradients, autograph=False)
+    whole = in_graph(equal.make(method), views)
+    with two_replicas.scope():
+        model = equal.make(method)
+    halves = [tf.split(view, 2) for view in views]
+    parts = two_replicas.experimental_distribute_values_from_function(
+        lambda context: tuple(half[context.replica_id_in_sync_group] for half in halves)
+    )
+    found = two_replicas.run(in_graph, args=(model, parts))
+    tolerance = 1e-6 if method == "moco" else 1e-11
+    for expected, of_replicas in zip(whole, found, strict=True):
+        first, second = map(np.asarray, two_replicas.experimental_local_results(of_replicas))
+        np.testing.assert_allclose(first + second, expected, atol=tolerance, rtol=0)
+    # The parts are not the whole twice.
+    assert np.abs(first - second).max() > 1e-4
+
+
+def gradients(model, views):
+    with tf.GradientTape() as tape:
+        loss = model.ssl_loss(*views)
+    return tape.gradient(loss, model.trainable_variables, unconnected_gradients="zero")
+
+
+def test_a_batch_that_does_not_divide_is_refused(two_replicas):
+    with two_replicas.scope():
+        model = equal.make("simclr")
+        model.compile("sgd")
+    batches = data.views(equal.source(), equal.policy(), 15, seed=3)
+    message = "batch_size=15, and 2 devices. The next ones that do: 14 and 16"
+    with pytest.raises(ValueError, match=message):
+        model.fit(batches, verbose=0)
+    assert int(np.asarray(model.optimizer.iterations)) == 0
