@@ -5,12 +5,17 @@ import json
 import pathlib
 import sys
 
+import numpy as np
 import pytest
+import tensorflow as tf
 import tyro
 
 from keras_ssl import export
 
 RECIPES = sorted((pathlib.Path(__file__).parents[1] / "recipes").glob("*.py"))
+# Those run under a strategy of any kind, and measure the trained network alone.
+LARGE = [path for path in RECIPES if path.stem.endswith("_imagenet")]
+SMALL = [path for path in RECIPES if path not in LARGE]
 
 
 def recipe(path):
@@ -22,10 +27,11 @@ def recipe(path):
 
 
 def test_there_are_recipes():
-    assert len(RECIPES) >= 2
+    assert len(SMALL) >= 2
+    assert len(LARGE) >= 2
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
 def test_smoke(path, tmp_path):
     module = recipe(path)
     out = tmp_path / "run"
@@ -42,6 +48,54 @@ def test_smoke(path, tmp_path):
     # Called again, it finds the run finished and trains no further.
     module.main(settings)
     assert (out / "history.jsonl").read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize("path", LARGE, ids=lambda path: path.stem)
+def test_smoke_on_two_devices(path, tmp_path):
+    module = recipe(path)
+    out = tmp_path / "run"
+    words = ["--smoke", "--strategy", "mirrored", "--out", str(out)]
+    module.main(tyro.cli(module.Settings, args=words))
+
+    (result,) = json.loads((out / "metrics.json").read_text())["rows"].values()
+    assert set(result) == {"knn", "linear", "few_labels"}
+    history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in history] == [1, 2]
+    assert all(np.isfinite(line["loss"]) for line in history)
+    encoder = export.load(out / "export")
+    assert encoder.input_shape == (None, 32, 32, 3)
+
+    # Called again, it finds the run finished and trains no further; it measures the same network.
+    again = tyro.cli(module.Settings, args=[*words, "--no-evaluate"])
+    module.main(again)
+    assert (out / "history.jsonl").read_text().count("\n") == 2
+    same = zip(encoder.get_weights(), export.load(out / "export").get_weights(), strict=True)
+    assert all(np.array_equal(first, second) for first, second in same)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[] if "simclr" in path.stem else pytest.mark.large)
+        for path in LARGE
+    ],
+    ids=lambda path: path.stem,
+)
+def test_a_recipe_takes_folders_of_classes(path, tmp_path):
+    for part, count in (("train", 8), ("val", 2)):
+        for number in range(2 * count):
+            folder = tmp_path / "images" / part / f"class{number % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(number).integers(0, 256, (40, 30 + number, 3), np.uint8)
+            tf.io.write_file(str(folder / f"{number}.jpg"), tf.io.encode_jpeg(pixels))
+    module = recipe(path)
+    words = ["--data", str(tmp_path / "images"), "--out", str(tmp_path / "run")]
+    words += ["--depth", "18", "--width", "0.0625", "--image-size", "32", "--batch-size", "8"]
+    words += ["--epochs", "1"]
+    words += ["--queue-size", "4"] if "moco" in path.stem else ["--warmup-epochs", "0"]
+    module.main(tyro.cli(module.Settings, args=words))
+    result = json.loads((tmp_path / "run" / "metrics.json").read_text())["rows"]["trained"]["knn"]
+    assert (result["train_size"], result["test_size"]) == (16, 4)
 
 
 def test_the_study_of_views_runs(capsys):

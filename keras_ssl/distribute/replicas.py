@@ -28,7 +28,12 @@ def all_gather(values: tf.Tensor) -> tf.Tensor:
     """
     if replica_count() == 1:
         return values
-    return tf.distribute.get_replica_context().all_gather(values, axis=0)
+    # Strategies of several workers refuse to gather an argument of the step as it is, and all of them
+    # forget the shape, which TPUs and split batch normalisation need.
+    gathered = tf.distribute.get_replica_context().all_gather(tf.identity(values), axis=0)
+    local_batch = values.shape[0]
+    batch = None if local_batch is None else replica_count() * local_batch
+    return tf.ensure_shape(gathered, (batch, *values.shape[1:]))
 
 
 def own_part(values: tf.Tensor) -> tf.Tensor:
@@ -42,5 +47,7 @@ def own_part(values: tf.Tensor) -> tf.Tensor:
     """
     if replica_count() == 1:
         return values
-    local_batch = tf.shape(values)[0] // replica_count()
-    return values[replica_id() * local_batch :][:local_batch]
+    batch = values.shape[0] or tf.shape(values)[0]
+    local_batch = batch // replica_count()
+    # Not a slice, whose length a graph would not know.
+    return tf.gather(values, replica_id() * local_batch + tf.range(local_batch))

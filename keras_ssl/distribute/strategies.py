@@ -47,7 +47,9 @@ def strategy(name: str = "auto", timeout: float = 600.0) -> tf.distribute.Strate
     if name == "multi_worker":
         return _multi_worker(timeout)
     if name == "tpu":
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        # Without a name TensorFlow asks a server of Google Cloud which TPU this machine has.
+        name = os.environ.get("TPU_NAME") or "local"
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)

@@ -11,7 +11,13 @@ import tensorflow as tf
 from keras_ssl import distribute
 from keras_ssl.layers import LinearProbe
 from keras_ssl.layers.in_chunks import check_chunks, in_chunks, passes_in_turn
-from keras_ssl.methods.whole_passes import WholePasses
+from keras_ssl.methods.checks import (
+    checked_backbone,
+    checked_batch,
+    checked_probe,
+    views_and_labels,
+)
+from keras_ssl.methods.whole_passes import WholePasses, with_callback
 from keras_ssl.serialization import constructor_arguments
 
 # What the step under way has postponed. Each replica traces its step in a thread of its own, and
@@ -53,8 +59,8 @@ class SelfSupervised(keras.Model, abc.ABC):
 
     def __init__(self, backbone: keras.Model, probe: LinearProbe | None = None, **kwargs):
         super().__init__(**kwargs)
-        self.backbone = _checked_backbone(backbone)
-        self.probe = None if probe is None else self.build_head(_checked_probe(probe))
+        self.backbone = checked_backbone(backbone)
+        self.probe = None if probe is None else self.build_head(checked_probe(probe))
         self.last_batch: tuple | None = None
         self.chunks = 1
         self._passes: WholePasses | None = None
@@ -113,7 +119,7 @@ class SelfSupervised(keras.Model, abc.ABC):
 
     def train_step(self, data):
         """Takes one step on a batch and returns `{"loss": ...}`."""
-        views, labels = self._checked_batch(data)
+        views, labels = checked_batch(data, self.takes_indices, self.probe)
         after_step: list[tuple] = []
         after_batch: list[tuple] = []
         _POSTPONED.after_step, _POSTPONED.after_batch = after_step, after_batch
@@ -211,7 +217,7 @@ class SelfSupervised(keras.Model, abc.ABC):
         """
         self._passes = None
         if isinstance(x, tf.data.Dataset):
-            views, _ = self._checked_batch(x.element_spec)
+            views, _ = checked_batch(x.element_spec, self.takes_indices, self.probe)
             replicas = self.distribute_strategy.num_replicas_in_sync
             check_chunks(self.chunks, views[0].shape[0], replicas)
             shares = distribute.shares_of(x)
@@ -261,20 +267,8 @@ class SelfSupervised(keras.Model, abc.ABC):
         return min(left, self.steps_per_execution)
 
     def _remember(self, batch: Any):
-        views, _ = _views_and_labels(batch)
+        views, _ = views_and_labels(batch)
         self.last_batch = tuple(view for view in views if len(view.shape) == 4)
-
-    def _checked_batch(self, data: Any) -> tuple[tuple, Any]:
-        """Returns a batch's views, with the images' numbers behind them, and its labels or `None`."""
-        views, labels = _views_and_labels(data)
-        if (labels is None) != (self.probe is None):
-            raise ValueError(
-                "A batch must be a tuple of views, (view_1, view_2), without labels, as "
-                "keras_ssl.data.views makes it; a model with a probe takes ((view_1, view_2), label), "
-                "as keras_ssl.data.views(..., labels=True) makes it. "
-                f"Received: {tf.nest.map_structure(_describe, data)}, and probe={self.probe!r}"
-            )
-        return _checked_views(views, self.takes_indices), labels
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Keras would take a batch from the data to build a model that is built, and fails to reduce
@@ -308,79 +302,3 @@ class SelfSupervised(keras.Model, abc.ABC):
                 for name, value in config.items()
             }
         )
-
-
-def with_callback(model: keras.Model, callbacks: Any, extra: keras.callbacks.Callback) -> Any:
-    """Returns what `fit` was given as `callbacks`, in any of the forms that it takes, and one more."""
-    if not isinstance(callbacks, keras.callbacks.CallbackList):
-        return [*tf.nest.flatten(callbacks or []), extra]
-    callbacks.callbacks.append(extra)
-    extra.set_params(callbacks.params)
-    extra.set_model(model)
-    return callbacks
-
-
-def _checked_backbone(backbone: Any) -> keras.Model:
-    if not isinstance(backbone, keras.Model):
-        raise TypeError(
-            "`backbone` must be a keras.Model that maps images to features. "
-            f"Received: backbone={backbone!r} of type {type(backbone).__name__}"
-        )
-    if not backbone.built:
-        raise ValueError(
-            "`backbone` must be built: call it once, or give it an input shape. "
-            f"Received: the unbuilt model {backbone.name!r}"
-        )
-    shape = backbone.output_shape
-    if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] is None:
-        raise ValueError(
-            "`backbone` must return one vector per image, (batch, features). A network that returns "
-            "feature maps wants pooling: keras.applications models take pooling='avg'. "
-            f"Received: backbone.output_shape={shape}"
-        )
-    return backbone
-
-
-def _checked_probe(probe: Any) -> LinearProbe:
-    if not isinstance(probe, LinearProbe):
-        raise TypeError(
-            "`probe` must be a keras_ssl.layers.LinearProbe. "
-            f"Received: probe={probe!r} of type {type(probe).__name__}"
-        )
-    return probe
-
-
-def _views_and_labels(data: Any) -> tuple[Any, Any]:
-    if isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[0], (tuple, list)):
-        return data[0], data[1]
-    return data, None
-
-
-def _checked_views(data: Any, with_indices: bool) -> tuple:
-    tensors = isinstance(data, (tuple, list)) and all(
-        isinstance(view, (tf.Tensor, tf.TensorSpec)) for view in data
-    )
-    if not tensors or len(data) < 2:
-        raise ValueError(
-            "A batch must be a tuple of views, (view_1, view_2), as keras_ssl.data.views makes it, "
-            f"without labels. Received: {tf.nest.map_structure(_describe, data)}"
-        )
-    views = data[:-1] if with_indices else data
-    if with_indices and (len(data[-1].shape) != 1 or not data[-1].dtype.is_integer):
-        raise ValueError(
-            "This method needs the numbers of the images behind their views, (view_1, view_2, index), "
-            "as keras_ssl.data.views(..., indices=True) makes them. "
-            f"Received: {[_describe(value) for value in data]}"
-        )
-    if any(len(view.shape) != 4 for view in views) or len({view.shape[0] for view in data}) > 1:
-        raise ValueError(
-            "The views of a batch must show the same images, (batch, height, width, channels), with "
-            f"equal batch sizes. Received: {[_describe(view) for view in data]}"
-        )
-    return tuple(data)
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, (tf.Tensor, tf.TensorSpec)):
-        return f"{value.dtype.name}{tuple(value.shape)}"
-    return repr(value)

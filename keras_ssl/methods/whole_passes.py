@@ -1,6 +1,9 @@
 """An epoch of `fit` is a pass over the data, also where a run goes on in the middle of one."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 _END_OF_PASS = "end of pass"  # true, and told apart from what others set
 
@@ -35,3 +38,13 @@ class WholePasses(keras.callbacks.Callback):
         self._is_first = False
         if self.model.stop_training == _END_OF_PASS:
             self.model.stop_training = False
+
+
+def with_callback(model: keras.Model, callbacks: Any, extra: keras.callbacks.Callback) -> Any:
+    """Returns what `fit` was given as `callbacks`, in any of the forms that it takes, and one more."""
+    if not isinstance(callbacks, keras.callbacks.CallbackList):
+        return [*tf.nest.flatten(callbacks or []), extra]
+    callbacks.callbacks.append(extra)
+    extra.set_params(callbacks.params)
+    extra.set_model(model)
+    return callbacks

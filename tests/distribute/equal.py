@@ -13,8 +13,8 @@ from keras_ssl import data, distribute
 from keras_ssl.augment import Augmentation, Policy, RandomCrop, RandomFlip
 from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import MomentumEncoder
-from keras_ssl.layers import MLPHead, ProjectionHead
-from keras_ssl.methods import BYOL, MoCo, SimCLR
+from keras_ssl.layers import MLPHead, ProjectionHead, split_batch_norm
+from keras_ssl.methods import BYOL, MemoryBank, MoCo, SimCLR
 from keras_ssl.methods.momentum import MomentumMethod
 from keras_ssl.optimizers import LARS, SGD
 from tests import cluster
@@ -22,6 +22,8 @@ from tests import cluster
 BATCH, STEPS, EPOCHS = 16, 5, 2  # four steps per execution do not divide an epoch
 IMAGES = BATCH * STEPS + 3  # an incomplete batch is left out
 METHODS = ("simclr", "moco", "byol")
+# Their batch normalisation is split, or their images are numbered: other things are gathered.
+FURTHER_METHODS = ("moco_split", "memory_bank")
 
 
 def policy():
@@ -40,6 +42,10 @@ def make(method):
         return SimCLR(backbone, ProjectionHead(4), temperature=0.5)
     if method == "moco":
         return MoCo(backbone, MLPHead(4), queue_size=3 * BATCH // 2)
+    if method == "moco_split":
+        return MoCo(split_batch_norm(backbone, groups=4), MLPHead(4), queue_size=3 * BATCH // 2)
+    if method == "memory_bank":
+        return MemoryBank(backbone, MLPHead(4, depth=1), size=IMAGES, negatives=8)
     heads = (MLPHead(4, 8, batch_norm=True, name=name) for name in ("projector", "predictor"))
     return BYOL(backbone, *heads)
 
@@ -48,9 +54,9 @@ def train(strategy, method, steps_per_execution):
     """Returns the weights and the loss of each epoch after a training with the strategy."""
     with strategy.scope():
         model = make(method)
-        optimizer = SGD(0.05) if method == "moco" else LARS(0.1)
+        optimizer = LARS(0.1) if method in ("simclr", "byol") else SGD(0.05)
         model.compile(optimizer, steps_per_execution=steps_per_execution)
-    batches = data.views(source(), policy(), BATCH, seed=3)
+    batches = data.views(source(), policy(), BATCH, seed=3, indices=model.takes_indices)
     # Both by name: the default momentum would tell of itself.
     callbacks = [MomentumEncoder(0.5, 1.0)] if isinstance(model, MomentumMethod) else []
     history = model.fit(batches, epochs=EPOCHS, verbose=0, callbacks=callbacks).history
@@ -66,8 +72,8 @@ def main():
     keras.config.set_dtype_policy("float64")
     strategy = distribute.strategy(name)
     found = {}
-    for method in METHODS:
-        for steps_per_execution in (1, 4):
+    for method in (*METHODS, *FURTHER_METHODS):
+        for steps_per_execution in (1, 4) if method in METHODS else (4,):
             weights = train(strategy, method, steps_per_execution)
             for place, weight in enumerate(weights):
                 found[f"{method}/{steps_per_execution}/{place}"] = weight

@@ -47,22 +47,33 @@ def assert_same(first, second):
 
 
 def kill_at_random_moments(directory, words, kills, generator):
-    """Kills a run, which each time goes on, and returns how many kills met an unfinished checkpoint."""
+    """Kills a run, which each time goes on: every other time while it writes a checkpoint.
+
+    Returns how many kills left an unfinished checkpoint.
+    """
     unfinished = 0
-    for _ in range(kills):
+    for number in range(kills):
         (process,) = cluster.start(1, RUN, directory, *words)
         wait_for_steps(process)
-        time.sleep(generator.uniform(0.0, 0.15))
+        time.sleep(generator.uniform(0.0, 0.5))
+        deadline = time.monotonic() + 10
+        while number % 2 and not is_writing(directory) and time.monotonic() < deadline:
+            pass
         process.kill()
         process.communicate()
-        unfinished += any((directory / "checkpoints").glob("unfinished-*"))
+        unfinished += is_writing(directory)
     return unfinished
 
 
+def is_writing(directory):
+    return any((directory / "checkpoints").glob("unfinished-*"))
+
+
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
-    words = ["--method", "moco", "--epochs", 8]
+    words = ["--method", "moco", "--epochs", 40]
     (expected,) = run_to_its_end(tmp_path / "whole", *words)
-    kill_at_random_moments(tmp_path / "killed", words, 2, random.Random(1))
+    unfinished = kill_at_random_moments(tmp_path / "killed", words, 2, random.Random(1))
+    assert unfinished > 0
     (found,) = run_to_its_end(tmp_path / "killed", *words)
     assert_same(found, expected)
     histories = [(tmp_path / name / "history.jsonl").read_text() for name in ("whole", "killed")]
@@ -72,7 +83,7 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
 @pytest.mark.large
 @pytest.mark.parametrize("method", ["simclr", "moco", "byol"])
 def test_a_run_killed_twenty_times_ends_with_the_same_weights(method, tmp_path):
-    words = ["--method", method, "--epochs", 120]
+    words = ["--method", method, "--epochs", 300]
     (expected,) = run_to_its_end(tmp_path / "whole", *words)
     kills = random.Random(f"twenty {method}")
     unfinished = kill_at_random_moments(tmp_path / "killed", words, 20, kills)
@@ -128,7 +139,7 @@ def test_two_workers_of_which_one_is_killed(tmp_path, killed):
     wait_for_steps(workers[0], 3)
     workers[killed].kill()
     start = time.monotonic()
-    status, printed = finish(workers[1 - killed])[0]
+    status, printed = finish(*workers)[1 - killed]
     assert time.monotonic() - start < LIMIT
     assert status == 1
     assert f"WorkerLostError: Worker {1 - killed} has lost another one" in printed

@@ -1,0 +1,203 @@
+"""What a step sends: formulas against hand counts, a simulated ring, and what two processes send."""
+
+import pathlib
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks import collectives, communication, scaling
+from benchmarks.collectives import Collective, Norm, Shape
+from keras_ssl import layers, methods
+from keras_ssl.backbones import Tiny
+
+DOCUMENT = pathlib.Path(__file__).parents[1] / "docs" / "scaling.md"
+
+# 100 parameters, d = 3, views of 4 x 4 x 3, and ten channels: 2 images on each of 4 devices.
+SYNCHRONISED = (Norm(4, "synchronised"), Norm(6, "synchronised"))
+SHAPE = Shape(parameters=100, dim=3, view=48, norms=SYNCHRONISED, target_norms=SYNCHRONISED[:1])
+B, N = 2, 4
+ALL = {"gradients": 600.0, "logs": 6.0}  # 2 * 3/4 of 100 and of 1 numbers of 4 bytes
+
+
+def sent(found):
+    return {kind: number for kind, number in collectives.by_kind(found, N).items() if number}
+
+
+def test_simclr_by_hand():
+    # 5 reductions of 10 channels. 2 gathers of 2 x 3 embeddings, thrice 24 bytes each, and 2 reductions
+    # of the gradient of 8 x 3. Before each gather its shape, 2 numbers; after each reduction 1 and 1.
+    assert sent(collectives.simclr(SHAPE, B, N)) == {
+        **ALL,
+        "statistics": 5 * 10 * 4 * 1.5,
+        "embeddings": 2 * 72 + 2 * 96 * 1.5,
+        "shapes": 2 * 3 * 8 + 2 * 3 * (4 + 4),
+    }
+
+
+def test_byol_by_hand():
+    # 2 passes: 5 reductions of the online network's 10 channels, 3 of the target's 4.
+    statistics = 2 * (5 * 10 + 3 * 4) * 4 * 1.5
+    assert sent(collectives.byol(SHAPE, B, N)) == {**ALL, "statistics": statistics}
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_moco_by_hand(passes):
+    found = collectives.moco(SHAPE, B, N, symmetric=passes == 2)
+    assert sent(found) == {
+        **ALL,
+        "statistics": passes * (5 * 10 + 3 * 4) * 4 * 1.5,
+        "embeddings": passes * 72,
+        "shapes": passes * 3 * 8,
+    }
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_shuffled_moco_by_hand(passes):
+    # Mean and variance of each group gathered (shapes of 3 numbers), views (of 4), keys twice (of 2).
+    parts = {"norms": (Norm(10, "split"),), "target_norms": (Norm(4, "split"),)}
+    found = collectives.moco(replace(SHAPE, **parts), B, N, symmetric=passes == 2)
+    assert sent(found) == {
+        **ALL,
+        "statistics": passes * 3 * 2 * (10 + 4) * 4,
+        "embeddings": passes * 2 * 72,
+        "views": passes * 3 * 2 * 48 * 4,
+        "shapes": passes * 3 * 4 * (2 * 3 + 4 + 2 * 2),
+    }
+
+
+def test_unsynchronised_moco_shuffles_and_shares_no_statistics():
+    parts = {"norms": (Norm(10, "apart"),), "target_norms": (Norm(10, "apart"),)}
+    found = sent(collectives.moco(replace(SHAPE, **parts), B, N))
+    assert found["views"] == 3 * 2 * 48 * 4
+    assert "statistics" not in found
+
+
+def test_memory_bank_by_hand():
+    assert sent(collectives.memory_bank(replace(SHAPE, target_norms=()), B, N)) == {
+        **ALL,
+        "statistics": 2 * 5 * 10 * 4 * 1.5,
+        "embeddings": 3 * 2 * 8 + 72,  # int64 numbers of the images
+        "shapes": 3 * (4 + 8),
+    }
+
+
+def test_packed_statistics_are_fewer_collectives_of_less():
+    found = collectives.byol(replace(SHAPE, packed=True), B, N)
+    assert sent(found)["statistics"] == 2 * (2 * 2 * 10 + 2 * 4) * 4 * 1.5
+    assert len(found) == 2 + 2 * (2 * 2 + 1)
+
+
+def test_one_device_sends_nothing():
+    assert not any(collectives.by_kind(collectives.simclr(SHAPE, B, 1), 1).values())
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_a_ring_sends_what_the_formulas_say(n):
+    numbers = np.random.default_rng(0).normal(size=(n, 3 * n))
+    reduced, crossed = ring_all_reduce(numbers)
+    np.testing.assert_allclose(reduced, np.tile(numbers.sum(axis=0), (n, 1)))
+    assert crossed == n * Collective("", "reduce", 3 * n, size=1).sent(n)
+
+    gathered, crossed = ring_all_gather(numbers)
+    np.testing.assert_array_equal(gathered, np.tile(numbers.reshape(-1), (n, 1)))
+    assert crossed == n * Collective("", "gather", 3 * n, size=1).sent(n)
+
+
+def ring_all_reduce(numbers):
+    """Every device passes one n-th to the next: n - 1 times to sum it up, n - 1 times to spread it."""
+    n = len(numbers)
+    chunks, crossed = [list(np.split(row, n)) for row in numbers], 0
+    for turn in range(2 * (n - 1)):
+        passed = [(device, (device - turn) % n) for device in range(n)]
+        values = [chunks[device][chunk].copy() for device, chunk in passed]
+        for (device, chunk), value in zip(passed, values, strict=True):
+            there = chunks[(device + 1) % n]
+            there[chunk] = there[chunk] + value if turn < n - 1 else value
+            crossed += value.size
+    return np.array([np.concatenate(row) for row in chunks]), crossed
+
+
+def ring_all_gather(numbers):
+    """Every device passes on what it got last, n - 1 times."""
+    n = len(numbers)
+    found, crossed = [{device: numbers[device]} for device in range(n)], 0
+    for turn in range(n - 1):
+        for device in range(n):
+            origin = (device - turn) % n
+            found[(device + 1) % n][origin] = found[device][origin]
+            crossed += numbers[origin].size
+    return np.array([np.concatenate([row[i] for i in range(n)]) for row in found]), crossed
+
+
+def test_the_shape_of_a_model():
+    shape = collectives.shape_of(methods.SimCLR(Tiny((8, 8, 3), 16), layers.ProjectionHead(4)))
+    # Convolutions 108 + 288 + 1152 with normalisations 2 * 28; dense 256 + 64 with 2 * 16 + 4.
+    assert shape.parameters == 1960
+    assert (shape.dim, shape.view) == (4, 192)
+    assert [norm.channels for norm in shape.norms] == [4, 8, 16, 16, 4]
+    assert {norm.shared for norm in shape.norms} == {"synchronised"}
+    assert shape.target_norms == ()
+
+    split = layers.split_batch_norm(Tiny((8, 8, 3), 16), groups=2)
+    shape = collectives.shape_of(methods.MoCo(split, queue_size=8))
+    assert shape.norms == shape.target_norms == tuple(Norm(c, "split") for c in (4, 8, 16))
+
+
+def test_what_differs_is_named():
+    expected = collectives.tally(collectives.byol(SHAPE, B, N))
+    seen = expected - Counter({("reduce", 4, 100): 1}) + Counter({("gather", 4, 7): 2})
+    found = communication.differences(seen, expected)
+    assert found == {
+        "only in the graph": ["2 x ('gather', 4, 7)"],
+        "only in the formula": ["1 x ('reduce', 4, 100)"],
+    }
+
+
+def test_latency_of_rings_and_trees_by_hand():
+    machine, one = scaling.Machine(), Collective("statistics", "reduce", 0)
+    assert machine.ring(one, 8) == pytest.approx((3.6 + 14 * 0.47) * 1e-6)
+    # 1022 hops of which 126 leave a node, and then those within take 1.8 times as long.
+    hops = 896 * 1.8 * 0.47 + 126 * 2.7
+    assert machine.ring(one, 512) == pytest.approx((3.6 + hops) * 1e-6)
+    tree = 4.4 + 2 * (7 * 1.8 * 0.52 + 6 * 5.0)
+    assert machine.ring_or_tree(one, 512) == pytest.approx(tree * 1e-6)
+    gather = Collective("views", "gather", 0)
+    assert machine.ring_or_tree(gather, 64) == pytest.approx(
+        (3.6 + 56 * 1.8 * 0.47 + 7 * 2.7) * 1e-6
+    )
+
+
+def test_bandwidth_of_rings_by_hand():
+    machine, large = scaling.Machine(), Collective("gradients", "reduce", 10**8)
+    simple = 8.4e-6 + 14 * 3.4e-6
+    assert machine.ring(large, 8) == pytest.approx(simple + 2 * 7 / 8 * 4e8 / 235e9)
+
+
+@pytest.fixture(scope="module")
+def predicted():
+    return scaling.tables()
+
+
+def test_the_document_shows_what_the_script_predicts(predicted):
+    text = DOCUMENT.read_text()
+    assert [title for title, table in predicted.items() if table not in text] == []
+
+
+def test_resnet_50_has_its_published_work():
+    resnet = scaling.backbones.ResNet(50, input_shape=(224, 224, 3))
+    # The 4.09 billion multiplications that torchvision documents for it.
+    assert scaling.forward_flop(resnet) / 2 == pytest.approx(4.09e9, rel=0.01)
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("method", communication.METHODS)
+def test_two_processes_send_what_the_formula_says(method):
+    settings = communication.Settings((method,), filters=0, image_size=8, batch_size=8, steps=2)
+    (row,) = communication.run_workers(settings)
+    assert row["differences"] == {"only in the graph": [], "only in the formula": []}
+    assert row["equal"]
+    assert row["counted"] == row["formula"]
+    if row["wire"] is not None:  # what belongs to messages is on the wire too
+        assert row["formula"] < row["wire"] < row["formula"] + 5000 * row["collectives"]
