@@ -31,7 +31,16 @@ def test_there_are_recipes():
     assert len(LARGE) >= 2
 
 
-@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+def slow_ones_large(paths):
+    """Marks all but the smallest network's recipes, and one of the others, as large."""
+    quick = ("_cpu", "simclr_cifar10")
+    return [
+        path if path.stem.endswith(quick) else pytest.param(path, marks=pytest.mark.large)
+        for path in paths
+    ]
+
+
+@pytest.mark.parametrize("path", slow_ones_large(SMALL), ids=lambda path: path.stem)
 def test_smoke(path, tmp_path):
     module = recipe(path)
     out = tmp_path / "run"
