@@ -37,6 +37,7 @@ def pretrain(
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     within_epoch: float = 600.0,
+    keep: int = 2,
 ) -> list[dict[str, float]]:
     """Fits a model on views of unlabelled images, from the run's newest checkpoint on.
 
@@ -61,6 +62,7 @@ def pretrain(
         callbacks: further callbacks, called before the values of an epoch are written. A method with
             a target network takes its default momentum if there is no `MomentumEncoder` among them.
         within_epoch: seconds after which a long epoch has a checkpoint in its middle.
+        keep: number of checkpoints that are kept.
 
     Returns:
         The values of each epoch, such as `{"epoch": 1, "loss": 5.2}`.
@@ -112,6 +114,7 @@ def pretrain(
                 run.checkpoints,
                 steps,
                 start,
+                keep=keep,
                 interval=_INTERVAL,
                 within_epoch=within_epoch,
                 settings=settings,

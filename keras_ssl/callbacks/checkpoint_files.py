@@ -97,9 +97,14 @@ def newest(directory: str | os.PathLike) -> StoredCheckpoint | None:
         The checkpoint; `None` where there is none at all.
 
     Raises:
-        ValueError: if there are checkpoints, and all are damaged.
+        ValueError: if there are checkpoints, and all are damaged, or of before they had checksums.
     """
     found = checkpoints(directory)
+    if old := sorted(pathlib.Path(directory).glob("step-*.weights.h5")):
+        raise ValueError(
+            "Checkpoints are directories since keras_ssl has checksums. Received a file of before: "
+            f"{str(old[-1])!r}. `model.load_weights` reads it"
+        )
     damaged = []
     for step, path in reversed(found):
         problem = what_is_wrong(path)

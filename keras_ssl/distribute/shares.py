@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from keras_ssl.distribute import workers
+
 _ATTRIBUTE = "_keras_ssl_shares"
 
 
@@ -51,10 +53,19 @@ class Shares:
         """Returns what `fit` iterates over under a strategy.
 
         Raises:
-            ValueError: if the replicas cannot have equal parts.
+            ValueError: if the replicas cannot have equal parts, or workers would read other batches.
         """
         replicas = strategy.num_replicas_in_sync
         check_batch_size(self.batch_size, replicas)
+        workers.check_equal(
+            strategy,
+            {
+                "seed of the views, which each draws for itself unless given": self.seed,
+                "first batch": self.start,
+                "batch size": self.batch_size,
+                "batches per epoch": self.steps_per_epoch,
+            },
+        )
         if replicas == 1:
             return self.batches_of(Share())
 

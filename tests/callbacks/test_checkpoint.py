@@ -226,6 +226,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, how,
     assert [step for step, _ in checkpoints(tmp_path)] == [8, 12]
 
 
+def test_checkpoints_of_before_are_not_passed_over(tmp_path):
+    (tmp_path / "step-00000004.weights.h5").touch()
+    with pytest.raises(ValueError, match=r"file of before: .*step-00000004.weights.h5"):
+        restore(model(), tmp_path)
+
+
 def test_only_damaged_checkpoints_are_an_error(tmp_path):
     fit(model(), tmp_path)
     for _, path in checkpoints(tmp_path):
