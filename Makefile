@@ -15,11 +15,14 @@ help:
 demo: $(VENV)/installed
 	$(BIN)/keras-ssl demo
 
+# A file's tests share models that took seconds to make, and stay in one process.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-large: $(VENV)/installed
-	$(BIN)/python -m pytest --large
+	$(PYTEST) --large
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

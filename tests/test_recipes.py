@@ -32,8 +32,8 @@ def test_there_are_recipes():
 
 
 def slow_ones_large(paths):
-    """Marks all but the smallest network's recipes, and one of the others, as large."""
-    quick = ("_cpu", "simclr_cifar10")
+    """Marks the recipes of large networks, which take long to compile."""
+    quick = ("_cpu",)
     return [
         path if path.stem.endswith(quick) else pytest.param(path, marks=pytest.mark.large)
         for path in paths
@@ -107,12 +107,14 @@ def test_a_recipe_takes_folders_of_classes(path, tmp_path):
     assert (result["train_size"], result["test_size"]) == (16, 4)
 
 
+@pytest.mark.large
 def test_the_study_of_views_runs(capsys):
     module = recipe(RECIPES[0].parent / "studies" / "digits_views.py")
     module.main(tyro.cli(module.Settings, args=["--smoke"]))
     assert "elastic" in capsys.readouterr().out
 
 
+@pytest.mark.large
 def test_the_study_of_momenta_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     module = recipe(RECIPES[0].parent / "studies" / "momentum.py")
     monkeypatch.setattr(module, "MOMENTA", (0.0, 1.0))

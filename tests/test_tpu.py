@@ -15,10 +15,21 @@ import pytest
 import tensorflow as tf
 
 from keras_ssl import augment, backbones, data, distribute, methods, optimizers
+from keras_ssl.augment import random
 from keras_ssl.augment.random import image_keys
 from keras_ssl.distribute import replicas
 from keras_ssl.layers import MLPHead, split_batch_norm
 from tests.tpu_ops import in_float64, of_unknown_shape, operations, tpu_types, without_kernel
+
+
+@pytest.fixture(autouse=True, scope="module")
+def traced_for_these_shapes_alone():
+    """Other tests have traced `threefry` for unknown shapes, and its graph would serve here too."""
+    shared = random.threefry
+    random.threefry = tf.function(shared.python_function, autograph=False)
+    yield
+    random.threefry = shared
+
 
 BATCH = 8
 

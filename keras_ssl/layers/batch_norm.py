@@ -80,7 +80,13 @@ class BatchNorm(keras.layers.BatchNormalization):
         return outputs
 
     def _normalise(self, inputs, training):
-        """Returns the fused kernel's output and, in training, the batch's mean and variance."""
+        """Returns the output of the fused kernel and, in training, the batch's mean and variance."""
+        if training and inputs.dtype not in _FUSED_DTYPES:  # float64, which the kernel has not
+            mean, variance = tf.nn.moments(inputs, axes=list(range(inputs.shape.rank - 1)))
+            gamma = self.gamma if self.scale else None
+            beta = self.beta if self.center else None
+            outputs = tf.nn.batch_normalization(inputs, mean, variance, beta, gamma, self.epsilon)
+            return outputs, mean, variance
         channels = inputs.shape[-1]
         gamma = tf.cast(self.gamma, "float32") if self.scale else tf.ones(channels)
         beta = tf.cast(self.beta, "float32") if self.center else tf.zeros(channels)
@@ -105,10 +111,8 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def _move_statistics(self, mean, variance):
         keep, take = self.momentum, 1 - self.momentum
-        self.moving_mean.assign(tf.cast(self.moving_mean, "float32") * keep + mean * take)
-        self.moving_variance.assign(
-            tf.cast(self.moving_variance, "float32") * keep + variance * take
-        )
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(tf.cast(moving, value.dtype) * keep + value * take)
 
     def _can_fuse(self, inputs, training):
         return (

@@ -205,7 +205,7 @@ class Log(keras.layers.Layer):
         @tf.custom_gradient
         def noted(x):
             y = tf.ensure_shape(x + note("f", x), x.shape)
-            return y, lambda upstream: upstream + note("b", x)
+            return y, lambda upstream: upstream + note("b", y)  # as a ReLU's gradient needs y
 
         return noted(inputs)
 
