@@ -1,7 +1,8 @@
-"""Losses of self-supervised methods: pure mathematics on embeddings."""
+"""Losses of self-supervised methods: pure mathematics on embeddings or scores."""
 
 from keras_ssl.losses.cosine import CosineRegression
+from keras_ssl.losses.distillation import Distillation
 from keras_ssl.losses.info_nce import InfoNCE
 from keras_ssl.losses.nt_xent import NTXent
 
-__all__ = ["CosineRegression", "InfoNCE", "NTXent"]
+__all__ = ["CosineRegression", "Distillation", "InfoNCE", "NTXent"]
