@@ -1,7 +1,7 @@
 """Memory and speed of a training step in chunks: the table of docs/large_batches.md.
 
-    python benchmarks/chunks.py
-    python benchmarks/chunks.py --smoke
+    python -m benchmarks.chunks
+    python -m benchmarks.chunks --smoke
 
 Each number of chunks is measured in a process of its own, on images of noise. Memory is the most that
 the process held, and how much of it the training added; speed is that of the fastest step, and work the
@@ -10,14 +10,13 @@ processor time of the cheapest, which other programs disturb less.
 
 import json
 import pathlib
-import platform
-import resource
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
 
 import tyro
+
+from benchmarks import report
+from benchmarks.apart import asked, measured_apart, peak
 
 
 @dataclass(frozen=True)
@@ -43,24 +42,23 @@ def main(settings: Settings):
     """Measures each number of chunks, prints the table and writes it as JSON."""
     if settings.smoke:
         settings = replace(settings, chunks=(1, 2), depth=0, image_size=8, batch_size=16, steps=1)
-    rows = [measured_apart(replace(settings, chunks=(count,))) for count in settings.chunks]
-    print("| chunks | memory, GiB | of it for training, GiB | images per second | CPU s per step |")
-    print("| --- | --- | --- | --- | --- |")
-    for row in rows:
-        print("| {chunks} | {peak:.2f} | {step:.2f} | {speed:.1f} | {work:.1f} |".format(**row))
-    machine = f"{platform.machine()}, {platform.system()}"
-    result = {"settings": asdict(settings), "machine": machine, "rows": rows}
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    settings.out.write_text(json.dumps(result, indent=2, default=str) + "\n")
-    print(f"Written: {settings.out}")
+    rows = [
+        measured_apart("benchmarks.chunks", {**asdict(settings), "chunks": (count,)})
+        for count in settings.chunks
+    ]
+    print(report.table([shown(row) for row in rows]))
+    report.write(settings.out, asdict(settings), rows)
 
 
-def measured_apart(settings: Settings) -> dict:
-    """Returns what `measured` returns in a new process: the peak of a process never falls."""
-    words = json.dumps(asdict(settings), default=str)
-    command = [sys.executable, __file__, "--measure", words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def shown(row: dict) -> dict:
+    """Returns a line of the table."""
+    return {
+        "chunks": row["chunks"],
+        "memory, GiB": f"{row['peak']:.2f}",
+        "of it for training, GiB": f"{row['step']:.2f}",
+        "images per second": f"{row['speed']:.1f}",
+        "CPU s per step": f"{row['work']:.1f}",
+    }
 
 
 def measured(settings: Settings) -> dict:
@@ -104,15 +102,8 @@ def measured(settings: Settings) -> dict:
     }
 
 
-def peak() -> float:
-    """Returns the most memory that this process has held, in GiB."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:
-        given = json.loads(sys.argv[2])
+    if (given := asked()) is not None:
         print(json.dumps(measured(Settings(**{**given, "chunks": tuple(given["chunks"])}))))
     else:
         main(tyro.cli(Settings))

@@ -109,6 +109,15 @@ def simclr(shape: Shape, b: int, n: int) -> list[Collective]:
     ]
 
 
+def simclr_memory(shape: Shape, b: int, n: int) -> list[Collective]:
+    """Both views pass together; the keys of both are gathered as candidates, and into the queue."""
+    return [
+        *every_step(shape),
+        *statistics(shape, forward=1, backward=1, target=1),
+        *4 * gather("embeddings", b, (shape.dim,)),
+    ]
+
+
 def moco(shape: Shape, b: int, n: int, symmetric: bool = False) -> list[Collective]:
     """The keys enter every device's queue; where normalised in parts, views are shuffled first."""
     passes = 2 if symmetric else 1
@@ -149,7 +158,12 @@ def of_model(
     shape = replace(shape_of(model), packed=packed)
     if isinstance(model, methods.MoCo):
         return moco(shape, b, n, model.symmetric)
-    formulas = {methods.SimCLR: simclr, methods.BYOL: byol, methods.MemoryBank: memory_bank}
+    formulas = {
+        methods.SimCLR: simclr,
+        methods.SimCLRMemory: simclr_memory,
+        methods.BYOL: byol,
+        methods.MemoryBank: memory_bank,
+    }
     return formulas[type(model)](shape, b, n)
 
 

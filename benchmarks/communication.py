@@ -13,7 +13,6 @@ tables of `scaling.py` instead.
 import json
 import os
 import pathlib
-import platform
 import shutil
 import socket
 import subprocess
@@ -25,9 +24,19 @@ from dataclasses import asdict, dataclass, replace
 
 import tyro
 
+from benchmarks import report
+
 ROOT = pathlib.Path(__file__).parents[1]
 WORKERS = 2
-METHODS = ("simclr", "moco", "moco-split", "moco-symmetric", "byol", "memory-bank")
+METHODS = (
+    "simclr",
+    "simclr-memory",
+    "moco",
+    "moco-split",
+    "moco-symmetric",
+    "byol",
+    "memory-bank",
+)
 _ALONE = "BENCHMARK_HAS_ITS_OWN_LOOPBACK"
 
 
@@ -65,37 +74,26 @@ def main(settings: Settings):
         settings = replace(settings, filters=0, image_size=8, batch_size=8, steps=2)
     rows = run_workers(settings)
     own = os.environ.get(_ALONE) == "1"
-    print(table(rows))
+    print(report.table([shown(row) for row in rows]))
     print(f"Loopback: {'of the workers alone' if own else 'the machine has others on it'}")
-    result = {
-        "settings": asdict(settings),
-        "machine": f"{platform.machine()}, {platform.system()}",
-        "own_loopback": own,
-        "rows": rows,
-    }
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    settings.out.write_text(json.dumps(result, indent=2, default=str) + "\n")
-    print(f"Written: {settings.out}")
+    report.write(settings.out, {**asdict(settings), "own_loopback": own}, rows)
     if wrong := [row["method"] for row in rows if not row["equal"]]:
         sys.exit(f"The formula differs from what runs: {', '.join(wrong)}")
 
 
-def table(rows: list[dict]) -> str:
-    """Returns the results as a table, in bytes that both workers send together per step."""
-    head = ["method", "collectives", "formula, bytes", "counted, bytes", "on the wire, bytes"]
-    head += ["wire / formula", "surplus per collective"]
-    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
-    for row in rows:
-        cells = [row["method"], row["collectives"]]
-        cells += [f"{row[name]:,.0f}" for name in ("formula", "counted")]
-        if row["wire"] is None:
-            cells += ["", "", ""]
-        else:
-            surplus = (row["wire"] - row["formula"]) / row["collectives"]
-            ratio = row["wire"] / row["formula"]
-            cells += [f"{row['wire']:,.0f}", f"{ratio:.3f}", f"{surplus:,.0f}"]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+def shown(row: dict) -> dict:
+    """Returns a line of the table, in bytes that both workers send together per step."""
+    wire, formula = row["wire"], row["formula"]
+    seen = wire is not None
+    return {
+        "method": row["method"],
+        "collectives": row["collectives"],
+        "formula, bytes": f"{formula:,.0f}",
+        "counted, bytes": f"{row['counted']:,.0f}",
+        "on the wire, bytes": f"{wire:,.0f}" if seen else "",
+        "wire / formula": f"{wire / formula:.3f}" if seen else "",
+        "surplus per collective": f"{(wire - formula) / row['collectives']:,.0f}" if seen else "",
+    }
 
 
 def get_own_loopback():
@@ -209,6 +207,9 @@ def make_model(name: str, settings: Settings):
     )
     if name == "simclr":
         return methods.SimCLR(backbone, layers.ProjectionHead(12) if small else None)
+    if name == "simclr-memory":
+        head = layers.ProjectionHead(12, depth=3) if small else None
+        return methods.SimCLRMemory(backbone, head, queue_size=256)
     if name == "byol":
         heads = [
             layers.MLPHead(12, 20, batch_norm=True, name=part)

@@ -15,6 +15,7 @@ __all__ = [
     "backbones",
     "callbacks",
     "data",
+    "distill",
     "distribute",
     "evaluate",
     "export",

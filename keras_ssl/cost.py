@@ -50,7 +50,7 @@ def cost(
         >>> cost(keras_ssl.backbones.Tiny((8, 8, 3))).parameters > 0
         True
     """
-    shape = [side or image_size for side in network.input_shape[1:]]
+    shape: Any = [side or image_size for side in network.input_shape[1:]]
     if None in shape:
         raise ValueError(
             "`image_size` must be given for a network that takes images of any size. "
@@ -65,7 +65,7 @@ def cost(
     )
 
 
-def _flops(forward: Any, shape: list) -> int:
+def _flops(forward: Any, shape: Any) -> int:
     graph = forward.get_concrete_function(tf.TensorSpec((1, *shape), tf.float32)).graph
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())

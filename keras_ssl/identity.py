@@ -6,19 +6,23 @@ from typing import Any
 
 import keras
 
-from keras_ssl.augment import Policy
+from keras_ssl.augment import Augmentation, Policy
 from keras_ssl.data import Source
-from keras_ssl.methods import SelfSupervised
+from keras_ssl.methods import Learner
 from keras_ssl.serialization import constructor_arguments
 
 
 def identity(
-    model: SelfSupervised, source: Source, policy: Policy, batch_size: int, seed: int
+    model: Learner,
+    source: Source,
+    policy: Policy | Augmentation,
+    batch_size: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Returns what a run must keep, by name, as one reads it and as JSON holds it.
 
     Args:
-        model: compiled method.
+        model: compiled learner.
         source: the images.
         policy: what makes the views.
         batch_size: images per step, over all replicas.
@@ -29,6 +33,8 @@ def identity(
         '1437 images (1f0e3dad)'
     """
     arguments = constructor_arguments(model)
+    network: Any = getattr(model, "backbone", model)
+    views = (policy,) if isinstance(policy, Augmentation) else policy
     layers = {name: each for name, each in arguments.items() if isinstance(each, keras.Layer)}
     numbers = {name: each for name, each in arguments.items() if name not in layers}
     optimizer: Any = model.optimizer
@@ -36,9 +42,9 @@ def identity(
         "method": f"{type(model).__name__}({_listed(numbers)})",
         **{name: _network(layer) for name, layer in layers.items()},
         "optimizer": type(getattr(optimizer, "inner_optimizer", optimizer)).__name__,
-        "precision": model.backbone.dtype_policy.name,
+        "precision": network.dtype_policy.name,
         "images": f"{len(source)} images ({source.fingerprint()[:8]})",
-        "policy": [_augmentation(view) for view in policy],
+        "policy": [_augmentation(view) for view in views],
         "batch size": batch_size,
         "seed": seed,
     }

@@ -11,7 +11,15 @@ from keras_ssl import augment, backbones, methods, optimizers
 from keras_ssl.layers import LinearProbe, MLPHead, ProjectionHead, split_batch_norm
 
 # Settings that are a method's: it refuses what its row does not name.
-OPTIONS = ("embedding", "temperature", "momentum", "final_momentum", "queue_size", "groups")
+OPTIONS = (
+    "embedding",
+    "head_layers",
+    "temperature",
+    "momentum",
+    "final_momentum",
+    "queue_size",
+    "groups",
+)
 
 _SMALL_SIDE = 64  # pixels: up to this, views need no blur
 _LARGEST_QUEUE = 65536  # MoCo's
@@ -30,6 +38,7 @@ class Options:
         chunks: parts of each replica's batch that are computed one after the other.
         probe: linear classifier that learns beside the method.
         embedding: dimension of the embeddings that the loss compares.
+        head_layers: dense layers of the projection head.
         temperature: of the loss.
         momentum: of the target network, at the first step.
         final_momentum: of the target network, at the last step.
@@ -43,6 +52,7 @@ class Options:
     chunks: int = 1
     probe: LinearProbe | None = None
     embedding: int | None = None
+    head_layers: int | None = None
     temperature: float | None = None
     momentum: float | None = None
     final_momentum: float | None = None
@@ -109,11 +119,32 @@ def _split(backbone: keras.Model, groups: int) -> keras.Model:
 METHODS: dict[str, Method] = {
     "simclr": Method(
         lambda backbone, o: methods.SimCLR(
-            backbone, ProjectionHead(o.embedding), o.temperature, probe=o.probe
+            backbone,
+            ProjectionHead(o.embedding, depth=o.head_layers),
+            o.temperature,
+            probe=o.probe,
         ),
         policies=("simclr", "simclr-small"),
         optimizer="lars",
-        defaults={"embedding": 128, "temperature": 0.5},
+        defaults={"embedding": 128, "head_layers": 2, "temperature": 0.5},
+    ),
+    "simclr-memory": Method(
+        lambda backbone, o: methods.SimCLRMemory(
+            backbone,
+            ProjectionHead(o.embedding, depth=o.head_layers),
+            o.queue_size,
+            o.temperature,
+            probe=o.probe,
+        ),
+        policies=("simclr", "simclr-small"),
+        optimizer="lars",
+        defaults={
+            "embedding": 128,
+            "head_layers": 3,
+            "temperature": 0.1,
+            **_momenta(*methods.SimCLRMemory.default_momentum),
+            "queue_size": _half_the_images,
+        },
     ),
     "moco": Method(
         lambda backbone, o: methods.MoCo(

@@ -41,7 +41,7 @@ def demo_picture(
     Returns:
         `path`.
 
-    Example: `keras_ssl.demo`.
+    Example: `keras_ssl.commands.demo`.
     """
     figure = Figure(figsize=(15, 8.5), layout="constrained")
     top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=(1.55, 1)))

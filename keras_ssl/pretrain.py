@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_ssl import distribute
-from keras_ssl.augment import Policy
+from keras_ssl.augment import Augmentation, Policy
 from keras_ssl.callbacks import (
     Checkpoint,
     CollapseMonitor,
@@ -20,7 +20,7 @@ from keras_ssl.callbacks import (
 )
 from keras_ssl.data import Source, views
 from keras_ssl.identity import identity
-from keras_ssl.methods import SelfSupervised
+from keras_ssl.methods import Learner, SelfSupervised
 from keras_ssl.methods.momentum import MomentumMethod
 from keras_ssl.run import HistoryFile, Run
 
@@ -28,9 +28,9 @@ _INTERVAL = 30.0  # seconds between checkpoints at the ends of epochs
 
 
 def pretrain(
-    model: SelfSupervised,
+    model: Learner,
     source: Source,
-    policy: Policy,
+    policy: Policy | Augmentation,
     run: Run,
     epochs: int,
     batch_size: int,
@@ -51,8 +51,8 @@ def pretrain(
     Under a strategy of several workers, each worker calls this, and the first one writes.
 
     Args:
-        model: compiled method.
-        source: images; their labels are for the model's probe alone, if it has one.
+        model: compiled method; or another learner, such as a `keras_ssl.distill.Distiller`.
+        source: images; their labels are for a model that takes them, such as one with a probe.
         policy: what makes the views.
         run: where the run is kept. An interrupted one goes on where it was, with the batches that it
             would have seen; a finished one returns at once.
@@ -107,7 +107,7 @@ def pretrain(
                 batch_size,
                 seed,
                 start=start,
-                labels=model.probe is not None,
+                labels=model.takes_labels,
                 indices=model.takes_indices,
             )
             checkpoint = Checkpoint(
@@ -124,7 +124,7 @@ def pretrain(
 
 
 def _fit(
-    model: SelfSupervised,
+    model: Learner,
     batches: tf.data.Dataset,
     run: Run,
     checkpoint: Checkpoint,
@@ -134,7 +134,9 @@ def _fit(
     steps, start = checkpoint.steps_per_epoch, checkpoint.start
     # Inference costs a third of training: where a sixteenth of the images is measured, some 2 %.
     images = steps * tf.nest.flatten(batches.element_spec)[0].shape[0]
-    monitor = CollapseMonitor(images=min(512, max(64, images // 16)))
+    monitors = []
+    if isinstance(model, SelfSupervised):
+        monitors = [CollapseMonitor(images=min(512, max(64, images // 16)))]
     written: list[keras.callbacks.Callback] = []  # by the first worker alone
     bar = ProgressBar(steps, start)
     if distribute.is_chief(model.distribute_strategy):
@@ -147,7 +149,7 @@ def _fit(
             initial_epoch=start // steps,
             verbose=0,
             callbacks=[
-                monitor,
+                *monitors,
                 *_with_momentum(model, callbacks, epochs * steps),
                 *written,
                 checkpoint,

@@ -17,7 +17,15 @@ from keras_ssl.run import Run
 
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Runs from before these came do without them.
-_ADDED_LATER = ("momentum", "final_momentum", "queue_size", "groups", "probe", "chunks")
+_ADDED_LATER = (
+    "momentum",
+    "final_momentum",
+    "queue_size",
+    "groups",
+    "probe",
+    "chunks",
+    "head_layers",
+)
 # What a run may change each time that it is started: devices decide nothing but the time it takes.
 _OF_A_START = ("resume", "strategy")
 
@@ -93,7 +101,15 @@ def check_numbers(settings: cli.Pretrain):
     Raises:
         ValueError: if a number or the precision makes no sense.
     """
-    positive = ("epochs", "batch_size", "image_size", "embedding", "queue_size", "groups")
+    positive = (
+        "epochs",
+        "batch_size",
+        "image_size",
+        "embedding",
+        "queue_size",
+        "groups",
+        "head_layers",
+    )
     _check_least(settings, 1, (*positive, "steps_per_execution", "chunks"), "be at least 1")
     _check_least(settings, 0, ("warmup_epochs", "knn_every"), "not be negative")
     if not 0 <= settings.seed < 2**32:

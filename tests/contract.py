@@ -23,7 +23,7 @@ from keras_ssl.layers import (
     split_batch_norm,
     target_pairs,
 )
-from keras_ssl.methods import BYOL, MemoryBank, MoCo, SelfSupervised, SimCLR
+from keras_ssl.methods import BYOL, MemoryBank, MoCo, SelfSupervised, SimCLR, SimCLRMemory
 from keras_ssl.methods.momentum import MomentumMethod
 from keras_ssl.optimizers import SGD
 
@@ -83,13 +83,19 @@ def simclr(**shared):
     return SimCLR(backbone(), ProjectionHead(8), temperature=0.5, **shared)
 
 
+def simclr_memory(**shared):
+    # The keys of two views are 16: neither does this batch divide the queue.
+    return SimCLRMemory(backbone(), ProjectionHead(8), 20, temperature=0.5, **shared)
+
+
+BOTH_VIEWS_TOGETHER = (
+    "Both views pass through together: a replica normalises half of each view, a part of the batch is "
+    "one whole view."
+)
+
 ROWS = [
-    Row(
-        "simclr",
-        simclr,
-        not_by_parts="Both views pass through together: a replica normalises half of each view, a part "
-        "of the batch is one whole view.",
-    ),
+    Row("simclr", simclr, not_by_parts=BOTH_VIEWS_TOGETHER),
+    Row("simclr_memory", simclr_memory, not_by_parts=BOTH_VIEWS_TOGETHER),
     Row("moco_v1", lambda **shared: moco(depth=1, temperature=0.07, **shared)),
     Row("moco_v2", moco),
     Row("moco_symmetric", lambda **shared: moco(symmetric=True, **shared)),

@@ -19,7 +19,7 @@ from PIL import Image
 import keras_ssl
 from keras_ssl import cli, names
 from keras_ssl.callbacks.checkpoint_files import checkpoints
-from keras_ssl.commands import load_backbone
+from keras_ssl.commands.export import load_backbone
 from keras_ssl.run import Run
 
 TINY = ["--backbone", "tiny", "--width", "0.25", "--embedding", "8"]
@@ -176,6 +176,14 @@ def test_evaluate_sets_images_aside_where_there_are_no_test_images(run, photos):
 
 DEFAULTS = {
     "simclr": {"temperature": 0.5, "embedding": 8, "optimizer": "lars"},
+    "simclr-memory": {
+        "temperature": 0.1,
+        "embedding": 8,
+        "momentum": 0.999,
+        "final_momentum": 0.999,
+        "queue_size": 718,
+        "optimizer": "lars",
+    },
     "moco": {
         "temperature": 0.2,
         "embedding": 8,
@@ -299,7 +307,7 @@ def test_resume_after_an_interruption_is_exact(method, tmp_path, monkeypatch):
         words += ["--chunks", 2]
     assert digits("--out", tmp_path / "whole", *words)[0] == 0
 
-    monkeypatch.setattr("keras_ssl.commands._monitors", lambda *_: [StopAt(3)])
+    monkeypatch.setattr("keras_ssl.commands.pretrain._monitors", lambda *_: [StopAt(3)])
     status, out, _ = digits("--out", tmp_path / "stopped", *words)
     monkeypatch.undo()
     assert status == 128 + signal.SIGINT
@@ -375,15 +383,16 @@ BAD = {
     ),
     "a temperature of BYOL": (
         ["--data", "digits", "--method", "byol", "--temperature", 0.1],
-        "--method byol has no --temperature: that is an option of simclr, moco, memory-bank",
+        "--method byol has no --temperature: that is an option of simclr, "
+        "simclr-memory, moco, memory-bank",
     ),
     "a queue of SimCLR": (
         ["--data", "digits", "--queue-size", 64],
-        "--method simclr has no --queue-size: that is an option of moco",
+        "--method simclr has no --queue-size: that is an option of simclr-memory, moco",
     ),
     "a momentum of the memory bank": (
         ["--data", "digits", "--method", "memory-bank", "--momentum", 0.9],
-        "--method memory-bank has no --momentum: that is an option of moco, byol",
+        "--method memory-bank has no --momentum: that is an option of simclr-memory, moco, byol",
     ),
     "a momentum above 1": (
         ["--data", "digits", "--method", "byol", "--momentum", 1.5],
@@ -486,7 +495,7 @@ def test_ctrl_c_before_the_training(monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("keras_ssl.commands.pretrain", interrupt)
+    monkeypatch.setattr("keras_ssl.commands.pretrain.run", interrupt)
     status, _, err = keras_ssl_command("pretrain", "--data", "digits")
     assert status == 130
     assert "stopped" in err
@@ -536,13 +545,13 @@ def test_a_demos_run_is_a_run_like_others(demo):
 
 
 def test_an_interrupted_demo_can_go_on(tmp_path, monkeypatch):
-    import keras_ssl.demo
+    import keras_ssl.commands.demo
 
     def interrupted(*arguments, **settings):
         return original(*arguments, **settings, callbacks=[StopAt(3)])
 
-    original = keras_ssl.demo.pretrain
-    monkeypatch.setattr(keras_ssl.demo, "pretrain", interrupted)
+    original = keras_ssl.commands.demo.pretrain
+    monkeypatch.setattr(keras_ssl.commands.demo, "pretrain", interrupted)
     path = tmp_path / "run"
     status, out, _ = keras_ssl_command("demo", "--epochs", 1, "--out", path)
     assert status == 130

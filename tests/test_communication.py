@@ -36,6 +36,16 @@ def test_simclr_by_hand():
     }
 
 
+def test_simclr_memory_by_hand():
+    # One pass: 5 reductions of the online network's 10 channels, 3 of the target's 4. Keys 4 times.
+    assert sent(collectives.simclr_memory(SHAPE, B, N)) == {
+        **ALL,
+        "statistics": (5 * 10 + 3 * 4) * 4 * 1.5,
+        "embeddings": 4 * 72,
+        "shapes": 4 * 3 * 8,
+    }
+
+
 def test_byol_by_hand():
     # 2 passes: 5 reductions of the online network's 10 channels, 3 of the target's 4.
     statistics = 2 * (5 * 10 + 3 * 4) * 4 * 1.5

@@ -13,10 +13,11 @@ LEVELS = (
     ("distribute", "serialization"),
     ("losses", "layers", "backbones", "augment", "optimizers"),
     ("methods", "data"),
-    ("evaluate", "export", "artefact", "model_card"),
+    ("evaluate", "export", "artefact", "model_card", "cost"),
+    ("distill",),
     ("callbacks",),
     ("run", "report", "plots", "identity", "pretrain", "names", "sources"),
-    ("commands", "demo", "run_settings"),
+    ("commands", "run_settings"),
     ("cli",),
 )
 LEVEL = {name: number for number, level in enumerate(LEVELS) for name in level}
@@ -24,7 +25,6 @@ LEVEL = {name: number for number, level in enumerate(LEVELS) for name in level}
 # A momentum method trained without a MomentumEncoder adds one when `fit` runs.
 ALLOWED = {
     ("commands", "cli"),
-    ("demo", "cli"),
     ("run_settings", "cli"),
     ("methods", "callbacks"),
 }
@@ -104,4 +104,4 @@ def test_one_package_names_tf_distribute():
 
 def test_one_training_step_has_a_gradient_tape():
     # And what computes a part of it twice has one for the second time.
-    assert naming("GradientTape") == ["layers/in_chunks.py", "methods/base.py"]
+    assert naming("GradientTape") == ["layers/in_chunks.py", "methods/learner.py"]

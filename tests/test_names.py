@@ -11,6 +11,7 @@ from keras_ssl.names import Options
 
 CLASSES = {
     "simclr": methods.SimCLR,
+    "simclr-memory": methods.SimCLRMemory,
     "moco": methods.MoCo,
     "byol": methods.BYOL,
     "memory-bank": methods.MemoryBank,
@@ -38,6 +39,8 @@ def test_methods(name):
 
 def test_what_the_options_become():
     assert built("simclr", temperature=0.3).temperature == 0.3
+    memory = built("simclr-memory", temperature=0.3, queue_size=7)
+    assert (memory.temperature, memory.queue.size, memory.projector.depth) == (0.3, 7, 3)
     moco = built("moco", temperature=0.3, queue_size=7, groups=4)
     assert (moco.temperature, moco.queue.size, moco.projector.depth) == (0.3, 7, 2)
     groups = [la.groups for la in moco._flatten_layers() if isinstance(la, SplitBatchNorm)]
@@ -52,6 +55,16 @@ def test_what_the_options_become():
     ("name", "expected"),
     [
         ("simclr", {"embedding": 128, "temperature": 0.5}),
+        (
+            "simclr-memory",
+            {
+                "embedding": 128,
+                "temperature": 0.1,
+                "momentum": 0.999,
+                "final_momentum": 0.999,
+                "queue_size": 50,
+            },
+        ),
         ("memory-bank", {"embedding": 128, "temperature": 0.07}),
         ("byol", {"embedding": 256, "momentum": 0.996, "final_momentum": 1.0}),
         (
@@ -133,10 +146,11 @@ def test_groups_that_do_not_divide(groups, batch, replicas):
 @pytest.mark.parametrize(
     ("name", "option", "value", "owners"),
     [
-        ("byol", "temperature", 0.1, "simclr, moco, memory-bank"),
-        ("simclr", "momentum", 0.9, "moco, byol"),
-        ("memory-bank", "final_momentum", 1.0, "moco, byol"),
-        ("simclr", "queue_size", 8, "moco"),
+        ("byol", "temperature", 0.1, "simclr, simclr-memory, moco, memory-bank"),
+        ("simclr", "momentum", 0.9, "simclr-memory, moco, byol"),
+        ("memory-bank", "final_momentum", 1.0, "simclr-memory, moco, byol"),
+        ("simclr", "queue_size", 8, "simclr-memory, moco"),
+        ("simclr-memory", "groups", 4, "moco"),
         ("byol", "groups", 4, "moco"),
     ],
 )
@@ -258,7 +272,8 @@ def test_optimizers_have_the_references_rates(kind, peak, decay):
         ),
         (
             lambda: names.options("mocco", Options(8, 8)),
-            r"Unknown method\. Nearest: moco\. Expected one of: simclr, moco, byol, memory-bank",
+            r"Unknown method\. Nearest: moco\. Expected one of: simclr, simclr-memory, moco, byol, "
+            "memory-bank",
         ),
         (
             lambda: names.policy("simclr-smal", 8),

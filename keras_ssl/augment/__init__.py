@@ -6,7 +6,15 @@ from keras_ssl.augment.color import ColorJitter, RandomGrayscale
 from keras_ssl.augment.crop import CenterCrop, RandomCrop
 from keras_ssl.augment.flip import RandomFlip
 from keras_ssl.augment.layer import AugmentationLayer
-from keras_ssl.augment.policies import byol, centred, evaluation, moco_v1, moco_v2, simclr
+from keras_ssl.augment.policies import (
+    byol,
+    centred,
+    crop_and_flip,
+    evaluation,
+    moco_v1,
+    moco_v2,
+    simclr,
+)
 from keras_ssl.augment.solarize import RandomSolarize
 from keras_ssl.augment.warp import RandomWarp
 
@@ -24,6 +32,7 @@ __all__ = [
     "RandomWarp",
     "byol",
     "centred",
+    "crop_and_flip",
     "evaluation",
     "moco_v1",
     "moco_v2",

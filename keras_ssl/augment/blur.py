@@ -3,17 +3,11 @@
 import keras
 import tensorflow as tf
 
-from keras_ssl.augment.layer import (
-    AugmentationLayer,
-    between,
-    by_value,
-    checked_probability,
-    per_image,
-)
+from keras_ssl.augment.layer import RandomChange, between, by_value, checked_probability
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
-class RandomBlur(AugmentationLayer):
+class RandomBlur(RandomChange):
     """Blurs an image with a Gaussian whose width is drawn for each image.
 
     The kernel covers a tenth of the image's side, made odd. Beyond the border is black, as in the
@@ -51,8 +45,8 @@ class RandomBlur(AugmentationLayer):
         self.probability = checked_probability(probability)
         self.sigma = tuple(sigma)
 
-    def transform(self, images, numbers):
-        """Blurs the images whose first number falls below the probability."""
+    def change(self, images, numbers):
+        """Blurs each image by a width of its own."""
         sigma = between(numbers[:, 1], *self.sigma)
         height, width = images.shape[1], images.shape[2]
         rows = _blur_matrix(sigma, height, reach=height // 10 // 2)  # (batch, height, height)
@@ -60,8 +54,7 @@ class RandomBlur(AugmentationLayer):
         # A convolution with a kernel of each image's own, as a product with its band matrix: batched
         # matrix products are what accelerators are fastest at.
         blurred = tf.einsum("bij,bjwc->biwc", rows, images)
-        blurred = tf.einsum("bij,bhjc->bhic", columns, blurred)
-        return tf.where(per_image(numbers[:, 0] < self.probability), blurred, images)
+        return tf.einsum("bij,bhjc->bhic", columns, blurred)
 
 
 def _blur_matrix(sigma: tf.Tensor, size: int, reach: int) -> tf.Tensor:

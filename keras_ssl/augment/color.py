@@ -3,13 +3,13 @@
 import keras
 import tensorflow as tf
 
-from keras_ssl.augment.layer import AugmentationLayer, between, checked_probability, per_image
+from keras_ssl.augment.layer import RandomChange, between, checked_probability
 
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
-class ColorJitter(AugmentationLayer):
+class ColorJitter(RandomChange):
     """Changes brightness, contrast, saturation and hue, in an order of each image's own.
 
     Pixels are clipped to [0, 1] after each of the four. Brightness, contrast and saturation are
@@ -72,7 +72,6 @@ class ColorJitter(AugmentationLayer):
             and saturation and turn of hue; (batch, 4) int32, which of these four comes first,
             second, third and last, as 0 to 3.
         """
-        change = numbers[:, 0] < self.probability
         strengths = tf.stack(
             [
                 _factor(numbers[:, 1], self.brightness),
@@ -82,43 +81,77 @@ class ColorJitter(AugmentationLayer):
             ],
             axis=1,
         )
-        return change, strengths, tf.argsort(numbers[:, 5:], axis=1)
+        return self.chosen(numbers), strengths, tf.argsort(numbers[:, 5:], axis=1)
 
-    def transform(self, images, numbers):
+    def change(self, images, numbers):
         """Applies the four changes in each image's order."""
-        change, strengths, order = self.parameters(numbers)
-        jittered = images
-        for position in range(4):
-            # All images take part in each change, those whose turn it is not with a neutral strength:
-            # the whole batch moves at once, and nothing depends on the data's shape.
-            def strength(operation, neutral, position=position):
-                turn = order[:, position] == operation
-                return per_image(tf.where(turn, strengths[:, operation], neutral))
+        # All images take part in each step, those whose turn it is not with a neutral strength: the
+        # whole batch moves at once, and nothing depends on the data's shape. Hue and saturation
+        # exchange with each other, so an order says two things: whether contrast or brightness comes
+        # first, and after how many of these two hue and saturation have their turn.
+        _, strengths, _ = self.parameters(numbers)
+        brightness, contrast, saturation, hue = (
+            value[:, None, None] for value in tf.unstack(strengths, axis=1)
+        )
+        keys = tf.unstack(numbers[:, 5:, None, None], axis=1)  # four (batch, 1, 1)
+        contrast_first = keys[_CONTRAST] < keys[_BRIGHTNESS]
+        turns = [
+            tf.cast(keys[_BRIGHTNESS] <= key, tf.int32) + tf.cast(keys[_CONTRAST] <= key, tf.int32)
+            for key in (keys[_SATURATION], keys[_HUE])
+        ]
 
-            mean = tf.reduce_mean(jittered, axis=[1, 2], keepdims=True)
-            contrast = strength(_CONTRAST, 1.0)
-            jittered = jittered * (strength(_BRIGHTNESS, 1.0) * contrast) + mean * (1.0 - contrast)
-            jittered = tf.clip_by_value(jittered, 0.0, 1.0)
-            if images.shape[-1] == 3:
-                jittered = _turn_hue_and_saturation(
-                    jittered, strength(_HUE, 0.0), strength(_SATURATION, 1.0)
-                )
-        return tf.where(per_image(change), jittered, images)
+        planes = tf.unstack(images, axis=-1)  # each (batch, height, width)
+        for done in range(3):
+            if len(planes) == 3:
+                factor = tf.where(turns[0] == done, saturation, 1.0)
+                turn = tf.where(turns[1] == done, hue, 0.0)
+                planes = _turn_hue_and_saturation(planes, turn, factor)
+            if done < 2:
+                is_contrast = contrast_first if done == 0 else ~contrast_first
+                stretch = tf.where(is_contrast, contrast, 1.0)
+                scale = tf.where(is_contrast, 1.0, brightness)
+                planes = [_stretched(plane, stretch, scale) for plane in planes]
+        return tf.stack(planes, axis=-1)
 
 
 def _factor(numbers: tf.Tensor, strength: float) -> tf.Tensor:
     return between(numbers, max(0.0, 1.0 - strength), 1.0 + strength)
 
 
-def _turn_hue_and_saturation(images: tf.Tensor, turn: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    hue, saturation, value = tf.split(tf.image.rgb_to_hsv(images), 3, axis=-1)
-    hue = tf.math.floormod(hue + turn, 1.0)
-    saturation = tf.minimum(saturation * factor, 1.0)
-    return tf.image.hsv_to_rgb(tf.concat([hue, saturation, value], axis=-1))
+def _stretched(plane: tf.Tensor, stretch: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    mean = tf.reduce_mean(plane, axis=[1, 2], keepdims=True)
+    return tf.clip_by_value(plane * (scale * stretch) + mean * (1.0 - stretch), 0.0, 1.0)
+
+
+def _turn_hue_and_saturation(planes: list, turn: tf.Tensor, factor: tf.Tensor) -> list[tf.Tensor]:
+    """Adds to HSV's hue and multiplies its saturation, without leaving RGB.
+
+    A channel is the largest one, less the chroma times a piecewise linear function of hue: this is
+    `hsv_to_rgb(rgb_to_hsv(...))` written out, channel by channel, which costs a fraction of it.
+    """
+    red, green, blue = planes
+    largest = tf.maximum(tf.maximum(red, green), blue)
+    smallest = tf.minimum(tf.minimum(red, green), blue)
+    chroma = largest - smallest
+    share = 1.0 / tf.maximum(chroma, 1e-30)  # a grey pixel has no hue, and none is needed
+    hue = tf.where(  # in sixths of the circle
+        largest == red,
+        (green - blue) * share,
+        tf.where(largest == green, (blue - red) * share + 2.0, (red - green) * share + 4.0),
+    )
+    hue = hue + 6.0 * turn
+    chroma = tf.minimum(chroma * factor, largest)  # saturation, chroma / largest, is at most 1
+    smallest = largest - chroma
+
+    def channel(offset):
+        place = tf.math.floormod(hue + offset, 6.0)
+        return smallest + chroma * tf.clip_by_value(tf.abs(place - 3.0) - 1.0, 0.0, 1.0)
+
+    return [channel(0.0), channel(4.0), channel(2.0)]
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
-class RandomGrayscale(AugmentationLayer):
+class RandomGrayscale(RandomChange):
     """Removes an image's colour with a probability; the number of channels stays.
 
     Images without three channels have no colour and stay as they are.
@@ -141,9 +174,6 @@ class RandomGrayscale(AugmentationLayer):
         super().__init__(seed=seed, **kwargs)
         self.probability = checked_probability(probability)
 
-    def transform(self, images, numbers):
-        """Removes the colour of the images whose number falls below the probability."""
-        if images.shape[-1] != 3:
-            return images
-        drop = per_image(numbers[:, 0] < self.probability)
-        return tf.where(drop, tf.image.rgb_to_grayscale(images), images)
+    def change(self, images, numbers):
+        """Removes the colour of the images."""
+        return tf.image.rgb_to_grayscale(images) if images.shape[-1] == 3 else images

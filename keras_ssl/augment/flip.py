@@ -3,11 +3,11 @@
 import keras
 import tensorflow as tf
 
-from keras_ssl.augment.layer import AugmentationLayer, checked_probability, per_image
+from keras_ssl.augment.layer import RandomChange, checked_probability
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
-class RandomFlip(AugmentationLayer):
+class RandomFlip(RandomChange):
     """Mirrors an image left to right with a probability.
 
     Args:
@@ -29,7 +29,6 @@ class RandomFlip(AugmentationLayer):
         super().__init__(seed=seed, **kwargs)
         self.probability = checked_probability(probability)
 
-    def transform(self, images, numbers):
-        """Flips the images whose number falls below the probability."""
-        flip = per_image(numbers[:, 0] < self.probability)
-        return tf.where(flip, tf.reverse(images, axis=[2]), images)
+    def change(self, images, numbers):
+        """Flips the images."""
+        return tf.reverse(images, axis=[2])

@@ -27,9 +27,15 @@ class AugmentationLayer(keras.layers.Layer):
 
     Args:
         seed: seed of the layer's own generator, used where no keys are passed.
+
+    Attributes:
+        draws: how many numbers an image needs.
+        compiles: whether XLA can compile `transform` for images of a known size. `data.views` then
+            does so; a layer whose change is Python or an operation unknown to XLA says `False`.
     """
 
     draws = 0
+    compiles = True
 
     def __init__(self, seed: int | None = None, **kwargs):
         # Pixels stay float32 whatever the precision of the network that will see them.
@@ -66,6 +72,30 @@ class AugmentationLayer(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {**super().get_config(), **constructor_arguments(self)}
+
+
+class RandomChange(AugmentationLayer):
+    """A layer that changes some of the images and leaves the others as they are.
+
+    The first of an image's numbers decides. A subclass says what becomes of a chosen image
+    (`change`), and sets `probability`. The selection stands here, so that one image that is not
+    chosen costs nothing where images are changed one by one.
+    """
+
+    probability: float
+
+    def chosen(self, numbers: tf.Tensor) -> tf.Tensor:
+        """Returns (batch,) bool, which images are changed, given their (batch, draws) numbers."""
+        return numbers[:, 0] < self.probability
+
+    def transform(self, images, numbers):
+        """Changes the images whose first number falls below the probability."""
+        changed = self.change(images, numbers)
+        return tf.where(per_image(self.chosen(numbers)), changed, images)
+
+    def change(self, images: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+        """Changes all of the float32 images (batch, h, w, c) by (batch, draws) numbers."""
+        raise TypeError(f"{type(self).__name__} does not define `change`.")
 
 
 def between(numbers: tf.Tensor, low: float, high: float) -> tf.Tensor:

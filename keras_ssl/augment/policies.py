@@ -172,6 +172,22 @@ def centred(size: int) -> Policy:
     return Policy(augmentation, augmentation)
 
 
+def crop_and_flip(size: int) -> Augmentation:
+    """One view for learning with labels or from a teacher: crop and flip, no colour distortion.
+
+    Args:
+        size: side of a view, in pixels.
+
+    Example:
+        >>> crop_and_flip(32)(np.zeros((4, 48, 64, 3), "uint8")).shape
+        TensorShape([4, 32, 32, 3])
+
+    Source: Chen et al. 2020 (SimCLR), section B.5; Chen et al. 2020 (SimCLRv2), section 3, for
+    fine-tuning and distillation.
+    """
+    return Augmentation([RandomCrop(size), RandomFlip()])
+
+
 def evaluation(size: int) -> CenterCrop:
     """The one view of evaluation: the central .875 of the image; all of it up to 64 pixels.
 

@@ -3,11 +3,11 @@
 import keras
 import tensorflow as tf
 
-from keras_ssl.augment.layer import AugmentationLayer, checked_probability, per_image
+from keras_ssl.augment.layer import RandomChange, checked_probability
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
-class RandomSolarize(AugmentationLayer):
+class RandomSolarize(RandomChange):
     """Inverts the values of an image that are at or above a threshold, with a probability.
 
     A value x becomes 1 - x, each channel's by itself; values below the threshold stay.
@@ -44,7 +44,6 @@ class RandomSolarize(AugmentationLayer):
         self.probability = checked_probability(probability)
         self.threshold = threshold
 
-    def transform(self, images, numbers):
-        """Solarizes the images whose number falls below the probability."""
-        solarized = tf.where(images >= self.threshold, 1.0 - images, images)
-        return tf.where(per_image(numbers[:, 0] < self.probability), solarized, images)
+    def change(self, images, numbers):
+        """Solarizes the images."""
+        return tf.where(images >= self.threshold, 1.0 - images, images)

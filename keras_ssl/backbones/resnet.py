@@ -7,6 +7,7 @@ from keras import layers
 
 from keras_ssl.backbones.selective_kernel import SelectiveKernel
 from keras_ssl.layers.batch_norm import BatchNorm
+from keras_ssl.layers.convolution import Conv2D
 
 # Residual blocks in each of the four stages; three convolutions per block from 50 layers up.
 _STAGES = {
@@ -199,7 +200,7 @@ def _conv(x, filters, size, stride, name):
     if stride > 1 and size > 1:
         x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
         padding = "valid"
-    return layers.Conv2D(
+    return Conv2D(
         filters,
         size,
         stride,

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_ssl import distribute
-from keras_ssl.augment import Policy
+from keras_ssl.augment import Augmentation, Policy
 from keras_ssl.augment.random import image_keys
 from keras_ssl.data.order import Order, as_it_comes
 from keras_ssl.data.source import Source
@@ -14,7 +14,7 @@ from keras_ssl.data.source import Source
 
 def views(
     source: Source | tf.data.Dataset,
-    policy: Policy,
+    policy: Policy | Augmentation,
     batch_size: int,
     seed: int | None = None,
     start: int = 0,
@@ -38,7 +38,8 @@ def views(
         source: images. A set that is streamed is shuffled within a buffer of 10,000 images. A plain
             `tf.data.Dataset` of images (height, width, channels), or of (image, label), keeps the
             order that it has.
-        policy: what makes the views, such as `keras_ssl.augment.simclr(32)`.
+        policy: what makes the views, such as `keras_ssl.augment.simclr(32)`; a single augmentation
+            makes one view of each image, as fine-tuning and distillation take it.
         batch_size: images per batch, over all replicas.
         seed: 0 to 2**63 - 1; `None` draws one (`keras.utils.set_random_seed` decides which).
         start: number of the batch to begin with, counted from the run's first: a run that has taken
@@ -50,7 +51,8 @@ def views(
             shuffles or repeats its images, a number belongs to no image for good.
 
     Returns:
-        `tf.data.Dataset` of (view_1, view_2), float32 in [0, 1], (batch_size, size, size, channels).
+        `tf.data.Dataset` of (view_1, view_2), float32 in [0, 1], (batch_size, size, size, channels);
+        of (view_1,) for a single augmentation.
         With `indices`, of (view_1, view_2, index), and with `labels`, of (those views, label), as in
         ((view_1, view_2), label); index and label are int64, (batch_size,).
 
@@ -126,14 +128,14 @@ def _check_plain(spec: Any, labels: bool) -> None:
 
 def _augmented(
     images: tf.data.Dataset,
-    policy: Policy,
+    policy: Policy | Augmentation,
     batch_size: int,
     seed: int,
     labels: bool,
     indices: bool,
 ) -> tf.data.Dataset:
     shape = images.element_spec[3].shape
-    augmentations = (policy.view_1, policy.view_2)
+    augmentations = (policy,) if isinstance(policy, Augmentation) else tuple(policy)
 
     def keys(epochs, numbers, view):
         return image_keys(seed, epochs, numbers, view)

@@ -1,20 +1,27 @@
-"""Standard protocols for frozen features: nearest neighbours, a linear classifier, few labels."""
+"""Standard protocols: nearest neighbours, a linear classifier and few labels on frozen features; and
+fine-tuning."""
 
 from keras_ssl.evaluate.features import Features, extract, pixels
 from keras_ssl.evaluate.few_labels import few_labels
+from keras_ssl.evaluate.finetune import Finetuned, finetune, supervised
 from keras_ssl.evaluate.fingerprint import fingerprint
 from keras_ssl.evaluate.knn import knn
+from keras_ssl.evaluate.label_subset import label_subset
 from keras_ssl.evaluate.linear import linear
 from keras_ssl.evaluate.result import FewLabels, Result
 
 __all__ = [
     "Features",
     "FewLabels",
+    "Finetuned",
     "Result",
     "extract",
     "few_labels",
+    "finetune",
     "fingerprint",
     "knn",
+    "label_subset",
     "linear",
     "pixels",
+    "supervised",
 ]

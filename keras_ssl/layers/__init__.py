@@ -1,6 +1,7 @@
 """Layers that methods and backbones are made of."""
 
 from keras_ssl.layers.batch_norm import BatchNorm
+from keras_ssl.layers.convolution import Conv2D
 from keras_ssl.layers.embedding_bank import EmbeddingBank
 from keras_ssl.layers.heads import MLPHead, ProjectionHead
 from keras_ssl.layers.in_chunks import in_chunks
@@ -11,6 +12,7 @@ from keras_ssl.layers.target import momentum_update, target_network, target_pair
 
 __all__ = [
     "BatchNorm",
+    "Conv2D",
     "EmbeddingBank",
     "KeyQueue",
     "LinearProbe",

@@ -54,6 +54,20 @@ class ProjectionHead(keras.layers.Layer):
         """Maps (batch, features) to (batch, units)."""
         return _call_in_order(self.stack, features, training)
 
+    def first_layers(self, count: int) -> list[keras.layers.Layer]:
+        """Returns what fine-tuning from a layer of the head keeps, in order: this head's own layers.
+
+        Args:
+            count: dense layers, from 0 to `depth`, each with what stands behind it: its normalisation,
+                and its ReLU unless it is the last. 1 is SimCLRv2's choice, 0 keeps none.
+
+        Raises:
+            ValueError: if `count` is not an integer from 0 to `depth`, or the head is not built.
+
+        Source: Chen et al. 2020 (SimCLRv2), section 2; `ft_proj_selector` of google-research/simclr.
+        """
+        return _first_layers(self, count)
+
     def compute_output_shape(self, input_shape):
         """Returns `(batch, units)`."""
         return (input_shape[0], self.units)
@@ -121,6 +135,10 @@ class MLPHead(keras.layers.Layer):
         """Maps (batch, features) to (batch, units)."""
         return _call_in_order(self.stack, features, training)
 
+    def first_layers(self, count: int) -> list[keras.layers.Layer]:
+        """Returns the first `count` dense layers with what stands behind each; see `ProjectionHead`."""
+        return _first_layers(self, count)
+
     def compute_output_shape(self, input_shape):
         """Returns `(batch, units)`."""
         return (input_shape[0], self.units)
@@ -134,6 +152,21 @@ def _check_sizes(units: int, hidden_units: int | None, depth: int):
     for name, value in (("units", units), ("hidden_units", hidden_units), ("depth", depth)):
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+
+
+def _first_layers(head: ProjectionHead | MLPHead, count: int) -> list[keras.layers.Layer]:
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= head.depth:
+        raise ValueError(
+            "`count` must be an integer from 0 to the head's depth. "
+            f"Received: count={count!r}, depth={head.depth}"
+        )
+    if not head.built:
+        raise ValueError(
+            "The head must be built before it has layers: call it once, or `build` it. "
+            f"Received: the unbuilt {head.name!r}"
+        )
+    dense = [i for i, layer in enumerate(head.stack) if isinstance(layer, keras.layers.Dense)]
+    return list(head.stack[: [*dense, len(head.stack)][count]])
 
 
 def _build_in_order(stack: list, input_shape):

@@ -45,26 +45,30 @@ def checked_probe(probe: Any) -> LinearProbe:
     return probe
 
 
-def checked_batch(data: Any, takes_indices: bool, probe: LinearProbe | None) -> tuple[tuple, Any]:
+def checked_batch(
+    data: Any, takes_indices: bool, takes_labels: bool, least_views: int
+) -> tuple[tuple, Any]:
     """Returns a batch's views, with the images' numbers behind them, and its labels or `None`.
 
     Args:
         data: batch, or what a data set says of its batches.
         takes_indices: whether the numbers of the images must follow the views.
-        probe: of the model; labels come with a probe, and only then.
+        takes_labels: whether labels must come with the views; otherwise none may.
+        least_views: number of views that there must be.
 
     Raises:
         ValueError: if it is not a tuple of views of the same images.
     """
     views, labels = views_and_labels(data)
-    if (labels is None) != (probe is None):
+    if (labels is None) == takes_labels:
         raise ValueError(
             "A batch must be a tuple of views, (view_1, view_2), without labels, as "
             "keras_ssl.data.views makes it; a model with a probe takes ((view_1, view_2), label), "
-            "as keras_ssl.data.views(..., labels=True) makes it. "
-            f"Received: {tf.nest.map_structure(_describe, data)}, and probe={probe!r}"
+            "as keras_ssl.data.views(..., labels=True) makes it, and so does one that learns from "
+            f"labels. Received: {tf.nest.map_structure(_describe, data)}, for a model that takes "
+            f"{'labels' if takes_labels else 'none'}"
         )
-    return _checked_views(views, takes_indices), labels
+    return _checked_views(views, takes_indices, least_views), labels
 
 
 def views_and_labels(data: Any) -> tuple[Any, Any]:
@@ -74,11 +78,11 @@ def views_and_labels(data: Any) -> tuple[Any, Any]:
     return data, None
 
 
-def _checked_views(data: Any, with_indices: bool) -> tuple:
+def _checked_views(data: Any, with_indices: bool, least_views: int) -> tuple:
     tensors = isinstance(data, (tuple, list)) and all(
         isinstance(view, (tf.Tensor, tf.TensorSpec)) for view in data
     )
-    if not tensors or len(data) < 2:
+    if not tensors or len(data) - with_indices < least_views:
         raise ValueError(
             "A batch must be a tuple of views, (view_1, view_2), as keras_ssl.data.views makes it, "
             f"without labels. Received: {tf.nest.map_structure(_describe, data)}"

@@ -117,3 +117,49 @@ def test_refuses_sizes_that_are_not_positive(head, name, value):
         ValueError, match=rf"`{name}` must be at least 1\. Received: {name}={value}"
     ):
         head(**{"units": 4, name: value})
+
+
+HIDDEN, HIDDEN_2 = ["dense_1", "norm_1", "relu_1"], ["dense_2", "norm_2", "relu_2"]
+
+
+@pytest.mark.parametrize(
+    ("head", "kept"),
+    [
+        (ProjectionHead(4, depth=2), [[], HIDDEN, [*HIDDEN, "dense_2", "norm_2"]]),
+        (
+            ProjectionHead(4, depth=3),
+            [[], HIDDEN, HIDDEN + HIDDEN_2, [*HIDDEN, *HIDDEN_2, "dense_3", "norm_3"]],
+        ),
+        (MLPHead(4, depth=1), [[], ["dense_1"]]),
+        (MLPHead(4), [[], ["dense_1", "relu_1"], ["dense_1", "relu_1", "dense_2"]]),
+        (MLPHead(4, batch_norm=True), [[], HIDDEN, [*HIDDEN, "dense_2"]]),
+    ],
+)
+def test_first_layers_end_behind_a_relu_or_with_the_head(head, kept):
+    head = randomised(type(head).from_config(head.get_config()))
+    assert [[layer.name for layer in head.first_layers(i)] for i in range(len(kept))] == kept
+    own = {id(layer) for layer in head.stack}
+    assert {id(layer) for layer in head.first_layers(head.depth)} == own
+
+
+def test_first_layers_are_a_list_of_its_own():
+    head = randomised(ProjectionHead(4))
+    head.first_layers(2).clear()
+    assert len(head.stack) == 5
+
+
+@pytest.mark.parametrize("head", [ProjectionHead, MLPHead])
+@pytest.mark.parametrize("count", [-1, 3, True, 1.0])
+def test_first_layers_outside_the_head(head, count):
+    message = (
+        r"`count` must be an integer from 0 to the head's depth\. "
+        rf"Received: count={count}, depth=2"
+    )
+    with pytest.raises(ValueError, match=message):
+        randomised(head(4)).first_layers(count)
+
+
+@pytest.mark.parametrize("head", [ProjectionHead, MLPHead])
+def test_an_unbuilt_head_has_no_layers(head):
+    with pytest.raises(ValueError, match=r"must be built .*Received: the unbuilt 'head'"):
+        head(4, name="head").first_layers(1)

@@ -57,7 +57,7 @@ def test_configuration_round_trip():
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="must be positive. Received: temperature=0"):
+    with pytest.raises(ValueError, match=r"must be positive\. Received: temperature=0"):
         Distillation(0)
     with pytest.raises(ValueError, match=r"same classes.*Received: teacher_logits.shape=\(5, 4\)"):
         Distillation()(TEACHER, STUDENT[:, :3])

@@ -1,14 +1,15 @@
-"""The whole way on scikit-learn's handwritten digits: pretrain, evaluate, export, draw."""
+"""`keras-ssl demo`: pretrains on scikit-learn's handwritten digits, evaluates, exports, draws."""
 
 import pathlib
 import time
 
 import keras
-from rich.console import Console
 
 from keras_ssl import augment, cli, data, evaluate, report, run_settings
 from keras_ssl.callbacks import Interrupted
-from keras_ssl.commands import export_run, loading_lines, optimizer, stopped
+from keras_ssl.commands.console import open_console
+from keras_ssl.commands.export import export_run, loading_lines
+from keras_ssl.commands.pretrain import optimizer, stopped
 from keras_ssl.layers import ProjectionHead
 from keras_ssl.methods import SimCLR
 from keras_ssl.plots import demo_picture
@@ -18,16 +19,13 @@ from keras_ssl.run import Run
 _SIDE = 8  # pixels
 
 
-def run_demo(command: cli.Demo, console: Console) -> int:
+def run(command: cli.Demo) -> int:
     """Trains an encoder on digits without labels and shows what it is good for.
-
-    Args:
-        command: the settings.
-        console: where to print.
 
     Returns:
         0; 130 or 143 if a signal stopped the training.
     """
+    console = open_console()
     train, test = data.digits("train"), data.digits("test")
     out = command.out or pathlib.Path("runs", f"demo-{time.strftime('%Y%m%d-%H%M%S')}")
     # The words of the command line, so that its other commands can work with the run.

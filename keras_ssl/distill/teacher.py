@@ -1,0 +1,102 @@
+"""Teachers: networks that only predict, from a Keras model or from an exported SavedModel."""
+
+import os
+import pathlib
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_ssl import export
+from keras_ssl.distill.teacher_outputs import TeacherOutputs
+from keras_ssl.layers import target_network
+
+
+def frozen_teacher(teacher: Any) -> keras.layers.Layer:
+    """Returns a teacher that nothing trains: a copy of a model, a loaded export, or outputs.
+
+    Raises:
+        TypeError: if it is none of these.
+        ValueError: as `load_teacher` and `keras_ssl.layers.target_network` do.
+    """
+    if isinstance(teacher, TeacherOutputs):
+        return teacher
+    if isinstance(teacher, (str, os.PathLike)):
+        return _freeze(load_teacher(teacher))
+    if not isinstance(teacher, keras.Model):
+        raise TypeError(
+            "`teacher` must be a keras.Model, the directory of an export, or TeacherOutputs. "
+            f"Received: teacher={teacher!r} of type {type(teacher).__name__}"
+        )
+    if not teacher.trainable_variables:
+        return (
+            teacher  # nothing could train it: loaded for serving, or a copy that was frozen before
+        )
+    return target_network(teacher, name=teacher.name)
+
+
+def load_teacher(path: str | os.PathLike) -> keras.Model:
+    """Returns the network of a SavedModel, to predict with.
+
+    An artefact of `keras_ssl.export.saved_model` comes back as the Keras model that it was. Any other
+    SavedModel needs a signature "serving_default" from one tensor of float images to one of scores.
+
+    Args:
+        path: directory of the SavedModel.
+
+    Returns:
+        `keras.Model` from images to scores, `(batch, classes)`.
+
+    Raises:
+        FileNotFoundError: if there is no SavedModel.
+        ValueError: if its signature is another.
+    """
+    directory = pathlib.Path(path).expanduser()
+    if not (directory / "saved_model.pb").is_file():
+        raise FileNotFoundError(
+            f"`teacher` must be the directory of a SavedModel. Received: {os.fspath(path)!r}"
+        )
+    if (directory / "backbone.keras").is_file():
+        return export.load(directory)
+    signature = tf.saved_model.load(str(directory)).signatures.get("serving_default")
+    inputs = [] if signature is None else list(signature.structured_input_signature[1].values())
+    outputs = {} if signature is None else signature.structured_outputs
+    if len(inputs) != 1 or len(outputs) != 1 or inputs[0].shape.rank != 4:
+        raise ValueError(
+            "The teacher's SavedModel must have a signature 'serving_default' from one batch of images "
+            f"to one batch of scores. Received: {os.fspath(path)!r} with inputs {inputs} and outputs "
+            f"{list(outputs)}"
+        )
+    images = keras.Input(tuple(inputs[0].shape[1:]), name="images")
+    layer = keras.layers.TFSMLayer(str(directory), call_endpoint="serving_default")
+    (scores,) = layer(images).values()
+    return keras.Model(images, scores, name="teacher")
+
+
+def checked_scores(network: Any, name: str) -> int:
+    """Returns the number of classes that a network scores.
+
+    Raises:
+        TypeError: if it is not a Keras model.
+        ValueError: if it is not built, or does not return one row of scores per image.
+    """
+    if isinstance(network, TeacherOutputs):
+        return network.classes
+    if not isinstance(network, keras.Model):
+        raise TypeError(
+            f"`{name}` must be a keras.Model that maps images to the scores of classes. "
+            f"Received: {name}={network!r} of type {type(network).__name__}"
+        )
+    shape = network.output_shape if network.built else None
+    if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] is None:
+        raise ValueError(
+            f"`{name}` must be built and return one row of scores per image, (batch, classes). "
+            f"Received: {network.name!r} with output shape {shape}"
+        )
+    return shape[-1]
+
+
+def _freeze(network: keras.Model) -> keras.Model:
+    for variable in network.variables:
+        variable.trainable = False
+    return network

@@ -1,0 +1,144 @@
+"""SimCLR with a momentum memory: views find keys of a slowly moving network, also earlier ones."""
+
+import logging
+
+import keras
+import tensorflow as tf
+
+from keras_ssl import distribute
+from keras_ssl.layers import KeyQueue, ProjectionHead, target_network
+from keras_ssl.losses import InfoNCE
+from keras_ssl.methods.momentum import MomentumMethod
+
+_LOG = logging.getLogger("keras_ssl")
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class SimCLRMemory(MomentumMethod):
+    """Contrastive learning within the batch and against a queue of earlier keys, as SimCLRv2's.
+
+    Every view is a query. Its positive is the target network's key of the other view; its negatives
+    are the keys of all other images of the global batch, both views of each, and those in the queue. A
+    key of the same image is never a negative, and no gradient flows through keys.
+
+    The paper's numbers are this method's; its code was never released. The paper says that the output
+    of a moving average of the network is kept as negative examples, with MoCo's momentum and a memory
+    of 64K. An author adds that what a query is compared with comes from the moving average, for the
+    current batch as for past ones, and that the views are SimCLR's. Both are silent on the rest: that
+    both views' keys enter the queue, and that the target embeds both views in one pass, are ours.
+
+    Batch normalisation should be that of the global batch, as the paper's is and as backbones of this
+    package have it: there is no shuffling of keys here, as there is in `MoCo`.
+
+    Args:
+        backbone: built `keras.Model` that maps images to `(batch, features)`; the online network, which
+            is evaluated and exported.
+        projector: layer that maps features to embeddings; `None` takes the paper's three-layer head
+            with 128 outputs. A layer that was built is used as it is.
+        queue_size: number of earlier keys; any size, 65,536 in the paper. Should be well below twice
+            the number of images, which is one epoch's keys: beyond that, older keys of the same image
+            are among the negatives.
+        temperature: positive; 0.1 is SimCLR's for ImageNet. The paper names none for the memory.
+
+    Attributes:
+        queue: the `KeyQueue`.
+        target_backbone: moving average of `backbone`.
+        target_projector: moving average of `projector`.
+
+    Raises:
+        ValueError: if `temperature` or `queue_size` is not positive, or `backbone` does not return one
+            vector per image.
+
+    Example:
+        ```python
+        model = SimCLRMemory(keras_ssl.backbones.ResNet(50, sk_ratio=0.0625), queue_size=16384)
+        model.compile(optimizer=keras_ssl.optimizers.LARS(3.2, weight_decay=1e-4))
+        views = keras_ssl.data.views(source, keras_ssl.augment.simclr(96), batch_size=1024)
+        model.fit(views, callbacks=[keras_ssl.callbacks.MomentumEncoder(0.999, final=0.999)])
+        ```
+
+    Source: Chen et al. 2020, "Big Self-Supervised Models are Strong Semi-Supervised Learners", sections
+    2 and 3.1; issue 115 of google-research/simclr, for the author's word; He et al. 2020 (MoCo).
+    """
+
+    default_momentum = (0.999, 0.999)  # section 3.1, which takes MoCo's
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        projector: keras.layers.Layer | None = None,
+        queue_size: int = 65536,
+        temperature: float = 0.1,
+        **kwargs,
+    ):
+        if queue_size < 1:
+            raise ValueError(f"`queue_size` must be at least 1. Received: queue_size={queue_size}")
+        super().__init__(backbone, **kwargs)
+        self.projector = self.build_head(projector or ProjectionHead(units=128, depth=3))
+        self.queue_size = queue_size
+        self.temperature = temperature
+        self.target_backbone = target_network(backbone)
+        self.target_projector = target_network(self.projector)
+        dim = self.projector.compute_output_shape(backbone.output_shape)[-1]
+        self.queue = KeyQueue(queue_size, dim)
+        self.info_nce = InfoNCE(temperature)
+
+    def ssl_loss(self, view_1, view_2):
+        """Returns the loss of two views, each `(batch, height, width, channels)`."""
+        views = tf.concat([view_1, view_2], axis=0)
+        z = self.projector(self.features(views), training=True)  # (2 * batch, dim)
+        k_1, k_2 = tf.split(self.keys(views), 2)  # (batch, dim)
+        candidates, same_image = self.candidates(k_1, k_2)
+        loss = self.info_nce(z, tf.concat([k_2, k_1], axis=0), candidates, excluded=same_image)
+        self.after_step(self.move_targets)
+        self.after_batch(self.enqueue, k_1, k_2)
+        return loss
+
+    def keys(self, views):
+        """Returns the target embeddings of views, `(batch, dim)`, of length 1, without gradient."""
+        h = self.features(views, self.target_backbone)
+        k = self.target_projector(h, training=True)
+        return tf.stop_gradient(tf.math.l2_normalize(tf.cast(k, tf.float32), axis=-1))
+
+    def candidates(self, k_1, k_2):
+        """Returns the keys that queries are compared with, and which of them are of the same image.
+
+        Args:
+            k_1: (batch, dim) keys of the first views, this replica's.
+            k_2: likewise of the second views.
+
+        Returns:
+            (2 * global_batch + queue_size, dim) keys: of all replicas, then those of the queue; and
+            (2 * batch, 2 * global_batch + queue_size) bool, the rows being the queries' of both views.
+        """
+        all_1, all_2 = distribute.all_gather(k_1), distribute.all_gather(k_2)
+        keys = tf.concat([all_1, all_2, tf.convert_to_tensor(self.queue.keys)], axis=0)
+        batch, global_batch = tf.shape(k_1)[0], tf.shape(all_1)[0]
+        own = distribute.replica_id() * batch + tf.range(batch)
+        same_image = own[:, None] == tf.range(global_batch)  # (batch, global_batch)
+        same_image = tf.tile(same_image, (2, 2))  # both views of an image have keys of both
+        return keys, tf.pad(same_image, ((0, 0), (0, self.queue_size)))
+
+    def enqueue(self, k_1, k_2, accepted):
+        """Enters the batch's keys into the queue, where its gradients were taken."""
+        self.queue.enqueue(k_1, k_2, accepted=accepted)
+
+    def fit(self, x=None, *args, **kwargs):
+        """Trains on batches of views; see `SelfSupervised.fit`."""
+        images = _image_count(x)
+        if 0 < 2 * images < self.queue_size:
+            _LOG.warning(
+                "The queue holds more keys than an epoch makes (%d, and two of each of %d images): "
+                "older keys of the same image count as negatives. A `queue_size` of at most the number "
+                "of images is better.",
+                self.queue_size,
+                images,
+            )
+        return super().fit(x, *args, **kwargs)
+
+
+def _image_count(x) -> int:
+    if not isinstance(x, tf.data.Dataset):
+        return -1
+    batch = tf.nest.flatten(x.element_spec)[0].shape[0]
+    return int(x.cardinality()) * (batch or 0)

@@ -1,0 +1,120 @@
+"""Fine-tuning on handwritten digits: it learns, it repeats, and it leaves the model alone."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ssl import augment, data
+from keras_ssl.backbones import Tiny
+from keras_ssl.evaluate import finetune, fingerprint
+from keras_ssl.layers import ProjectionHead
+from keras_ssl.methods import SimCLR
+
+TRAIN = data.digits("train")
+TEST = data.digits("test")
+PLAIN = augment.centred(8).view_1
+
+
+def simclr():
+    return SimCLR(Tiny((8, 8, 1), features=32), ProjectionHead(16, depth=3))
+
+
+def quick(model, train=TRAIN, **settings):
+    few = {"labels": 0.2, "epochs": 2, "batch_size": 64, "optimizer": "sgd", "augmentation": PLAIN}
+    return finetune(model, train, TEST, **{**few, **settings})
+
+
+def test_it_learns_and_the_model_stays_as_it_is():
+    model = simclr()
+    before = fingerprint(model)
+    result = quick(model, epochs=12, learning_rate=0.3)
+    assert result.accuracy > 0.6
+    assert fingerprint(model) == before
+    assert result.network.output_shape == (None, 10)
+
+
+def test_the_report_has_every_epoch_and_the_images():
+    result = quick(simclr(), epochs=3, every=2)
+    assert [line["epoch"] for line in result.history] == [1, 2, 3]
+    assert ["accuracy" in line for line in result.history] == [False, True, True]
+    assert result.accuracy == result.history[-1]["accuracy"]
+    assert result.best_accuracy == max(line.get("accuracy", 0) for line in result.history)
+    assert np.bincount(TRAIN.labels[result.labelled]).tolist() == [29] * 10
+    assert result.train_size == 290
+    assert result.test_size == len(TEST)
+    assert json.loads(json.dumps(result.to_dict()))["settings"]["from_layer"] == 1
+
+
+def test_the_accuracy_is_that_of_the_network():
+    result = quick(simclr())
+    images = np.stack([image for image, _ in TEST.dataset().as_numpy_iterator()]) / 255
+    scores = result.network(images.astype("float32"), training=False)
+    found = np.mean(np.argmax(scores, axis=1) == TEST.labels)
+    assert found == pytest.approx(result.accuracy, abs=0.003)
+
+
+def test_the_seed_decides():
+    model = simclr()
+    first, again, other = (quick(model, seed=seed).history for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize(("model", "layer"), [(simclr(), 1), (simclr().backbone, 0)])
+def test_default_layer(model, layer):
+    assert quick(model, epochs=1).settings["from_layer"] == layer
+
+
+def test_a_set_of_few_images_is_trained_for_a_thousand_steps():
+    result = finetune(Tiny((8, 8, 1), features=4), TRAIN, TEST, labels=0.01, every=1000)
+    assert result.settings["steps"] >= 1000
+    assert result.settings["learning_rate"] == pytest.approx(0.005 * 10**0.5)
+    assert len(result.labelled) == 10
+
+
+@pytest.mark.parametrize("form", ["arrays", "tf.data"])
+def test_other_forms_of_images(form):
+    images = np.stack([image for image, _ in TRAIN.dataset().as_numpy_iterator()])
+    train = (images, TRAIN.labels) if form == "arrays" else TRAIN.dataset()
+    model = simclr()
+    assert quick(model, train).history == quick(model, TRAIN).history
+
+
+def test_lars_leaves_the_new_layer_out():
+    """Of weights near zero LARS would make steps near zero."""
+    result = quick(simclr(), optimizer="lars", epochs=8, learning_rate=0.2)
+    start = 0.01 * np.sqrt(10 * result.network.layers[-1].kernel.shape[0])
+    assert np.linalg.norm(result.network.layers[-1].kernel) > 2 * start
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"labels": 0.0}, "at most at 1. Received: labels=0"),
+        ({"optimizer": "adam"}, "must be 'lars' or 'sgd'. Received: optimizer='adam'"),
+        ({"epochs": 0}, "`epochs` must be positive. Received: epochs=0"),
+        ({"weight_decay": -1}, "`weight_decay` must not be negative. Received"),
+        ({"from_layer": 4}, "`from_layer` must be an integer from 0"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        quick(simclr(), **settings)
+
+
+def test_images_need_labels():
+    unlabelled = data.arrays(np.zeros((5, 8, 8, 1), np.uint8))
+    with pytest.raises(ValueError, match="`train` must have labels"):
+        finetune(simclr(), unlabelled, TEST)
+
+
+def test_keras_models_of_the_applications():
+    network = keras.applications.MobileNetV3Small(
+        input_shape=(32, 32, 3), weights=None, include_top=False, pooling="avg"
+    )
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+    pair = (images, np.arange(8) % 2)
+    result = finetune(network, pair, pair, epochs=1)
+    assert result.network.output_shape == (None, 2)
