@@ -1,0 +1,159 @@
+"""Convolution as a matrix product, where feature maps are small and filters many."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+# Measured on CPUs with AVX-512 and AMX, docs/performance.md: from how many filters per pixel of the
+# output on a product is faster than oneDNN, which reads the whole kernel anew for every image.
+_FILTERS_PER_PIXEL = 16
+_FILTERS_PER_PIXEL_FOR_KERNEL = 4  # for the kernel's gradient, in half precision
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class Conv2D(keras.layers.Conv2D):
+    """Convolution: Keras' layer, variables and results, but faster to train on CPUs.
+
+    The last stages of a residual network have small maps and many filters: 4 x 4 pixels and 512
+    filters for images of 32 pixels. There, in training on CPUs, the patches under the kernel are
+    copied into the rows of a matrix, and the convolution and its gradients are matrix products; the
+    results are equal up to rounding. Everything else, inference included, is left to
+    `keras.layers.Conv2D`.
+
+    Args:
+        *args: those of `keras.layers.Conv2D`.
+        **kwargs: those of `keras.layers.Conv2D`.
+
+    Example:
+        >>> Conv2D(512, 3, padding="same")(keras.ops.ones((2, 4, 4, 8)), training=True).shape
+        TensorShape([2, 4, 4, 512])
+
+    Source: Chellapilla et al. 2006, "High Performance Convolutional Neural Networks for Document
+    Processing", section 3.
+    """
+
+    def call(self, inputs, training=None):
+        """Maps (batch, height, width, channels) to (batch, height, width, filters)."""
+        products = self._products(inputs) if training else None
+        if products is None:
+            return super().call(inputs)
+        outputs = tf.custom_gradient(products.convolve)(inputs, tf.convert_to_tensor(self.kernel))
+        if self.use_bias:
+            outputs += ops.cast(self.bias, outputs.dtype)
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def _products(self, inputs) -> "_Products | None":
+        """Returns what computes the convolution by products; `None` where that is not faster."""
+        height, width, channels = inputs.shape[1:]
+        is_plain = self.data_format == "channels_last" and self.dilation_rate == (1, 1)
+        if not is_plain or self.groups > 1 or None in (height, width) or not _trains_on_cpu():
+            return None
+        side = self.compute_output_shape(inputs.shape)[1:3]
+        filters_per_pixel = self.filters / (side[0] * side[1])
+        forwards = filters_per_pixel >= _FILTERS_PER_PIXEL
+        is_half = inputs.dtype in (tf.bfloat16, tf.float16)
+        if not forwards and not (is_half and filters_per_pixel >= _FILTERS_PER_PIXEL_FOR_KERNEL):
+            return None
+        return _Products((height, width), side, self.strides, self.padding.upper(), forwards)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Products:
+    """A convolution of fixed sizes, (height, width) each, and its gradients.
+
+    Attributes:
+        forwards: whether the convolution is a product; if not, only the kernel's gradient is.
+    """
+
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+    strides: tuple[int, int]
+    padding: str
+    forwards: bool
+
+    def convolve(self, x: tf.Tensor, kernel: tf.Tensor):
+        """Returns the convolution, and a function that returns its gradients."""
+        size, (channels, filters) = tuple(kernel.shape[:2]), kernel.shape[2:]
+        strides = (1, *self.strides, 1)
+
+        def gradients(dy):
+            # Not before dy is there: the rows of the way forth would be kept in memory till now.
+            with tf.control_dependencies([dy]):
+                rows = self._rows(tf.identity(x), size)
+            # (filters, h * w * channels): transposing dy costs less than transposing the rows.
+            d_kernel = tf.matmul(tf.reshape(dy, (-1, filters)), rows, transpose_a=True)
+            d_kernel = tf.reshape(tf.transpose(d_kernel), kernel.shape)
+            if self.forwards and self.strides == (1, 1):
+                turned = tf.transpose(kernel, (0, 1, 3, 2))
+                turned = tf.reshape(turned, (-1, channels))
+                dx = tf.reshape(self._rows_of_gradient(dy, size) @ turned, tf.shape(x))
+            else:
+                dx = tf.raw_ops.Conv2DBackpropInput(
+                    input_sizes=tf.shape(x),
+                    filter=kernel,
+                    out_backprop=dy,
+                    strides=strides,
+                    padding=self.padding,
+                )
+            return dx, d_kernel
+
+        if self.forwards:
+            y = self._rows(x, size) @ tf.reshape(kernel, (-1, filters))
+            return tf.reshape(y, (-1, *self.outputs, filters)), gradients
+        return tf.nn.conv2d(x, kernel, strides, self.padding), gradients
+
+    def _rows(self, x: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+        """Returns the patch under the kernel for each pixel of the output."""
+        return _gathered(x, *(self._places(axis, size[axis]) for axis in (0, 1)))
+
+    def _rows_of_gradient(self, dy: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+        """Returns the pixels of the output that each pixel of the input had a part in."""
+        return _gathered(dy, *(self._places_of_gradient(axis, size[axis]) for axis in (0, 1)))
+
+    def _places(self, axis: int, size: int) -> np.ndarray:
+        """Returns (outputs, size) places in the input along an axis; -1 where there is no pixel."""
+        first = np.arange(self.outputs[axis]) * self.strides[axis] - self._before(axis, size)
+        return _within(first[:, None] + np.arange(size), self.inputs[axis])
+
+    def _places_of_gradient(self, axis: int, size: int) -> np.ndarray:
+        """Returns (inputs, size) places in the output along an axis, for strides of 1."""
+        last = np.arange(self.inputs[axis]) + self._before(axis, size)
+        return _within(last[:, None] - np.arange(size), self.outputs[axis])
+
+    def _before(self, axis: int, size: int) -> int:
+        """Returns how many zeros TensorFlow puts before the first pixel."""
+        if self.padding == "VALID":
+            return 0
+        span = (self.outputs[axis] - 1) * self.strides[axis] + size
+        return max(0, span - self.inputs[axis]) // 2
+
+
+def _within(places: np.ndarray, count: int) -> np.ndarray:
+    return np.where((places >= 0) & (places < count), places, -1)
+
+
+def _gathered(x: tf.Tensor, rows: np.ndarray, columns: np.ndarray) -> tf.Tensor:
+    """Returns (batch * pixels, height * width * channels) patches of (batch, ..., channels) maps.
+
+    Args:
+        x: (batch, map_height, map_width, channels).
+        rows: (pixels_high, height) places, -1 for zeros.
+        columns: (pixels_wide, width) places, likewise.
+    """
+    height, width, channels = x.shape[1:]
+    rows, columns = rows[:, None, :, None], columns[None, :, None, :]
+    outside = height * width  # where a pixel of zeros stands
+    places = np.where((rows < 0) | (columns < 0), outside, rows * width + columns)
+    pixels = tf.reshape(x, (-1, outside, channels))
+    if (places == outside).any():
+        pixels = tf.pad(pixels, [[0, 0], [0, 1], [0, 0]])
+    patches = tf.gather(pixels, tf.constant(places.reshape(-1), tf.int32), axis=1)
+    return tf.reshape(patches, (-1, places[0, 0].size * channels))
+
+
+def _trains_on_cpu() -> bool:
+    # Accelerators have convolutions of their own for small maps.
+    return not any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
