@@ -151,6 +151,9 @@ class Finetune:
     """By default 0, from scratch 5e-4."""
     warmup_epochs: int = 0
     """Epochs of linear warm-up."""
+    augmentation: str | None = None
+    """How images are changed: crop-flip, or centred (handwriting and the like), the default for
+    digits."""
     every: int = 10
     """Epochs from one test to the next."""
     seed: int = 0
@@ -188,10 +191,14 @@ class Distill:
     """Passes over the data."""
     batch_size: int = 256
     """Images per step, over all devices."""
-    optimizer: str = "lars"
-    """lars, sgd or adam."""
+    augmentation: str | None = None
+    """How images are changed: crop-flip, or centred (handwriting and the like), the default for
+    digits."""
+    optimizer: str = "sgd"
+    """sgd, lars or adam."""
     learning_rate: float | None = None
-    """Peak of the schedule; by default the reference's for the optimizer and the batch size."""
+    """Peak of the schedule; by default the reference's for the optimizer and the batch size, times the
+    temperature where that is below 1: gradients grow with its inverse."""
     weight_decay: float | None = None
     """By default the reference's for the optimizer."""
     warmup_epochs: int = 5
@@ -242,6 +249,17 @@ class SimCLRv2:
     """Of the contrastive loss; by default 0.5."""
     epochs: int = 100
     """Passes over the data in pretraining."""
+    optimizer: str | None = None
+    """Of pretraining: lars, sgd or adam; by default lars."""
+    learning_rate: float | None = None
+    """Of pretraining, the peak of the schedule; by default the reference's."""
+    weight_decay: float | None = None
+    """Of pretraining; by default the reference's for the optimizer."""
+    warmup_epochs: int = 10
+    """Of pretraining, at most a tenth of its epochs."""
+    finetune_epochs: int | None = None
+    """Passes over the labelled images in fine-tuning and in training from scratch; by default as for
+    finetune."""
     distill_epochs: int = 100
     """Passes over the data in each distillation."""
     batch_size: int = 256

@@ -68,9 +68,15 @@ def cost(
 def _flops(forward: Any, shape: Any) -> int:
     graph = forward.get_concrete_function(tf.TensorSpec((1, *shape), tf.float32)).graph
     profiler = tf.compat.v1.profiler
+    log = tf.get_logger()
+    level = log.level
+    log.setLevel("ERROR")  # there is no other profiler, and this one says that it is old
     options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
     options = options.with_empty_output().build()
-    return profiler.profile(graph, options=options).total_float_ops
+    try:
+        return profiler.profile(graph, options=options).total_float_ops
+    finally:
+        log.setLevel(level)
 
 
 def _bytes(network: keras.Model) -> int:

@@ -197,6 +197,11 @@ POLICIES: dict[str, Callable[[int], augment.Policy]] = {
     "centred": augment.centred,
 }
 
+AUGMENTATIONS: dict[str, Callable[[int], augment.Augmentation]] = {
+    "crop-flip": augment.crop_and_flip,
+    "centred": lambda size: augment.centred(size).view_1,
+}
+
 _RESNETS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152, 200)}
 
 
@@ -283,6 +288,18 @@ def policy(name: str, size: int) -> augment.Policy:
     return _known("policy of views", name, POLICIES)(size)
 
 
+def augmentation(name: str | None, data: str, size: int) -> augment.Augmentation:
+    """Returns what changes images that are learnt from with labels, or from a teacher.
+
+    Args:
+        name: "crop-flip" or "centred"; `None` takes "centred" for digits, otherwise the other.
+        data: word for the images.
+        size: side of the result, in pixels.
+    """
+    own = "centred" if data == "digits" else "crop-flip"
+    return _known("augmentation", name or own, AUGMENTATIONS)(size)
+
+
 def backbone(name: str, width: float, input_shape: tuple[int, int, int]) -> keras.Model:
     """Returns an untrained network: "resnet50" and others of its kind, "small-resnet", "tiny"...
 
@@ -319,6 +336,7 @@ def optimizer(
     batch_size: int,
     total_steps: int,
     warmup_steps: int,
+    scale: float = 1.0,
 ) -> keras.optimizers.Optimizer:
     """Returns an optimizer with a linear warm-up and a cosine schedule.
 
@@ -330,6 +348,7 @@ def optimizer(
         batch_size: images per step.
         total_steps: steps of the whole run.
         warmup_steps: steps of the warm-up.
+        scale: factor on the peak.
     """
     peaks = {
         "lars": optimizers.scaled_learning_rate(0.075, batch_size, rule="sqrt"),
@@ -339,7 +358,7 @@ def optimizer(
     if name not in peaks:
         raise unknown("optimizer", name, peaks)
     peak = peaks[name] if learning_rate is None else learning_rate
-    schedule = optimizers.WarmupCosine(peak, total_steps, warmup_steps)
+    schedule = optimizers.WarmupCosine(scale * peak, total_steps, warmup_steps)
     if name == "adam":
         return keras.optimizers.Adam(schedule, weight_decay=weight_decay)
     if name == "lars":

@@ -128,7 +128,9 @@ def _check_least(settings: cli.Pretrain, least: int, options: Iterable[str], rul
 def network(settings: cli.Pretrain, images: Images) -> SelfSupervised:
     """Returns the untrained method of completed settings."""
     probe = LinearProbe(images.class_count, name="probe") if settings.probe else None
-    options = replace(_options(settings, images.image_count), probe=probe)
+    # A run from before an option came has its default.
+    options = names.options(settings.method, _options(settings, images.image_count))
+    options = replace(options, probe=probe)
     return names.method(settings.method, backbone(settings, images), options)
 
 

@@ -175,10 +175,11 @@ def test_evaluate_sets_images_aside_where_there_are_no_test_images(run, photos):
 
 
 DEFAULTS = {
-    "simclr": {"temperature": 0.5, "embedding": 8, "optimizer": "lars"},
+    "simclr": {"temperature": 0.5, "embedding": 8, "head_layers": 2, "optimizer": "lars"},
     "simclr-memory": {
         "temperature": 0.1,
         "embedding": 8,
+        "head_layers": 3,
         "momentum": 0.999,
         "final_momentum": 0.999,
         "queue_size": 718,

@@ -54,11 +54,12 @@ def test_what_the_options_become():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("simclr", {"embedding": 128, "temperature": 0.5}),
+        ("simclr", {"embedding": 128, "head_layers": 2, "temperature": 0.5}),
         (
             "simclr-memory",
             {
                 "embedding": 128,
+                "head_layers": 3,
                 "temperature": 0.1,
                 "momentum": 0.999,
                 "final_momentum": 0.999,

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields, replace
 
 import keras
 
-from keras_ssl import augment, callbacks, cli, cost, distribute, names
+from keras_ssl import callbacks, cli, cost, distribute, names
 from keras_ssl import export as exporting
 from keras_ssl.commands.console import open_console, report_skipped
 from keras_ssl.commands.finetune import refuse_existing
@@ -65,13 +65,14 @@ def distilled(
     outputs = run.path / _OUTPUTS
     if settings.precompute and not outputs.is_file():
         precompute(load_teacher(path), train, outputs)
+    temperature = settings.temperature or 1.0
     with strategy.scope():
         teacher = load_teacher(path)
         student = _student(settings, teacher)
         distiller = Distiller(
             TeacherOutputs.load(outputs, train) if settings.precompute else teacher,
             student,
-            temperature=settings.temperature or 1.0,
+            temperature=temperature,
             labelled_weight=settings.labelled_weight,
         )
         steps = len(train) // settings.batch_size
@@ -83,9 +84,10 @@ def distilled(
             settings.batch_size,
             total_steps=settings.epochs * steps,
             warmup_steps=warmup * steps,
+            scale=1.0 if settings.learning_rate else min(1.0, temperature),
         )
         distiller.compile(optimizer, steps_per_execution=settings.steps_per_execution)
-    crops = augment.crop_and_flip(student.input_shape[1])
+    crops = names.augmentation(settings.augmentation, str(settings.data), student.input_shape[1])
     pretrain(distiller, train, crops, run, settings.epochs, settings.batch_size, seed=settings.seed)
     return student
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_ssl import cli, cost, evaluate
+from keras_ssl import cli, cost, evaluate, names
 from keras_ssl import export as exporting
 from keras_ssl.commands.console import open_console, report_skipped
 from keras_ssl.commands.evaluate import set_aside
@@ -42,6 +42,8 @@ def run(command: cli.Finetune) -> int:
 
 def finetuned(model: keras.Model, train: Source, test: Source, command: cli.Finetune) -> Finetuned:
     """Returns the outcome of fine-tuning a model as the settings say."""
+    backbone: Any = getattr(model, "backbone", model)
+    size = backbone.input_shape[1]
     settings: dict[str, Any] = {
         "labels": command.labels,
         "epochs": command.epochs,
@@ -50,6 +52,7 @@ def finetuned(model: keras.Model, train: Source, test: Source, command: cli.Fine
         "every": command.every,
         "seed": command.seed,
         "warmup_epochs": command.warmup_epochs,
+        "augmentation": names.augmentation(command.augmentation, command.data, size),
     }
     if command.from_scratch:
         if command.from_layer:
@@ -59,7 +62,7 @@ def finetuned(model: keras.Model, train: Source, test: Source, command: cli.Fine
             )
         if command.weight_decay is not None:
             settings["weight_decay"] = command.weight_decay
-        return evaluate.supervised(getattr(model, "backbone", model), train, test, **settings)
+        return evaluate.supervised(backbone, train, test, **settings)
     return evaluate.finetune(
         model,
         train,

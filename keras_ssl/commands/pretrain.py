@@ -38,12 +38,12 @@ def run(command: cli.Pretrain) -> int:
         )
     console = open_console(quiet=not distribute.is_chief(strategy))
     train, test = _sources(settings)
-    model, settings, run = begun(settings, run, train, strategy)
+    model, settings, run, monitors = begun(settings, run, train, test, strategy)
     console.print(f"Images: {train}")
     report_skipped(console, train, test)
     console.print(f"Run: {run.path}")
     try:
-        history = fitted(model, settings, run, train, test)
+        history = fitted(model, settings, run, train, monitors)
     except callbacks.Interrupted as stop:
         return stopped(stop, run, console)
     console.print(
@@ -55,15 +55,20 @@ def run(command: cli.Pretrain) -> int:
 
 
 def begun(
-    settings: cli.Pretrain, run: Run | None, train: Source, strategy: distribute.Strategy
-) -> tuple[SelfSupervised, cli.Pretrain, Run]:
-    """Returns the compiled method, its completed settings, and its run directory.
+    settings: cli.Pretrain,
+    run: Run | None,
+    train: Source,
+    test: Source | None,
+    strategy: distribute.Strategy,
+) -> tuple[SelfSupervised, cli.Pretrain, Run, list[keras.callbacks.Callback]]:
+    """Returns the compiled method, its completed settings, its run directory, and what watches it.
 
     Args:
         settings: of the run; those of a new one are completed.
         run: that goes on; `None` makes the directory that the settings name, once nothing is left
             that could be refused.
         train: images to train on.
+        test: images to test on, for a kNN accuracy beside the training; `None` for none.
         strategy: under which it trains.
     """
     if run is None:
@@ -82,16 +87,21 @@ def begun(
             chunks=settings.chunks,
         )
     names.policy(str(settings.policy), int(settings.image_size or 0))
+    monitors = [*_momentum(settings), *_monitors(settings, train, test)]
     if run is None:
         if distribute.is_chief(strategy):
             Run.create(str(settings.out), run_settings.as_config(settings, images))
         distribute.gather(strategy, 0)  # the others wait until it is there
         run = Run(str(settings.out))
-    return model, settings, run
+    return model, settings, run, monitors
 
 
 def fitted(
-    model: SelfSupervised, settings: cli.Pretrain, run: Run, train: Source, test: Source | None
+    model: SelfSupervised,
+    settings: cli.Pretrain,
+    run: Run,
+    train: Source,
+    monitors: list[keras.callbacks.Callback],
 ) -> list[dict[str, float]]:
     """Trains what `begun` returned to its end and returns the values of each epoch.
 
@@ -106,7 +116,7 @@ def fitted(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
-        callbacks=[*_momentum(settings), *_monitors(settings, train, test)],
+        callbacks=monitors,
     )
 
 

@@ -96,6 +96,10 @@ class Stages:
             batch_size=s.batch_size,
             backbone=s.backbone,
             width=s.width,
+            optimizer=s.optimizer,
+            learning_rate=s.learning_rate,
+            weight_decay=s.weight_decay,
+            warmup_epochs=s.warmup_epochs,
             image_size=s.image_size,
             channels=s.channels,
             temperature=s.temperature,
@@ -108,16 +112,22 @@ class Stages:
         if there is not None:
             settings, _ = run_settings.of_run(own)
         strategy = distribute.strategy(s.strategy)
-        model, settings, own = pretraining.begun(settings, there, self.train, strategy)
+        begun = pretraining.begun(settings, there, self.train, None, strategy)
+        model, settings, own, monitors = begun
         self.console.print(f"pretraining, no labels: {self.train}")
-        pretraining.fitted(model, settings, own, self.train, None)
+        pretraining.fitted(model, settings, own, self.train, monitors)
         return own
 
     def of_labels(self, pretrained: Run, share: float) -> list[dict[str, Any]]:
         """Returns the rows of one share of the labels."""
         s = self.settings
         few = cli.Finetune(
-            run=pretrained.path, data=str(s.data), labels=share, every=20, seed=s.seed
+            run=pretrained.path,
+            data=str(s.data),
+            labels=share,
+            epochs=s.finetune_epochs,
+            every=20,
+            seed=s.seed,
         )
         scratch = self._finetuned("supervised", pretrained, replace(few, from_scratch=True))
         linear = self._linear(pretrained, share, scratch)
@@ -145,7 +155,7 @@ class Stages:
             ),
         )
         stages = {
-            "supervised from scratch": scratch,
+            "from scratch": scratch,
             "linear probe": linear,
             "fine-tuned": teacher,
             "self-distilled": again,
@@ -210,7 +220,7 @@ def show(rows: list[dict[str, Any]], console: Console):
     """Prints the table of a run."""
     table = Table(title="SimCLRv2: accuracy in % with a share of the labels, and what each costs")
     for name in ("labels", "network"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("accuracy", "parameters", "MFLOPs", "MiB", "images/s"):
         table.add_column(name, justify="right")
     for row in rows:

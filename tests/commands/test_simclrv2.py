@@ -1,0 +1,178 @@
+"""The commands with few labels, on handwritten digits: called, stopped, and gone on with."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ssl.commands.distill as module
+from keras_ssl import cli, data, export
+from keras_ssl.evaluate import label_subset
+from keras_ssl.run import Run
+
+QUICK = ["--data", "digits", "--batch-size", 128]
+WHOLE = [*QUICK, "--backbone", "tiny", "--student-width", 0.25, "--labels", 0.05]
+EPOCHS = ["--epochs", 1, "--finetune-epochs", 1, "--distill-epochs", 1]
+
+
+def command(*words):
+    """Returns the exit status of a command, and what it printed."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as stop,
+    ):
+        cli.main([str(word) for word in words])
+    return stop.value.code or 0, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "pretrained"
+    words = ["--backbone", "tiny", "--width", 0.5, "--epochs", 2, "--head-layers", 3]
+    status, _, err = command("pretrain", *QUICK, *words, "--out", path, "--knn-every", 0)
+    assert status == 0, err
+    return path
+
+
+@pytest.fixture(scope="module")
+def teacher(pretrained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "teacher"
+    words = ["--data", "digits", "--labels", 0.1, "--epochs", 2, "--out", path]
+    status, out, err = command("finetune", pretrained, *words)
+    assert status == 0, err
+    assert f"keras-ssl distill {path} --data DATA\n" in out
+    return path
+
+
+def test_finetune_writes_a_classifier_and_what_it_measured(teacher):
+    run = Run(teacher)
+    result = run.metrics["result"]
+    assert result["settings"]["from_layer"] == 1
+    assert result["labelled"] == label_subset(data.digits("train").labels, 0.1).tolist()
+    assert [line["epoch"] for line in run.history] == [1, 2]
+    classifier = export.load(run.export)
+    assert classifier.output_shape == (None, 10)
+    test = data.digits("test")
+    images = np.stack([image for image, _ in test.dataset().as_numpy_iterator()]) / 255
+    found = np.mean(np.argmax(classifier(images.astype("float32")), axis=1) == test.labels)
+    assert found == pytest.approx(run.metrics["accuracy"], abs=0.003)
+    assert run.metrics["parameters"] == classifier.count_params()
+
+
+def test_finetune_of_an_export_and_from_scratch(teacher, tmp_path):
+    words = ["--data", "digits", "--labels", 0.02, "--epochs", 1, "--batch-size", 16]
+    for extra, name in (([], "finetune"), (["--from-scratch"], "supervised")):
+        path = tmp_path / name
+        status, _, err = command("finetune", teacher / "export", *words, *extra, "--out", path)
+        assert status == 0, err
+        assert Run(path).metrics["result"]["protocol"] == name
+
+
+def test_distill_into_a_small_student(teacher, tmp_path):
+    path = tmp_path / "student"
+    words = ["--student", "tiny", "--student-width", 0.25, "--epochs", 1, "--out", path]
+    status, out, err = command("distill", teacher, *QUICK, *words, "--precompute")
+    assert status == 0, err
+    assert re.search(r"accuracy 0\.\d+, parameters [\d,]+", out)
+    student = export.load(path / "export")
+    assert student.count_params() < Run(teacher).metrics["parameters"] / 3
+    status, _, err = command("distill", "--resume", path, "--epochs", 5)
+    assert status == 1
+    assert "epochs: 1 in the run, 5 now" in err
+
+
+def test_a_distillation_that_was_stopped_goes_on(teacher, tmp_path, monkeypatch):
+    words = ["distill", teacher, *QUICK, "--epochs", 2]
+    assert command(*words, "--out", tmp_path / "whole")[0] == 0
+
+    class StopAt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if int(np.asarray(self.model.optimizer.iterations)) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    original = module.pretrain
+    monkeypatch.setattr(module, "pretrain", lambda *a, **k: original(*a, **k, callbacks=[StopAt()]))
+    status, out, _ = command(*words, "--out", tmp_path / "stopped")
+    monkeypatch.undo()
+    assert status == 143
+    line = f"keras-ssl distill --resume {tmp_path / 'stopped'}\n"
+    assert line in out
+    status, _, err = command(*line.split()[1:])
+    assert status == 0, err
+    one, two = (
+        export.load(tmp_path / name / "export").get_weights() for name in ("whole", "stopped")
+    )
+    for value, other in zip(one, two, strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    status, out, err = command("simclrv2", *WHOLE, *EPOCHS, "--out", path)
+    assert status == 0, err
+    return path, out
+
+
+def test_the_whole_way_ends_with_a_table(whole):
+    path, out = whole
+    rows = json.loads((path / "metrics.json").read_text())["rows"]
+    names = ["from scratch", "linear probe", "fine-tuned", "self-distilled", "small student"]
+    assert [row["network"] for row in rows] == names
+    for row in rows:
+        assert row["network"] in out
+        assert 0 <= row["accuracy"] <= 1
+        assert min(row[name] for name in ("parameters", "flops", "bytes")) > 0
+    parameters = {row["network"]: row["parameters"] for row in rows}
+    assert parameters["small student"] < parameters["fine-tuned"] / 3
+
+
+def test_a_stage_that_is_done_is_not_repeated(whole, tmp_path):
+    path = tmp_path / "copy"
+    shutil.copytree(whole[0], path)
+    shutil.rmtree(path / "small-student-0.05")
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("export/saved_model.pb")}
+    config = json.loads((path / "config.json").read_text())
+    config["settings"]["out"] = str(path)
+    (path / "config.json").write_text(json.dumps(config))
+    status, _, err = command("simclrv2", "--resume", path)
+    assert status == 0, err
+    assert all(file.stat().st_mtime_ns == then for file, then in before.items())
+    rows, old = (
+        json.loads((root / "metrics.json").read_text())["rows"] for root in (path, whole[0])
+    )
+    assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in old]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["simclrv2"], "needs images"),
+        (["simclrv2", *QUICK, "--labels", 2], "at most at 1. Received: labels=2"),
+        (["distill", "--data", "digits"], "needs a teacher"),
+        (["distill", "nowhere", *QUICK], "must be the directory of a SavedModel"),
+        (["distill", "nowhere", *QUICK, "--labelled-weight", 3], "must lie in"),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = command(*words)
+    assert status == 1
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_directory_is_never_overwritten(teacher, pretrained):
+    words = ["finetune", pretrained, "--data", "digits", "--out", teacher]
+    status, _, err = command(*words)
+    assert status == 1
+    assert "which is not empty" in err
