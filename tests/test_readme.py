@@ -97,7 +97,7 @@ def test_commands_parse(path):
 
 def test_the_readme_shows_every_command():
     shown = {words[0] for words in commands((ROOT / "README.md").read_text())}
-    assert shown >= {"pretrain", "evaluate", "export"}
+    assert shown >= {"pretrain", "evaluate", "finetune", "distill", "simclrv2", "export"}
 
 
 def test_a_wrong_option_would_be_found():
