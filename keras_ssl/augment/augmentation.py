@@ -49,8 +49,27 @@ class Augmentation(AugmentationLayer):
             shape = tf.shape(images)
             count = 1 if images.shape.rank == 3 else shape[0]
             keys = random.image_keys(self._fresh_seed(), 0, tf.range(count, dtype=tf.int64), view=0)
+        return self.apply(images, keys, training=training)
+
+    def apply(
+        self,
+        images: tf.Tensor,
+        keys: tf.Tensor | None,
+        first: int = 0,
+        last: int | None = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        """Applies the layers, from number `first` on, to a batch of images, given its (batch, 2) keys.
+
+        Args:
+            images: (batch, height, width, channels), or one image where `keys` is `None`.
+            keys: of the images in this view.
+            first: number of the first layer to apply.
+            last: number of the layer to stop before; `None` applies all.
+            training: `False` changes nothing at random, and needs no keys.
+        """
         images = tf.image.convert_image_dtype(images, tf.float32)
-        for position, layer in enumerate(self.layers):
+        for position, layer in list(enumerate(self.layers))[first:last]:
             own = random.fold(keys, position) if training else None
             images = layer(images, keys=own, training=training)
         return images
@@ -62,9 +81,28 @@ class Augmentation(AugmentationLayer):
 
     def after_crop(self, images: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         """Applies the layers behind the crop to a batch of crops, given its (batch, 2) keys."""
-        for position, layer in enumerate(self.layers[1:], start=1):
-            images = layer(images, keys=random.fold(keys, position))
+        return self.apply(images, keys, first=1)
+
+    def numbers(self, keys: tf.Tensor) -> list[tf.Tensor]:
+        """Returns the numbers that each layer draws from (batch, 2) keys, (batch, draws) each."""
+        return random.numbers_of_layers(keys, [layer.draws for layer in self.layers])
+
+    def transform(self, images, numbers, first=0, last=None):
+        """Does what `apply` does, by the numbers that `numbers` returns."""
+        images = tf.image.convert_image_dtype(images, tf.float32)
+        for layer, own in list(zip(self.layers, numbers, strict=True))[first:last]:
+            images = layer.transform(images, own)
         return images
+
+    @property
+    def by_numbers(self) -> bool:
+        """Whether `numbers` decide about all: no layer does something else in a `call` of its own."""
+        return all(type(layer).call is AugmentationLayer.call for layer in self.layers)
+
+    def size_of_view(self, shape: tf.TensorShape) -> int:
+        """Returns the longer side of a view, in pixels, of images (height, width, channels)."""
+        crop = self.layers[0] if self.layers else None
+        return crop.size if isinstance(crop, RandomCrop) else max(shape[:2])
 
     @property
     def begins_with_crop(self) -> bool:

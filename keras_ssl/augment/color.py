@@ -133,18 +133,17 @@ def _turn_hue_and_saturation(planes: list, turn: tf.Tensor, factor: tf.Tensor) -
     largest = tf.maximum(tf.maximum(red, green), blue)
     smallest = tf.minimum(tf.minimum(red, green), blue)
     chroma = largest - smallest
-    share = 1.0 / tf.maximum(chroma, 1e-30)  # a grey pixel has no hue, and none is needed
-    hue = tf.where(  # in sixths of the circle
-        largest == red,
-        (green - blue) * share,
-        tf.where(largest == green, (blue - red) * share + 2.0, (red - green) * share + 4.0),
-    )
-    hue = hue + 6.0 * turn
+    of_red, of_green = largest == red, largest == green
+    difference = tf.where(of_red, green - blue, tf.where(of_green, blue - red, red - green))
+    sector = tf.where(of_red, 0.0, tf.where(of_green, 2.0, 4.0))
+    # In sixths of the circle. A grey pixel has no hue, and needs none.
+    hue = difference / tf.maximum(chroma, 1e-30) + sector
     chroma = tf.minimum(chroma * factor, largest)  # saturation, chroma / largest, is at most 1
     smallest = largest - chroma
 
     def channel(offset):
-        place = tf.math.floormod(hue + offset, 6.0)
+        place = hue + (6.0 * turn + offset)
+        place -= 6.0 * tf.floor(place / 6.0)
         return smallest + chroma * tf.clip_by_value(tf.abs(place - 3.0) - 1.0, 0.0, 1.0)
 
     return [channel(0.0), channel(4.0), channel(2.0)]

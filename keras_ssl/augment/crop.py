@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_ssl.augment.bicubic import bicubic_weights
-from keras_ssl.augment.layer import AugmentationLayer, between, by_value
+from keras_ssl.augment.layer import AugmentationLayer, between
 
 _ATTEMPTS = 10
 
@@ -72,14 +72,17 @@ class RandomCrop(AugmentationLayer):
             height: height of the images, a number or a scalar tensor.
             width: likewise.
         """
-        whole_height, whole_width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+        # In float64: where a side is rounded decides about whole pixels, and a compiler that fuses a
+        # product and a sum rounds the last bit of a float32 in another way.
+        numbers = tf.cast(numbers, tf.float64)
+        whole_height, whole_width = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
         area = between(numbers[:, :_ATTEMPTS], *self.area) * whole_height * whole_width
         log_aspect = between(
             numbers[:, _ATTEMPTS : 2 * _ATTEMPTS],
             math.log(self.aspect[0]),
             math.log(self.aspect[1]),
         )
-        aspect = by_value(tf.exp, log_aspect)
+        aspect = tf.exp(log_aspect)
         heights = tf.round(tf.sqrt(area / aspect))  # (batch, attempts)
         widths = tf.round(tf.sqrt(area * aspect))
         fits = (heights >= 1) & (heights <= whole_height) & (widths >= 1) & (widths <= whole_width)
@@ -94,7 +97,7 @@ class RandomCrop(AugmentationLayer):
         box_height = tf.where(found, box_height, fallback_height)
         box_width = tf.where(found, box_width, fallback_width)
         # Each place is equally likely; a fallback sits in the middle.
-        place = tf.where(found[:, None], numbers[:, -2:], 0.5)
+        place = tf.where(found[:, None], numbers[:, -2:], tf.constant(0.5, tf.float64))
         top = tf.floor(place[:, 0] * (whole_height - box_height + 1))
         left = tf.floor(place[:, 1] * (whole_width - box_width + 1))
         return tf.cast(tf.stack([top, left, box_height, box_width], axis=1), tf.int32)

@@ -9,6 +9,8 @@ The generator is Threefry-2x32 with 20 rounds.
 Source: Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3".
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -75,8 +77,34 @@ def uniform(keys: tf.Tensor, count: int) -> tf.Tensor:
     blocks = (count + 1) // 2  # one block of the generator gives two words
     counter = (tf.cast(tf.range(blocks), tf.uint32), tf.zeros(blocks, tf.uint32))
     words = tf.concat(threefry((keys[:, :1], keys[:, 1:]), counter), axis=-1)  # (batch, 2 * blocks)
+    return _unit(words[:, :count])
+
+
+def numbers_of_layers(keys: tf.Tensor, draws: Sequence[int]) -> list[tf.Tensor]:
+    """Returns the numbers of all layers of a chain: `uniform(fold(keys, p), draws[p])` for each p.
+
+    They are the same numbers, by two calls of the generator instead of two for each layer.
+
+    Args:
+        keys: (batch, 2) uint32 keys.
+        draws: how many numbers each layer needs; a layer that needs none gets (batch, 0).
+    """
+    blocks = [(count + 1) // 2 for count in draws]
+    positions = tf.cast(tf.range(len(draws)), tf.uint32)
+    words = (keys[:, :1], keys[:, 1:])
+    folded = threefry(words, (positions, tf.fill([len(draws)], tf.constant(0xFFFFFFFF, tf.uint32))))
+    counter = tf.cast(tf.range(max(blocks)), tf.uint32)
+    # Two words for each block of each layer of each image: (batch, layers, blocks).
+    words = threefry(tuple(word[..., None] for word in folded), (counter, tf.zeros_like(counter)))
+    return [
+        _unit(tf.concat([word[:, position, : blocks[position]] for word in words], -1)[:, :count])
+        for position, count in enumerate(draws)
+    ]
+
+
+def _unit(words: tf.Tensor) -> tf.Tensor:
     # 24 bits are what a float32 in [0, 1) can hold without rounding up to 1.
-    bits = tf.bitwise.right_shift(words[:, :count], tf.constant(8, tf.uint32))
+    bits = tf.bitwise.right_shift(words, tf.constant(8, tf.uint32))
     return tf.cast(tf.cast(bits, tf.int32), tf.float32) * 2.0**-24
 
 

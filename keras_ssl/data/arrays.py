@@ -14,6 +14,8 @@ from keras_ssl.data.source import Source, on_cpu
 class ArraySource(Source):
     """Images of one size in one tensor; see `arrays`."""
 
+    reads_batches = True
+
     def __init__(
         self,
         images: np.ndarray,
@@ -26,7 +28,7 @@ class ArraySource(Source):
         self._images = on_cpu(images)
 
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
-        """Returns image number `index` in the dtype of the array."""
+        """Returns image number `index`, or several, in the dtype of the array."""
         with tf.device("CPU:0"):
             return tf.gather(self._images, index)
 

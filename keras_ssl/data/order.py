@@ -35,7 +35,11 @@ class Order:
     labels: bool
 
     def images(
-        self, source: Source, share: distribute.Share, endless: bool = False
+        self,
+        source: Source,
+        share: distribute.Share,
+        endless: bool = False,
+        together: int | None = None,
     ) -> tf.data.Dataset:
         """Returns a data set of (epoch, number of the image, label, image), one image at a time.
 
@@ -45,6 +49,8 @@ class Order:
             source: the images.
             share: the worker that reads them.
             endless: go on from epoch to epoch; otherwise each pass is the next epoch.
+            together: read so many images at once, of a source that `reads_batches`: all four have one
+                axis more. It divides this worker's part of a batch.
         """
         first_epoch, skipped = divmod(self.start, self.steps)
         own_batch = self.batch_size // share.workers
@@ -54,17 +60,23 @@ class Order:
         def begin(epoch):
             return tf.where(epoch == first_epoch, tf.constant(skipped * own_batch, tf.int64), 0)
 
-        read = self._permuted if source.random_access else self._streamed
-        images = read(source, share, epochs, begin)
+        if source.random_access:
+            images = self._permuted(source, share, epochs, begin, together)
+        else:
+            images = self._streamed(source, share, epochs, begin)
         # A first pass that is shorter than the others leaves the length unknown.
-        return images if endless or skipped else of_length(images, self.steps * own_batch)
+        size = self.steps * own_batch // (together or 1)
+        return images if endless or skipped else of_length(images, size)
 
-    def _permuted(self, source, share, epochs, begin):
+    def _permuted(self, source, share, epochs, begin, together):
         own_batch = self.batch_size // share.workers
         last = len(source) - 1
+        none = tf.constant(-1, tf.int64)
 
         def numbers(epoch):
             own = tf.data.Dataset.range(begin(epoch), self.steps * own_batch)
+            if together:
+                own = own.batch(together, drop_remainder=True)
             return own.map(lambda number: (epoch, number))
 
         def load(epoch, number):
@@ -73,8 +85,8 @@ class Order:
             position = batch * self.batch_size + share.worker * own_batch + place
             key = tf.stack([tf.constant(self.seed, tf.int64), epoch])
             index = tf.random.experimental.index_shuffle(position, key, tf.constant(last, tf.int64))
-            label = source.label(index) if self.labels else tf.constant(-1, tf.int64)
-            return epoch, index, label, source.read(index)
+            label = source.label(index) if self.labels else tf.fill(tf.shape(index), none)
+            return tf.fill(tf.shape(index), epoch), index, label, source.read(index)
 
         return epochs.flat_map(numbers).map(load, num_parallel_calls=tf.data.AUTOTUNE)
 

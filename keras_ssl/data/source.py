@@ -28,6 +28,9 @@ class Source(abc.ABC):
     Attributes:
         random_access: whether `read`, `subset` and `split` work; where they do not, the images can
             only be streamed with `dataset`.
+        reads_batches: whether `read` and `label` take several numbers at once too, (batch,), and
+            return (batch, height, width, channels) and (batch,): small images in memory are read
+            several times as fast so.
 
     Example:
         >>> source = keras_ssl.data.digits("train")
@@ -38,6 +41,7 @@ class Source(abc.ABC):
     """
 
     random_access = True
+    reads_batches = False
 
     def __init__(
         self,
@@ -93,10 +97,10 @@ class Source(abc.ABC):
         """Returns the label of image number `index`, int64, -1 without; also within graphs.
 
         Args:
-            index: scalar integer, 0 to `len(self) - 1`.
+            index: scalar integer, 0 to `len(self) - 1`; or several.
         """
         if self.labels is None:
-            return tf.constant(-1, tf.int64)
+            return tf.fill(tf.shape(index), tf.constant(-1, tf.int64))
         with tf.device("CPU:0"):
             return tf.gather(self._label_column, index)
 
@@ -215,6 +219,7 @@ class Subset(Source):
             source.skipped,
         )
         self._source = source
+        self.reads_batches = source.reads_batches
         self._indices = on_cpu(chosen)
 
     def read(self, index: tf.Tensor | int) -> tf.Tensor:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_ssl import distribute
 from keras_ssl.augment import Augmentation, Policy
-from keras_ssl.augment.random import image_keys
+from keras_ssl.data.making import ViewMaker
 from keras_ssl.data.order import Order, as_it_comes
 from keras_ssl.data.source import Source
 
@@ -90,14 +90,18 @@ def views(
                 f"skip its images with `.skip`. Received: start={start}"
             )
         images = as_it_comes(source, labels)
-        batches = _augmented(images, policy, batch_size, seed, labels, indices)
-        return distribute.sharded_by_element(batches)
+        make = ViewMaker(policy, images.element_spec[3].shape, seed, labels, indices, size)
+        return distribute.sharded_by_element(make.batches(images, batch_size))
 
     order = Order(batch_size, size // batch_size, seed, start, labels)
 
+    make = ViewMaker(policy, tf.TensorShape(source.image_shape), seed, labels, indices, size)
+
     def batches_of(share: distribute.Share, endless: bool) -> tf.data.Dataset:
-        images = order.images(source, share, endless)
-        return _augmented(images, policy, batch_size // share.replicas, seed, labels, indices)
+        own = batch_size // share.replicas
+        in_batches = source.random_access and source.reads_batches and make.takes_batches
+        together = own if in_batches else None
+        return make.batches(order.images(source, share, endless, together), own, bool(together))
 
     batches = batches_of(distribute.Share(), endless=False)
     distribute.set_shares(
@@ -124,57 +128,3 @@ def _check_plain(spec: Any, labels: bool) -> None:
             "`labels=True` needs a tf.data.Dataset of pairs, (image, label), whose label is one "
             f"integer. Received: {spec}"
         )
-
-
-def _augmented(
-    images: tf.data.Dataset,
-    policy: Policy | Augmentation,
-    batch_size: int,
-    seed: int,
-    labels: bool,
-    indices: bool,
-) -> tf.data.Dataset:
-    shape = images.element_spec[3].shape
-    augmentations = (policy,) if isinstance(policy, Augmentation) else tuple(policy)
-
-    def keys(epochs, numbers, view):
-        return image_keys(seed, epochs, numbers, view)
-
-    def crop(epoch, number, label, image):
-        crops = (
-            augmentation.crop_one(image, keys(epoch, number[None], view))
-            for view, augmentation in enumerate(augmentations)
-        )
-        return epoch, number, label, *crops
-
-    def finish(epochs, numbers, label, *crops):
-        views = tuple(
-            augmentation.after_crop(crops[view], keys(epochs, numbers, view))
-            for view, augmentation in enumerate(augmentations)
-        )
-        return with_extras(views, numbers, label)
-
-    def augment(epochs, numbers, label, batch):
-        views = tuple(
-            augmentation(batch, keys=keys(epochs, numbers, view))
-            for view, augmentation in enumerate(augmentations)
-        )
-        return with_extras(views, numbers, label)
-
-    def with_extras(views, numbers, label):
-        batch = (*views, numbers) if indices else views
-        return (batch, label) if labels else batch
-
-    # Images of one size are augmented as a batch from the start, which is fastest; others are cropped
-    # one by one first. Both views come out of one decoded image.
-    if not shape.is_fully_defined():
-        if not all(augmentation.begins_with_crop for augmentation in augmentations):
-            raise ValueError(
-                "Images of different sizes need a policy whose first layer is a RandomCrop. "
-                f"Received: images of shape {shape}, and the policy {policy}"
-            )
-        images = images.map(crop, num_parallel_calls=tf.data.AUTOTUNE)
-        augment = finish
-    batches = images.batch(batch_size, drop_remainder=True)
-    batches = batches.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
-    return batches.prefetch(tf.data.AUTOTUNE)

@@ -1,6 +1,5 @@
 """A linear classifier on frozen features: how much of the class can be read off linearly."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,13 +7,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 from rich.progress import track
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
 from keras_ssl.evaluate.features import Features, labelled_pair
 from keras_ssl.evaluate.inputs import Images
 from keras_ssl.evaluate.knn import is_collapsed
+from keras_ssl.evaluate.logistic import minimum
 from keras_ssl.evaluate.result import Result, accuracies, best_classes
 
 __all__ = ["LOGISTIC_LIMIT", "fit_logistic", "linear"]
@@ -136,23 +133,14 @@ def fit_logistic(
     """Fits logistic regression; returns best classes (n_test, <= 5), their number, settings."""
     names, targets = _classes(train)
     x_train, x_test = _standardize(train.values, test.values)
-    model = LogisticRegression(C=inverse_l2, max_iter=max_iter)
-    # One thread: L-BFGS takes hundreds of short steps, in which the threads of BLAS and OpenMP mostly
-    # wait for each other (ten times slower where other processes use the cores).
-    with warnings.catch_warnings(), threadpool_limits(1):
-        # Not converging is a fact about the result: it goes into the settings.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(x_train, targets)
-    iterations = int(np.max(model.n_iter_))
+    found = minimum(x_train, targets, len(names), inverse_l2, max_iter)
     settings = {
         "inverse_l2": inverse_l2,
         "max_iter": max_iter,
-        "iterations": iterations,
-        "converged": iterations < max_iter,
+        "iterations": found.iterations,
+        "converged": found.converged,
     }
-    scores = model.decision_function(x_test)
-    if scores.ndim == 1:  # two classes share one score
-        scores = np.stack([-scores, scores], axis=1)
+    scores = x_test @ found.weights + found.bias
     best = names[best_classes(scores)]
     return best, len(np.union1d(names, test.targets)), settings
 

@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_ssl.layers.devices import trains_on_cpu
+
 # Measured on CPUs with AVX-512 and AMX, docs/performance.md: from how many filters per pixel of the
 # output on a product is faster than oneDNN, which reads the whole kernel anew for every image.
 _FILTERS_PER_PIXEL = 16
@@ -47,9 +49,9 @@ class Conv2D(keras.layers.Conv2D):
 
     def _products(self, inputs) -> "_Products | None":
         """Returns what computes the convolution by products; `None` where that is not faster."""
-        height, width, channels = inputs.shape[1:]
+        height, width = inputs.shape[1:3]
         is_plain = self.data_format == "channels_last" and self.dilation_rate == (1, 1)
-        if not is_plain or self.groups > 1 or None in (height, width) or not _trains_on_cpu():
+        if not is_plain or self.groups > 1 or None in (height, width) or not trains_on_cpu():
             return None
         side = self.compute_output_shape(inputs.shape)[1:3]
         filters_per_pixel = self.filters / (side[0] * side[1])
@@ -152,8 +154,3 @@ def _gathered(x: tf.Tensor, rows: np.ndarray, columns: np.ndarray) -> tf.Tensor:
         pixels = tf.pad(pixels, [[0, 0], [0, 1], [0, 0]])
     patches = tf.gather(pixels, tf.constant(places.reshape(-1), tf.int32), axis=1)
     return tf.reshape(patches, (-1, places[0, 0].size * channels))
-
-
-def _trains_on_cpu() -> bool:
-    # Accelerators have convolutions of their own for small maps.
-    return not any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -12,7 +13,7 @@ class MomentumOptimizer(keras.optimizers.Optimizer):
 
     Keras' own `weight_decay` shrinks the weights beside the update (decoupled, as in AdamW);
     recipes of SimCLR, MoCo and their PyTorch ports mean a penalty that passes through the momentum.
-    Subclasses implement `update_step` with `penalised_gradient` and `accumulate`.
+    Subclasses implement `update_step` with `penalised_gradient` and `move`.
 
     Args:
         learning_rate: a number, a `LearningRateSchedule`, or a function without arguments.
@@ -86,13 +87,22 @@ class MomentumOptimizer(keras.optimizers.Optimizer):
             return gradient
         return gradient + ops.cast(self.weight_decay, variable.dtype) * variable
 
-    def accumulate(self, increment, variable):
-        """Adds the increment to the variable's momentum buffer; returns the step it gives."""
+    def move(self, variable, increment, rate):
+        """Adds the increment to the variable's momentum buffer, and moves the variable by it.
+
+        v = momentum * v + increment
+        w = w - rate * v        (nesterov: w - rate * (increment + momentum * v))
+        """
         buffer = self.momentums[self._get_variable_index(variable)]
-        momentum = ops.cast(self.momentum, variable.dtype)
-        velocity = momentum * buffer + increment
-        self.assign(buffer, velocity)
-        return momentum * velocity + increment if self.nesterov else velocity
+        # One pass over the memory: by single operations an update costs as much as a normalisation.
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=buffer.value.handle,
+            lr=ops.cast(rate, variable.dtype),
+            grad=increment,
+            momentum=ops.cast(self.momentum, variable.dtype),
+            use_nesterov=self.nesterov,
+        )
 
     def _apply_weight_decay(self, variables):
         """Does nothing: Keras would decay the weights a second time, beside the update."""

@@ -74,7 +74,7 @@ class LARS(MomentumOptimizer):
         if not self.is_excluded(variable):
             rate = rate * self._trust_ratio(variable, gradient)
         increment = ops.cast(rate, variable.dtype) * gradient
-        self.assign_sub(variable, self.accumulate(increment, variable))
+        self.move(variable, increment, rate=1.0)
 
     def _trust_ratio(self, variable, gradient):
         weight_norm = _norm(variable)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import keras
-from keras import ops
 
 from keras_ssl.optimizers.base import MomentumOptimizer
 
@@ -61,6 +60,4 @@ class SGD(MomentumOptimizer):
 
     def update_step(self, gradient, variable, learning_rate):
         """Moves one variable."""
-        gradient = self.penalised_gradient(gradient, variable)
-        step = self.accumulate(gradient, variable)
-        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * step)
+        self.move(variable, self.penalised_gradient(gradient, variable), learning_rate)
