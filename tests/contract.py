@@ -46,6 +46,7 @@ class Row:
         not_by_parts: why replicas without synchronised batch normalisation do not equal one device
             with split batch normalisation; empty where they do.
         lowest: the least value that the loss can have.
+        is_variant: whether it shares its code with another row, and is left to `make test-large`.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Row:
     without_gradient: tuple[str, ...] = ()
     not_by_parts: str = ""
     lowest: float = 0.0
+    is_variant: bool = False
 
 
 def backbone():
@@ -96,9 +98,9 @@ BOTH_VIEWS_TOGETHER = (
 ROWS = [
     Row("simclr", simclr, not_by_parts=BOTH_VIEWS_TOGETHER),
     Row("simclr_memory", simclr_memory, not_by_parts=BOTH_VIEWS_TOGETHER),
-    Row("moco_v1", lambda **shared: moco(depth=1, temperature=0.07, **shared)),
+    Row("moco_v1", lambda **shared: moco(depth=1, temperature=0.07, **shared), is_variant=True),
     Row("moco_v2", moco),
-    Row("moco_symmetric", lambda **shared: moco(symmetric=True, **shared)),
+    Row("moco_symmetric", lambda **shared: moco(symmetric=True, **shared), is_variant=True),
     Row("moco_split_batch_norm", lambda **shared: moco(split_backbone, **shared)),
     Row("memory_bank", memory_bank),
     # Batch normalisation takes away what the bias before it adds.
@@ -106,7 +108,13 @@ ROWS = [
 ]
 
 
-@pytest.fixture(params=ROWS, ids=lambda row: row.name, scope="module")
+@pytest.fixture(
+    params=[
+        pytest.param(row, id=row.name, marks=pytest.mark.large if row.is_variant else [])
+        for row in ROWS
+    ],
+    scope="module",
+)
 def row(request):
     return request.param
 

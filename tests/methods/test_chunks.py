@@ -56,6 +56,9 @@ def symmetric(network):
 
 
 METHODS = [simclr, moco, byol]
+# Where chunks have nothing to do with the method, one is asked by the default suite.
+ONE_OF_THEM = [simclr, *(pytest.param(method, marks=pytest.mark.large) for method in (moco, byol))]
+LARGE_SYMMETRIC = pytest.param(symmetric, marks=pytest.mark.large)
 
 
 def views(steps=3):
@@ -112,7 +115,7 @@ def test_gradients_are_those_of_the_whole_batch(method, networks):
 
 
 @pytest.mark.parametrize("networks", [(plain, plain), (normalised, split)])
-@pytest.mark.parametrize("method", [*METHODS, symmetric])
+@pytest.mark.parametrize("method", [*METHODS, LARGE_SYMMETRIC])
 def test_training_is_that_of_the_whole_batch(method, networks):
     # Moving statistics and queues included.
     found = trained(method, networks[0], chunks=CHUNKS)
@@ -132,7 +135,7 @@ def test_negatives_are_those_of_the_whole_batch():
     assert np.mean(parts) < whole - 1  # 7 others in place of 31, about alike: log(31 / 7) is 1.5
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ONE_OF_THEM)
 @pytest.mark.parametrize(
     "way",
     [{"jit_compile": True}, {"run_eagerly": True}, {"steps_per_execution": 3}],
@@ -143,7 +146,7 @@ def test_ways_to_run(method, way):
     assert_same_training(found, trained(method, plain), 1e-4 if "jit_compile" in way else 1e-5)
 
 
-@pytest.mark.parametrize("method", [*METHODS, symmetric])
+@pytest.mark.parametrize("method", [*METHODS, LARGE_SYMMETRIC])
 def test_two_replicas_equal_one(method, two_replicas):
     found = trained(method, plain, scope=two_replicas, chunks=CHUNKS)
     assert_same_training(found, trained(method, plain))
@@ -187,7 +190,7 @@ def test_gradients_are_accumulated():
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ONE_OF_THEM)
 def test_mixed_precision(method, policy):
     keras.config.set_dtype_policy(policy)
 
