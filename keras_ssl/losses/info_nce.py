@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_ssl.losses import blockwise
+
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class InfoNCE(keras.losses.Loss):
@@ -14,7 +16,8 @@ class InfoNCE(keras.losses.Loss):
         loss = -log( exp(q . k+ / T) / (exp(q . k+ / T) + sum_i exp(q . k_i / T)) )
 
     An encoder that maps all images to one point gives `log(1 + count)`. Similarities are computed in
-    float32 whatever the dtype of the embeddings. Gradients flow into all three; MoCo stops those of
+    float32 whatever the dtype of the embeddings; many of them in blocks, so that they need little
+    memory, with the same value and gradient. Gradients flow into all three; MoCo stops those of
     the keys, `keras_ssl.methods.MoCo` does so.
 
     Call arguments:
@@ -65,12 +68,17 @@ class InfoNCE(keras.losses.Loss):
                 f"negatives.shape={tuple(negatives.shape)}"
             )
         q, k, negatives = (tf.math.l2_normalize(x, axis=-1) for x in (queries, keys, negatives))
-        positive = ops.sum(q * k, axis=-1, keepdims=True)  # (batch, 1)
-        negative = q @ ops.transpose(negatives)  # (batch, count)
-        if len(choices) == 3:  # Keras has made numbers of the booleans
-            negative = ops.where(ops.cast(choices[2], "bool"), -float("inf"), negative)
-        logits = ops.concatenate([positive, negative], axis=-1) / self.temperature
-        return ops.logsumexp(logits, axis=-1) - logits[:, 0]
+        # Keras has made numbers of the booleans.
+        excluded = ops.cast(choices[2], "bool") if len(choices) == 3 else None
+        positive = ops.sum(q * k, axis=-1) / self.temperature  # (batch,)
+        if blockwise.is_worthwhile(q.shape[0], negatives.shape[0], self.temperature):
+            negative = blockwise.over_columns(q, negatives, self.temperature, excluded=excluded)
+            return ops.logaddexp(positive, negative) - positive
+        negative = q @ ops.transpose(negatives) / self.temperature  # (batch, count)
+        if excluded is not None:
+            negative = ops.where(excluded, -float("inf"), negative)
+        logits = ops.concatenate([positive[:, None], negative], axis=-1)
+        return ops.logsumexp(logits, axis=-1) - positive
 
     def get_config(self):
         """Returns the arguments of the constructor."""

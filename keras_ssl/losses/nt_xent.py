@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_ssl import distribute
+from keras_ssl.losses import blockwise
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -18,7 +19,8 @@ class NTXent(keras.losses.Loss):
     `log(2N - 1)`.
 
     Under a distribution strategy the negatives come from all replicas. Similarities are computed in
-    float32 whatever the dtype of the embeddings.
+    float32 whatever the dtype of the embeddings; those of a large batch in blocks, so that they need
+    little memory, with the same value and gradient.
 
     Args:
         temperature: positive; the paper's best value is 0.1 for ImageNet and 0.5 for CIFAR-10.
@@ -58,17 +60,23 @@ class NTXent(keras.losses.Loss):
         z = ops.concatenate([z_1, z_2])  # (2 * batch, dim)
         positives = ops.concatenate([z_2, z_1])
         candidates = ops.concatenate([all_1, all_2])  # (2 * global_batch, dim)
-        similarity = z @ ops.transpose(candidates) / self.temperature
-
         batch, global_batch = ops.shape(z_1)[0], ops.shape(all_1)[0]
         own = ops.arange(batch, dtype="int32") + distribute.replica_id() * batch
-        itself = ops.one_hot(
-            ops.concatenate([own, own + global_batch]), 2 * global_batch, dtype="bool"
-        )
-        similarity = ops.where(itself, similarity.dtype.min, similarity)
+        own = ops.concatenate([own, own + global_batch])  # (2 * batch,), each row's own column
+
         positive_similarity = ops.sum(z * positives, axis=-1) / self.temperature
-        rows = ops.logsumexp(similarity, axis=-1) - positive_similarity  # (2 * batch,)
+        rows = self._log_sums(z, candidates, own) - positive_similarity  # (2 * batch,)
         return ops.mean(ops.reshape(rows, (2, -1)), axis=0)
+
+    def _log_sums(self, z, candidates, own):
+        """Returns log(sum(exp(similarity))) of each row, without its own column, `(rows,)`."""
+        if blockwise.is_worthwhile(z.shape[0], candidates.shape[0], self.temperature):
+            if distribute.replica_count() == 1:
+                return blockwise.among_others(z, self.temperature)
+            return blockwise.over_columns(z, candidates, self.temperature, own=own)
+        similarity = z @ ops.transpose(candidates) / self.temperature
+        itself = ops.one_hot(own, ops.shape(candidates)[0], dtype="bool")
+        return ops.logsumexp(ops.where(itself, similarity.dtype.min, similarity), axis=-1)
 
     def get_config(self):
         """Returns the arguments of the constructor."""
