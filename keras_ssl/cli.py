@@ -96,6 +96,9 @@ class Pretrain:
     third more work, the same loss over the whole batch."""
     steps_per_execution: int = 1
     """Steps that run without returning to Python."""
+    views_on: str = "host"
+    """Where colour and blur are done: host, beside the training; or step, within it, on the device that
+    trains, for one that waits for its host. The pixels are the same."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def pretrain(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     within_epoch: float = 600.0,
     keep: int = 2,
+    finish: str = "host",
 ) -> list[dict[str, float]]:
     """Fits a model on views of unlabelled images, from the run's newest checkpoint on.
 
@@ -63,6 +64,7 @@ def pretrain(
             a target network takes its default momentum if there is no `MomentumEncoder` among them.
         within_epoch: seconds after which a long epoch has a checkpoint in its middle.
         keep: number of checkpoints that are kept.
+        finish: where the views are finished, "host" or "step"; see `keras_ssl.data.views`.
 
     Returns:
         The values of each epoch, such as `{"epoch": 1, "loss": 5.2}`.
@@ -109,6 +111,7 @@ def pretrain(
                 start=start,
                 labels=model.takes_labels,
                 indices=model.takes_indices,
+                finish=finish,
             )
             checkpoint = Checkpoint(
                 run.checkpoints,

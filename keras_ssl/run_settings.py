@@ -24,6 +24,7 @@ _ADDED_LATER = (
     "groups",
     "probe",
     "chunks",
+    "views_on",
     "head_layers",
 )
 # What a run may change each time that it is started: devices decide nothing but the time it takes.
@@ -116,6 +117,8 @@ def check_numbers(settings: cli.Pretrain):
         raise ValueError(f"--seed must lie in 0 to 2**32 - 1. Received: {settings.seed}")
     if settings.precision not in _PRECISIONS:
         raise names.unknown("precision", settings.precision, _PRECISIONS)
+    if settings.views_on not in ("host", "step"):
+        raise ValueError(f"--views-on must be host or step. Received: {settings.views_on!r}")
 
 
 def _check_least(settings: cli.Pretrain, least: int, options: Iterable[str], rule: str):

@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -105,3 +107,24 @@ def test_one_package_names_tf_distribute():
 def test_one_training_step_has_a_gradient_tape():
     # And what computes a part of it twice has one for the second time.
     assert naming("GradientTape") == ["layers/in_chunks.py", "methods/learner.py"]
+
+
+START = """
+import sys
+
+import keras_ssl
+
+early = {"tensorflow", "keras", "numpy", "rich", "tyro"} & set(sys.modules)
+assert not early, f"imported by keras_ssl: {early}"
+for name in keras_ssl.__all__:
+    getattr(keras_ssl, name)
+early = {"matplotlib", "scipy", "sklearn", "tensorflow_datasets"} & set(sys.modules)
+assert not early, f"imported by a package of keras_ssl: {early}"
+"""
+
+
+def test_libraries_are_imported_when_they_are_used():
+    done = subprocess.run(
+        [sys.executable, "-c", START], cwd=PACKAGE.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

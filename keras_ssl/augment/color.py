@@ -1,5 +1,7 @@
 """Colour distortion: jitter of brightness, contrast, saturation and hue, and grey-scale."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -86,26 +88,38 @@ class ColorJitter(RandomChange):
     def change(self, images, numbers):
         """Applies the four changes in each image's order."""
         # All images take part in each step, those whose turn it is not with a neutral strength: the
-        # whole batch moves at once, and nothing depends on the data's shape. Hue and saturation
-        # exchange with each other, so an order says two things: whether contrast or brightness comes
-        # first, and after how many of these two hue and saturation have their turn.
+        # whole batch moves at once, and nothing depends on the data's shape.
+        return self._jittered(images, numbers, lambda _, change, planes: change(planes))
+
+    def change_one(self, image, numbers):
+        """Applies the four changes to one image, and leaves out the steps without a turn."""
+
+        def if_any(turn, change, planes):
+            return tf.cond(tf.reduce_any(turn), lambda: change(planes), lambda: planes)
+
+        return self._jittered(image, numbers, if_any)
+
+    def _jittered(self, images, numbers, if_any):
+        # Hue and saturation exchange with each other, so an order says two things: whether contrast
+        # or brightness comes first, and after how many of these two hue and saturation have their turn.
         _, strengths, _ = self.parameters(numbers)
         brightness, contrast, saturation, hue = (
             value[:, None, None] for value in tf.unstack(strengths, axis=1)
         )
         keys = tf.unstack(numbers[:, 5:, None, None], axis=1)  # four (batch, 1, 1)
         contrast_first = keys[_CONTRAST] < keys[_BRIGHTNESS]
-        turns = [
+        after_saturation, after_hue = (
             tf.cast(keys[_BRIGHTNESS] <= key, tf.int32) + tf.cast(keys[_CONTRAST] <= key, tf.int32)
             for key in (keys[_SATURATION], keys[_HUE])
-        ]
+        )
 
         planes = tf.unstack(images, axis=-1)  # each (batch, height, width)
         for done in range(3):
             if len(planes) == 3:
-                factor = tf.where(turns[0] == done, saturation, 1.0)
-                turn = tf.where(turns[1] == done, hue, 0.0)
-                planes = _turn_hue_and_saturation(planes, turn, factor)
+                turn = tf.where(after_hue == done, hue, 0.0)
+                factor = tf.where(after_saturation == done, saturation, 1.0)
+                turned = functools.partial(_turn_hue_and_saturation, turn=turn, factor=factor)
+                planes = if_any((after_hue == done) | (after_saturation == done), turned, planes)
             if done < 2:
                 is_contrast = contrast_first if done == 0 else ~contrast_first
                 stretch = tf.where(is_contrast, contrast, 1.0)
@@ -175,4 +189,6 @@ class RandomGrayscale(RandomChange):
 
     def change(self, images, numbers):
         """Removes the colour of the images."""
-        return tf.image.rgb_to_grayscale(images) if images.shape[-1] == 3 else images
+        if images.shape[-1] != 3:
+            return images
+        return tf.broadcast_to(tf.image.rgb_to_grayscale(images), tf.shape(images))

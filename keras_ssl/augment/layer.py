@@ -97,6 +97,10 @@ class RandomChange(AugmentationLayer):
         """Changes all of the float32 images (batch, h, w, c) by (batch, draws) numbers."""
         raise TypeError(f"{type(self).__name__} does not define `change`.")
 
+    def change_one(self, image: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+        """Does the same to a batch of one, (1, h, w, c), perhaps in a way that is faster compiled."""
+        return self.change(image, numbers)
+
 
 def between(numbers: tf.Tensor, low: float, high: float) -> tf.Tensor:
     """Stretches numbers of [0, 1) to [low, high)."""

@@ -93,7 +93,7 @@ def numbers_of_layers(keys: tf.Tensor, draws: Sequence[int]) -> list[tf.Tensor]:
     positions = tf.cast(tf.range(len(draws)), tf.uint32)
     words = (keys[:, :1], keys[:, 1:])
     folded = threefry(words, (positions, tf.fill([len(draws)], tf.constant(0xFFFFFFFF, tf.uint32))))
-    counter = tf.cast(tf.range(max(blocks)), tf.uint32)
+    counter = tf.cast(tf.range(max(blocks, default=0)), tf.uint32)
     # Two words for each block of each layer of each image: (batch, layers, blocks).
     words = threefry(tuple(word[..., None] for word in folded), (counter, tf.zeros_like(counter)))
     return [

@@ -8,7 +8,6 @@ from keras import layers
 from keras_ssl.backbones.selective_kernel import SelectiveKernel
 from keras_ssl.layers.batch_norm import BatchNorm
 from keras_ssl.layers.convolution import Conv2D
-from keras_ssl.layers.relu import ReLU
 
 # Residual blocks in each of the four stages; three convolutions per block from 50 layers up.
 _STAGES = {
@@ -188,7 +187,7 @@ def _add_shortcut(residual, inputs, block, norm_name):
         shortcut = _conv(shortcut, filters, 1, stride, f"{block.prefix}_shortcut_conv")
         shortcut = BatchNorm(name=f"{block.prefix}_shortcut_norm")(shortcut)
     x = layers.Add(name=f"{block.prefix}_add")([shortcut, residual])
-    return ReLU(name=block.output)(x)
+    return layers.ReLU(name=block.output)(x)
 
 
 def _norm_relu(x, norm_name, relu_name):

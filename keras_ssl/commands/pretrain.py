@@ -117,6 +117,7 @@ def fitted(
         batch_size=settings.batch_size,
         seed=settings.seed,
         callbacks=monitors,
+        finish=settings.views_on,
     )
 
 

@@ -14,8 +14,6 @@ from keras_ssl.data.source import Source, on_cpu
 class ArraySource(Source):
     """Images of one size in one tensor; see `arrays`."""
 
-    reads_batches = True
-
     def __init__(
         self,
         images: np.ndarray,
@@ -26,6 +24,11 @@ class ArraySource(Source):
         height, width, channels = images.shape[1:]
         super().__init__(name, len(images), (height, width, channels), labels, class_names)
         self._images = on_cpu(images)
+
+    @property
+    def reads_batches(self) -> bool:
+        """A subclass with a `read` of its own is asked for one image at a time."""
+        return type(self).read is ArraySource.read
 
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
         """Returns image number `index`, or several, in the dtype of the array."""

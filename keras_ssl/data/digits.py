@@ -1,7 +1,6 @@
 """The built-in data set: scikit-learn's handwritten digits, 8 x 8 pixels."""
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from keras_ssl.data.arrays import arrays
 from keras_ssl.data.labels import stratified
@@ -30,6 +29,8 @@ def digits(split: str = "train", seed: int = 0) -> Source:
     """
     if split not in ("train", "test", "all"):
         raise ValueError(f"`split` must be 'train', 'test' or 'all'. Received: split={split!r}")
+    from sklearn.datasets import load_digits  # slow to import, and only for this
+
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
     labels = bunch.target

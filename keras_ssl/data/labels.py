@@ -1,7 +1,6 @@
 """Labels: what is accepted as such, and how images are divided by them."""
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 
 def checked_labels(
@@ -78,6 +77,8 @@ def stratified(
     """
     if not 0 < fraction < 1:
         raise ValueError(f"`fraction` must lie between 0 and 1. Received: fraction={fraction}")
+    from sklearn.model_selection import train_test_split  # slow to import, and rarely needed
+
     try:
         train, test = train_test_split(
             np.arange(size), test_size=fraction, random_state=seed, stratify=labels

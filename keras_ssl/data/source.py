@@ -28,9 +28,6 @@ class Source(abc.ABC):
     Attributes:
         random_access: whether `read`, `subset` and `split` work; where they do not, the images can
             only be streamed with `dataset`.
-        reads_batches: whether `read` and `label` take several numbers at once too, (batch,), and
-            return (batch, height, width, channels) and (batch,): small images in memory are read
-            several times as fast so.
 
     Example:
         >>> source = keras_ssl.data.digits("train")
@@ -41,7 +38,6 @@ class Source(abc.ABC):
     """
 
     random_access = True
-    reads_batches = False
 
     def __init__(
         self,
@@ -92,6 +88,11 @@ class Source(abc.ABC):
         Raises:
             TypeError: if the source has no random access.
         """
+
+    @property
+    def reads_batches(self) -> bool:
+        """Whether `read` takes (batch,) numbers too: images in memory are read much faster so."""
+        return False
 
     def label(self, index: tf.Tensor | int) -> tf.Tensor:
         """Returns the label of image number `index`, int64, -1 without; also within graphs.
@@ -219,8 +220,12 @@ class Subset(Source):
             source.skipped,
         )
         self._source = source
-        self.reads_batches = source.reads_batches
         self._indices = on_cpu(chosen)
+
+    @property
+    def reads_batches(self) -> bool:
+        """As those of the source that it is a part of."""
+        return self._source.reads_batches
 
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
         """Returns image number `index` of the subset."""

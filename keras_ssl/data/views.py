@@ -20,6 +20,7 @@ def views(
     start: int = 0,
     labels: bool = False,
     indices: bool = False,
+    finish: str = "host",
 ) -> tf.data.Dataset:
     """Returns batches of two views of each image.
 
@@ -49,16 +50,21 @@ def views(
         indices: add the images' numbers, their places in the source, for a method that remembers
             something of each image. The number in a plain data set is the place in the pass: if it
             shuffles or repeats its images, a number belongs to no image for good.
+        finish: where the views are finished: "host", here; or "step", where the training step makes
+            all but the crops on the device that trains, for a host that is too slow for it: `fit`
+            does so by itself. The pixels are the same.
 
     Returns:
         `tf.data.Dataset` of (view_1, view_2), float32 in [0, 1], (batch_size, size, size, channels);
         of (view_1,) for a single augmentation.
         With `indices`, of (view_1, view_2, index), and with `labels`, of (those views, label), as in
-        ((view_1, view_2), label); index and label are int64, (batch_size,).
+        ((view_1, view_2), label); index and label are int64, (batch_size,). With `finish="step"` a
+        pair stands for each view: its crop, and the numbers that say what else becomes of it.
 
     Raises:
         ValueError: if the batch is larger than the source, images of different sizes meet a policy
-            that does not begin with a crop, or `labels` are asked of a source that has none.
+            that does not begin with a crop, `labels` are asked of a source that has none, or `finish`
+            is neither or does not suit the policy.
 
     Example:
         >>> batches = views(digits("train"), centred(8), batch_size=64, seed=0)
@@ -70,6 +76,8 @@ def views(
         raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
     if start < 0:
         raise ValueError(f"`start` must not be negative. Received: start={start}")
+    if finish not in ("host", "step"):
+        raise ValueError(f"`finish` must be 'host' or 'step'. Received: finish={finish!r}")
     if not isinstance(source, Source):
         _check_plain(source.element_spec, labels)
     elif labels and not source.has_labels:
@@ -90,12 +98,15 @@ def views(
                 f"skip its images with `.skip`. Received: start={start}"
             )
         images = as_it_comes(source, labels)
-        make = ViewMaker(policy, images.element_spec[3].shape, seed, labels, indices, size)
-        return distribute.sharded_by_element(make.batches(images, batch_size))
+        shape = images.element_spec[3].shape
+        make = ViewMaker(policy, shape, seed, labels, indices, size, finish == "step")
+        images = distribute.sharded_by_element(images)
+        return make.batches(images, batch_size)
 
     order = Order(batch_size, size // batch_size, seed, start, labels)
 
-    make = ViewMaker(policy, tf.TensorShape(source.image_shape), seed, labels, indices, size)
+    shape = tf.TensorShape(source.image_shape)
+    make = ViewMaker(policy, shape, seed, labels, indices, size, finish == "step")
 
     def batches_of(share: distribute.Share, endless: bool) -> tf.data.Dataset:
         own = batch_size // share.replicas

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -16,9 +16,10 @@ __all__ = ["is_collapsed", "knn", "vote"]
 
 logger = logging.getLogger(__name__)
 
-# One block of similarities is 2048 x 16384 float32, 128 MiB, whatever the size of the sets.
-_TEST_BLOCK = 2048
-_BANK_BLOCK = 16384
+# One block of similarities is 512 x 65536 float32, 128 MiB, whatever the size of the sets. Long rows
+# leave less to the choice of the k largest, whose cost grows with the number of blocks.
+_TEST_BLOCK = 512
+_BANK_BLOCK = 65536
 
 
 def knn(
@@ -100,12 +101,13 @@ def vote(train: Features, test: Features, k: int, temperature: float) -> tuple[n
     _check(k, temperature)
     names, voters = np.unique(train.targets, return_inverse=True)
     classes = len(np.union1d(names, test.targets))
-    bank, queries = _normalize(train.values), _normalize(test.values)
+    starts = range(0, len(train), _BANK_BLOCK)
+    bank = [tf.constant(_normalize(train.values[at : at + _BANK_BLOCK])) for at in starts]
     best = []
     with _exact_float32():
-        for start in range(0, len(queries), _TEST_BLOCK):
-            block = queries[start : start + _TEST_BLOCK]
-            similarity, neighbours = _nearest(block, bank, min(k, len(bank)))  # (block, k)
+        for start in range(0, len(test), _TEST_BLOCK):
+            block = _normalize(test.values[start : start + _TEST_BLOCK])
+            similarity, neighbours = _nearest(block, bank, min(k, len(train)))  # (block, k)
             # The largest weight of each row is scaled to 1, which changes no order and cannot
             # overflow at small temperatures.
             weights = np.exp((similarity - similarity[:, :1]) / temperature)
@@ -117,25 +119,29 @@ def vote(train: Features, test: Features, k: int, temperature: float) -> tuple[n
     return names[np.concatenate(best)], classes
 
 
-def _nearest(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(
+    queries: np.ndarray, bank: Sequence[tf.Tensor], k: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the k largest similarities of each query, (n, k) float64, and where they are."""
     values = tf.zeros((len(queries), 0))
     indices = tf.zeros((len(queries), 0), tf.int32)
-    for start in range(0, len(bank), _BANK_BLOCK):
-        block = bank[start : start + _BANK_BLOCK]
+    start = 0
+    for block in bank:
         similarity = tf.matmul(queries, block, transpose_b=True)  # (n, block)
         top, where = tf.math.top_k(similarity, min(k, len(block)))
         values = tf.concat([values, top], axis=1)
         indices = tf.concat([indices, where + start], axis=1)
         values, where = tf.math.top_k(values, min(k, values.shape[1]))
         indices = tf.gather(indices, where, batch_dims=1)
+        start += len(block)
     return values.numpy().astype(np.float64), indices.numpy()
 
 
 def _normalize(values: np.ndarray) -> np.ndarray:
     norms = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
     norms[norms == 0] = 1  # a vector of zeros stays one
-    return (values / norms[:, None]).astype(np.float32)
+    # Divided in float64, without holding all of it.
+    return np.divide(values, norms[:, None], out=np.empty_like(values), casting="same_kind")
 
 
 @contextlib.contextmanager

@@ -46,9 +46,9 @@ def linear(
             `Features`.
         train: labelled images to fit on; anything that `extract` takes.
         test: labelled images to test on; anything that `extract` takes.
-        solver: "logistic" (scikit-learn's multinomial logistic regression, L-BFGS), "sgd" (Nesterov
-            momentum 0.9, cosine schedule without warm-up, no weight decay), or "auto": "logistic"
-            up to `LOGISTIC_LIMIT` feature values in the training set.
+        solver: "logistic" (multinomial logistic regression, to the minimum that scikit-learn's
+            goes to), "sgd" (Nesterov momentum 0.9, cosine schedule without warm-up, no weight
+            decay), or "auto": "logistic" up to `LOGISTIC_LIMIT` feature values in the training set.
         inverse_l2: of "logistic", positive: the inverse strength of the L2 penalty, scikit-learn's
             `C`. The default is ours (scikit-learn's is 1): docs/evaluation.md has the measurements.
         max_iter: of "logistic": most iterations. Whether it converged is in the settings.

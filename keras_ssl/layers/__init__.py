@@ -7,7 +7,6 @@ from keras_ssl.layers.heads import MLPHead, ProjectionHead
 from keras_ssl.layers.in_chunks import in_chunks
 from keras_ssl.layers.key_queue import KeyQueue
 from keras_ssl.layers.linear_probe import LinearProbe
-from keras_ssl.layers.relu import ReLU
 from keras_ssl.layers.split_batch_norm import SplitBatchNorm, split_batch_norm
 from keras_ssl.layers.target import momentum_update, target_network, target_pairs
 
@@ -19,7 +18,6 @@ __all__ = [
     "LinearProbe",
     "MLPHead",
     "ProjectionHead",
-    "ReLU",
     "SplitBatchNorm",
     "in_chunks",
     "momentum_update",

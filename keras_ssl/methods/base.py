@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_ssl.augment.finish import finished_spec
 from keras_ssl.layers import LinearProbe
 from keras_ssl.layers.in_chunks import check_chunks, in_chunks
 from keras_ssl.methods.checks import checked_backbone, checked_probe
@@ -130,7 +131,7 @@ class SelfSupervised(Learner):
                 does not divide evenly among the strategy's devices and the chunks.
         """
         if isinstance(x, tf.data.Dataset):
-            views, _ = self.checked_batch(x.element_spec)
+            views, _ = self.checked_batch(finished_spec(x))
             replicas = self.distribute_strategy.num_replicas_in_sync
             check_chunks(self.chunks, views[0].shape[0], replicas)
         return super().fit(x, *args, **kwargs)

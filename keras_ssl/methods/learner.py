@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_ssl import distribute
+from keras_ssl.augment.finish import Finish, finish_of, finished_spec
 from keras_ssl.layers.in_chunks import passes_in_turn
 from keras_ssl.methods.checks import checked_batch, views_and_labels
 from keras_ssl.methods.whole_passes import WholePasses, with_callback
@@ -29,8 +30,6 @@ class Learner(keras.Model, abc.ABC):
         takes_indices: whether the numbers of the images follow the views in a batch.
         takes_labels: whether labels come with a batch, as ((view, ...), label).
         least_views: number of views that a batch must have.
-        last_batch: the views that the latest execution of `fit` ended with (of the first replica), or
-            `None`.
     """
 
     train_function: Any  # Keras' own, made by `make_train_function`
@@ -41,8 +40,9 @@ class Learner(keras.Model, abc.ABC):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.last_batch: tuple | None = None
+        self.last_batch = None
         self._passes: WholePasses | None = None
+        self._finish: Finish | None = None  # makes views of what the data have, if that is less
         self.loss_tracker = keras.metrics.Mean(name="loss")
         # `train_step` never calls the model itself, and Keras cannot save what it takes for unbuilt.
         self.built = True
@@ -174,8 +174,9 @@ class Learner(keras.Model, abc.ABC):
                 does not divide evenly among the strategy's devices.
         """
         self._passes = None
+        self._set_finish(finish_of(x))
         if isinstance(x, tf.data.Dataset):
-            self.checked_batch(x.element_spec)
+            self.checked_batch(finished_spec(x))
             shares = distribute.shares_of(x)
             length = int(x.cardinality())
             if shares is not None:
@@ -202,6 +203,14 @@ class Learner(keras.Model, abc.ABC):
             **kwargs,
         )
 
+    def _set_finish(self, finish: Finish | None):
+        if finish is not self._finish:
+            self._finish = finish
+            self.train_function = None  # it was made for other batches
+
+    def _finished(self, batch: Any) -> Any:
+        return batch if self._finish is None else self._finish(batch)
+
     def make_train_function(self, force=False):
         """Builds the function that `fit` calls: exact under every strategy."""
         if self.train_function is not None and not force:
@@ -210,7 +219,7 @@ class Learner(keras.Model, abc.ABC):
             self.optimizer.build(self.trainable_variables)
         self.train_function = distribute.multi_step_function(
             self.distribute_strategy,
-            self.train_step,
+            lambda batch: self.train_step(self._finished(batch)),
             steps_per_execution=self.steps_per_execution,
             jit_compile=self.jit_compile,
             run_eagerly=self.run_eagerly,
@@ -223,8 +232,20 @@ class Learner(keras.Model, abc.ABC):
         return min(left, self.steps_per_execution)
 
     def _remember(self, batch: Any):
-        views, _ = views_and_labels(batch)
-        self.last_batch = tuple(view for view in views if len(view.shape) == 4)
+        def views():
+            found, _ = views_and_labels(self._finished(batch))
+            return tuple(view for view in found if len(view.shape) == 4)
+
+        self._last_views = views  # finished when they are asked for, which is seldom
+
+    @property
+    def last_batch(self) -> tuple | None:
+        """The views that the latest execution of `fit` ended with (of the first replica), or `None`."""
+        return self._last_views()
+
+    @last_batch.setter
+    def last_batch(self, views: tuple | None):
+        self._last_views = lambda: views
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Keras would take a batch from the data to build a model that is built, and fails to reduce

@@ -79,7 +79,7 @@ def test_a_worker_decodes_only_its_own_images(monkeypatch):
     def counted(index):
         import tensorflow as tf
 
-        tf.py_function(lambda number: decoded.append(int(number)), [index], [])
+        tf.py_function(lambda numbers: decoded.extend(np.ravel(numbers).tolist()), [index], [])
         return read(index)
 
     monkeypatch.setattr(source, "read", counted)

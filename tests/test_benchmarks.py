@@ -1,0 +1,117 @@
+"""Every script of benchmarks/ runs, prints a table and writes JSON; its parts do what they say."""
+
+import dataclasses
+import datetime
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import apart, report
+
+ROOT = pathlib.Path(__file__).parents[1]
+SCRIPTS = sorted(
+    path.stem for path in (ROOT / "benchmarks").glob("*.py") if "smoke: bool" in path.read_text()
+)
+ROWS = [{"name": "a", "seconds": "1.0"}, {"name": "b", "seconds": ""}]
+# Two workers measure on the loopback that is there: no network of their own within a test.
+ENVIRONMENT = {**os.environ, "BENCHMARK_HAS_ITS_OWN_LOOPBACK": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def test_there_are_scripts():
+    assert {"chunks", "communication", "evaluation", "startup"} <= set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_can_be_set(name):
+    module = importlib.import_module(f"benchmarks.{name}")
+    settings = module.Settings()
+    assert settings.out == pathlib.Path(f"runs/benchmarks/{name}.json")
+    assert not settings.smoke
+    assert dataclasses.is_dataclass(settings)
+    assert f"python -m benchmarks.{name} --smoke" in module.__doc__
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_runs(name, tmp_path):
+    # In a process of its own, as it is used: some set up devices, all start further processes.
+    out = tmp_path / "result.json"
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--smoke", "--out", out],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    assert result["rows"]
+    assert all(result[key] for key in ("machine", "date", "settings", "versions"))
+    assert "commit" in result
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(lines) >= 3  # names, a rule, numbers
+    assert set(lines[1]) <= set("| -")
+    assert all(line.count("|") == lines[0].count("|") for line in lines[:3])
+
+
+def test_table():
+    expected = "| name | seconds |\n| --- | --- |\n| a | 1.0 |\n| b |  |"
+    assert report.table(ROWS) == expected
+
+
+def test_what_is_written_says_where_and_when_it_was_measured(tmp_path, capsys):
+    out = tmp_path / "folder" / "result.json"
+    report.write(out, {"steps": 3, "out": out}, ROWS)
+    result = json.loads(out.read_text())
+    assert result["rows"] == ROWS
+    assert result["settings"] == {"steps": 3, "out": str(out)}
+    assert result["date"] == datetime.date.today().isoformat()
+    assert result["machine"] == report.machine()
+    assert "cores" in result["machine"]
+    assert result["commit"] == report.commit()
+    assert result["versions"]["keras"].startswith("3.")
+    assert capsys.readouterr().out == f"Written: {out}\n"
+
+
+def test_the_commit_is_marked_where_files_differ(monkeypatch):
+    def described(command, **_):
+        assert {"--always", "--dirty"} <= set(command)
+        return subprocess.CompletedProcess(command, 0, stdout="1a2b3c4-dirty\n")
+
+    monkeypatch.setattr(report.subprocess, "run", described)
+    assert report.commit() == "1a2b3c4-dirty"
+
+
+def test_only_a_measuring_process_is_asked(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["script", "--measure", '{"batch": 3}'])
+    assert apart.asked() == {"batch": 3}
+    monkeypatch.setattr(sys, "argv", ["script", "--smoke"])
+    assert apart.asked() is None
+
+
+MODULE = """
+import json, os, sys
+from benchmarks.apart import asked, peak
+print("what a library says")
+print(json.dumps({"given": asked(), "variable": os.environ["NEW"], "peak": peak()}))
+"""
+
+
+def test_a_process_of_its_own_measures(tmp_path):
+    (tmp_path / "small_module.py").write_text(MODULE)
+    result = apart.measured_apart(
+        "small_module",
+        {"chunks": (1, 2), "out": tmp_path},
+        environment={"PYTHONPATH": str(tmp_path), "NEW": "value"},
+    )
+    assert result["given"] == {"chunks": [1, 2], "out": str(tmp_path)}
+    assert result["variable"] == "value"
+    assert result["peak"] > 0.001
+    with pytest.raises(subprocess.CalledProcessError):
+        apart.measured_apart("small_module", {}, environment={"PYTHONPATH": "", "NEW": ""})
