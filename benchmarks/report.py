@@ -1,4 +1,4 @@
-"""What every benchmark leaves behind: a table on the screen, and JSON with the machine and the commit."""
+"""What every benchmark leaves behind: a table, and JSON with the machine and the commit."""
 
 import datetime
 import importlib.metadata
