@@ -116,9 +116,13 @@ import keras_ssl
 
 early = {"tensorflow", "keras", "numpy", "rich", "tyro"} & set(sys.modules)
 assert not early, f"imported by keras_ssl: {early}"
+import keras  # which imports parts of some libraries itself, if they are there
+
+before = set(sys.modules)
 for name in keras_ssl.__all__:
     getattr(keras_ssl, name)
-early = {"matplotlib", "scipy", "sklearn", "tensorflow_datasets"} & set(sys.modules)
+names = {"matplotlib", "sklearn", "tensorflow_datasets"}
+early = {name for name in set(sys.modules) - before if name.split(".")[0] in names}
 assert not early, f"imported by a package of keras_ssl: {early}"
 """
 

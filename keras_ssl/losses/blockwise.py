@@ -7,6 +7,7 @@ kept, and the gradient computes the blocks again.
 
 Embeddings have length 1, so no similarity exceeds 1 / temperature. That takes the place of each row's
 largest in the exponentials, as long as the smallest does not vanish: down to `LEAST_TEMPERATURE`.
+Below it the largest of each row are looked for first, in a pass of their own.
 
 Source: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax", and Dao et al. 2022,
 "FlashAttention", for sums by blocks and their gradients.
@@ -22,11 +23,9 @@ _BLOCK = 2**20  # similarities of a block: 4 MiB in float32
 _SIDES = (1024, 256)  # largest and smallest side of a square block
 
 
-def is_worthwhile(rows: int | None, columns: int | None, temperature: float) -> bool:
+def is_worthwhile(rows: int | None, columns: int | None) -> bool:
     """Returns whether similarities of this number, known when the graph is made, want blocks."""
-    if rows is None or columns is None or temperature < LEAST_TEMPERATURE:
-        return False
-    return rows * columns > MOST_AT_ONCE
+    return rows is not None and columns is not None and rows * columns > MOST_AT_ONCE
 
 
 def among_others(z: tf.Tensor, temperature: float, sides: tuple[int, int] = _SIDES) -> tf.Tensor:
@@ -37,16 +36,16 @@ def among_others(z: tf.Tensor, temperature: float, sides: tuple[int, int] = _SID
 
     Args:
         z: `(n, dim)` rows of length 1 at most, n known.
-        temperature: at least `LEAST_TEMPERATURE`.
+        temperature: positive.
         sides: the largest side of a block, and the smallest; where no side between them divides n,
-            blocks are as those of `over_columns`.
+            or the temperature is below `LEAST_TEMPERATURE`, blocks are as those of `over_columns`.
 
     Returns:
         `(n,)` tensor, with a gradient.
     """
     count = z.shape[0]
     side = next((s for s in range(sides[0], sides[1] - 1, -1) if count % s == 0), None)
-    if side is None:
+    if side is None or temperature < LEAST_TEMPERATURE:
         own = tf.range(count)
         return over_columns(z, z, temperature, own=own)
     return _Symmetric(count // side, side, temperature)(z)
@@ -65,13 +64,14 @@ def over_columns(
     Args:
         queries: `(n, dim)` rows of length 1 at most, n known.
         candidates: `(m, dim)` rows of length 1 at most, m known.
-        temperature: at least `LEAST_TEMPERATURE`.
+        temperature: positive.
         own: `(n,)` integers, a column that is left out in each row; `None` for none.
         excluded: `(n, m)` bool, columns that are left out; `None` for none.
         block: similarities of a block.
 
     Returns:
-        `(n,)` tensor, with gradients for both.
+        `(n,)` tensor, with gradients for both; minus infinity, without a gradient, in a row whose
+        columns are all left out.
     """
     columns = candidates.shape[0]
     width = min(columns, max(1, block // queries.shape[0]))
@@ -155,48 +155,61 @@ class _OverColumns:
         @tf.custom_gradient
         def both_ways(q, c):
             parts = tf.reshape(c, (self._blocks, self._width, c.shape[-1]))
-            sums, means = self._sums(q, parts)
-            means /= sums[:, None]  # (n, dim), of the candidates as the softmax weighs them
+            shift = self._shift(q, parts)
+            sums, means = self._sums(q, parts, shift)
+            # (n, dim), of the candidates as the softmax weighs them
+            means = tf.math.divide_no_nan(means, sums[:, None])
 
             def backwards(upstream):
                 to_queries = upstream[:, None] * means / self._temperature
                 # In a loop of its own: where candidates are a queue, nobody asks for it.
-                to_candidates = self._to_candidates(q, parts, upstream / sums)
+                weights = tf.math.divide_no_nan(upstream, sums)
+                to_candidates = self._to_candidates(q, parts, shift, weights)
                 return to_queries, tf.reshape(to_candidates, c.shape) / self._temperature
 
-            return tf.math.log(sums) + 1 / self._temperature, backwards
+            return tf.math.log(sums) + shift[:, 0], backwards
 
         return both_ways(queries, candidates)
 
-    def _exponentials(self, queries, part, number):
-        similarity = tf.matmul(queries / self._temperature, part, transpose_b=True)
-        values = tf.exp(similarity - 1 / self._temperature)  # (n, width)
+    def _similarities(self, queries, part, number):
+        values = tf.matmul(queries / self._temperature, part, transpose_b=True)  # (n, width)
         first = number * self._width
         if self._own is not None:
             place = self._own[:, None] - tf.cast(first, self._own.dtype)
             itself = place == tf.range(self._width, dtype=self._own.dtype)
-            values = tf.where(itself, tf.zeros((), values.dtype), values)
+            values = tf.where(itself, values.dtype.min, values)
         if self._excluded is not None:
-            rows = self._excluded.shape[0]
+            rows = self._excluded.shape[0] or tf.shape(self._excluded)[0]
             excluded = tf.slice(self._excluded, [0, first], [rows, self._width])
-            values = tf.where(excluded, tf.zeros((), values.dtype), values)
+            values = tf.where(excluded, values.dtype.min, values)
         return values
 
-    def _sums(self, queries, parts):
+    def _shift(self, queries, parts):
+        """Returns what is taken from the similarities of each row, `(n, 1)` or of all, `(1, 1)`."""
+        if self._temperature >= LEAST_TEMPERATURE:
+            return tf.constant(1 / self._temperature, queries.dtype, (1, 1))
+
+        def step(number, largest):
+            values = self._similarities(queries, parts[number], number)
+            return number + 1, tf.maximum(largest, tf.reduce_max(values, 1, keepdims=True))
+
+        # The least that a similarity can be: what is left out never counts.
+        least = tf.constant(-1 / self._temperature, queries.dtype)
+        return _in_turn(step, self._blocks, tf.fill((queries.shape[0], 1), least))
+
+    def _sums(self, queries, parts, shift):
         def step(number, sums, means):
-            values = self._exponentials(queries, parts[number], number)
+            values = tf.exp(self._similarities(queries, parts[number], number) - shift)
             return number + 1, sums + tf.reduce_sum(values, 1), means + values @ parts[number]
 
-        # Not zero: a row may have all of its columns excluded.
-        least = tf.fill(queries.shape[:1], tf.constant(queries.dtype.as_numpy_dtype(1e-37)))
-        start = (least, tf.zeros_like(queries))
+        start = (tf.zeros_like(queries[:, 0]), tf.zeros_like(queries))
         return _in_turn(step, self._blocks, *start)
 
-    def _to_candidates(self, queries, parts, weights):
+    def _to_candidates(self, queries, parts, shift, weights):
         weighted = weights[:, None] * queries
 
         def step(number, gradient):
-            values = self._exponentials(queries, parts[number], number)
+            values = tf.exp(self._similarities(queries, parts[number], number) - shift)
             part = tf.matmul(values, weighted, transpose_a=True)[None]
             return number + 1, tf.tensor_scatter_nd_update(gradient, [[number]], part)
 

@@ -71,9 +71,9 @@ class InfoNCE(keras.losses.Loss):
         # Keras has made numbers of the booleans.
         excluded = ops.cast(choices[2], "bool") if len(choices) == 3 else None
         positive = ops.sum(q * k, axis=-1) / self.temperature  # (batch,)
-        if blockwise.is_worthwhile(q.shape[0], negatives.shape[0], self.temperature):
+        if blockwise.is_worthwhile(q.shape[0], negatives.shape[0]):
             negative = blockwise.over_columns(q, negatives, self.temperature, excluded=excluded)
-            return ops.logaddexp(positive, negative) - positive
+            return tf.math.softplus(negative - positive)
         negative = q @ ops.transpose(negatives) / self.temperature  # (batch, count)
         if excluded is not None:
             negative = ops.where(excluded, -float("inf"), negative)

@@ -70,7 +70,7 @@ class NTXent(keras.losses.Loss):
 
     def _log_sums(self, z, candidates, own):
         """Returns log(sum(exp(similarity))) of each row, without its own column, `(rows,)`."""
-        if blockwise.is_worthwhile(z.shape[0], candidates.shape[0], self.temperature):
+        if blockwise.is_worthwhile(z.shape[0], candidates.shape[0]):
             if distribute.replica_count() == 1:
                 return blockwise.among_others(z, self.temperature)
             return blockwise.over_columns(z, candidates, self.temperature, own=own)

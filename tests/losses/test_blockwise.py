@@ -150,21 +150,44 @@ def sizes(graph):
     return [int(np.prod(shape)) for shape in shapes if shape.is_fully_defined()]
 
 
-def test_no_tensor_holds_all_similarities():
+@pytest.mark.parametrize("temperature", [0.01, 0.025])
+def test_candidates_that_are_all_opposite(temperature):
+    q = unit(4)
+    c = -tf.repeat(q[:1], 9, axis=0)
+    value = blockwise.over_columns(q, c, temperature, block=12)
+    expected, *_ = whole(q, c, temperature, np.zeros((4, 9), bool))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_an_unknown_batch_with_excluded_candidates(small_blocks):
+    spec = [tf.TensorSpec((None, 8)), tf.TensorSpec((None, 8)), tf.TensorSpec((31, 8))]
+
+    @tf.function(input_signature=[*spec, tf.TensorSpec((None, 31), tf.bool)])
+    def loss(q, k, negatives, excluded):
+        return InfoNCE(0.2)(q, k, negatives, excluded=excluded)
+
+    values = unit(6), unit(6, seed=1), unit(31, seed=2)
+    excluded = tf.constant(np.random.default_rng(3).random((6, 31)) < 0.5)
+    expected = InfoNCE(0.2)(*values, excluded=excluded)
+    assert float(loss(*values, excluded)) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1])
+def test_no_tensor_holds_all_similarities(temperature, monkeypatch):
     rows = 4096
 
     @tf.function
     def both(z_1, z_2):
-        return loss_and_gradients(NTXent(0.1), z_1, z_2)
+        return loss_and_gradients(NTXent(temperature), z_1, z_2)
 
     spec = tf.TensorSpec((rows // 2, 8), tf.float32)
     largest = max(sizes(both.get_concrete_function(spec, spec).graph))
     assert largest <= rows * rows / 8
-    monkey = NTXent(0.01)  # below the least temperature: all at once
+    monkeypatch.setattr(blockwise, "MOST_AT_ONCE", rows * rows)  # the check can fail
 
     @tf.function
     def at_once(z_1, z_2):
-        return loss_and_gradients(monkey, z_1, z_2)
+        return loss_and_gradients(NTXent(temperature), z_1, z_2)
 
     assert max(sizes(at_once.get_concrete_function(spec, spec).graph)) == rows * rows
 
