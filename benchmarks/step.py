@@ -155,20 +155,25 @@ def _fit(settings: dict[str, Any]) -> dict[str, Any]:
         batches = data.views(source, augment.simclr(side), count, seed=0)
 
     class Clock(keras.callbacks.Callback):
-        ends: list[float] = []
+        def __init__(self):
+            super().__init__()
+            self.ends, self.ended = [], 0.0
 
         def on_train_batch_end(self, batch, logs=None):
             self.ends.append(time.perf_counter())
 
+        def on_train_end(self, logs=None):
+            self.ended = time.perf_counter()
+
     with tempfile.TemporaryDirectory() as directory:
         run = Run.create(directory, {})
         checkpoint = Checkpoint(run.checkpoints, steps, interval=30.0)
+        clock = Clock()
         # The first epoch traces the graph, and is not measured.
-        fit_with_all_callbacks(model, batches, run, checkpoint, epochs=2, callbacks=[Clock()])
-        ended = time.perf_counter()
-    ends = Clock.ends[-steps:]
+        fit_with_all_callbacks(model, batches, run, checkpoint, epochs=2, callbacks=[clock])
+    ends = clock.ends[-steps:]
     seconds = [b - a for a, b in itertools.pairwise(ends)]
-    return {"seconds": seconds, "epoch_end": ended - ends[-1]}
+    return {"seconds": seconds, "epoch_end": clock.ended - ends[-1]}
 
 
 def _model(settings: dict[str, Any]):
