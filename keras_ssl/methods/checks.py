@@ -82,7 +82,7 @@ def _checked_views(data: Any, with_indices: bool, least_views: int) -> tuple:
     tensors = isinstance(data, (tuple, list)) and all(
         isinstance(view, (tf.Tensor, tf.TensorSpec)) for view in data
     )
-    if not tensors or len(data) - with_indices < least_views:
+    if not tensors or len(data) < least_views:
         raise ValueError(
             "A batch must be a tuple of views, (view_1, view_2), as keras_ssl.data.views makes it, "
             f"without labels. Received: {tf.nest.map_structure(_describe, data)}"
@@ -94,7 +94,8 @@ def _checked_views(data: Any, with_indices: bool, least_views: int) -> tuple:
             "as keras_ssl.data.views(..., indices=True) makes them. "
             f"Received: {[_describe(value) for value in data]}"
         )
-    if any(len(view.shape) != 4 for view in views) or len({view.shape[0] for view in data}) > 1:
+    are_images = len(views) >= least_views and all(len(view.shape) == 4 for view in views)
+    if not are_images or len({view.shape[0] for view in data}) > 1:
         raise ValueError(
             "The views of a batch must show the same images, (batch, height, width, channels), with "
             f"equal batch sizes. Received: {[_describe(view) for view in data]}"
