@@ -78,6 +78,14 @@ def views_and_labels(data: Any) -> tuple[Any, Any]:
     return data, None
 
 
+def image_count(data: Any) -> int:
+    """Returns how many images a data set of batches has; negative or 0 where it does not say."""
+    if not isinstance(data, tf.data.Dataset):
+        return -1
+    batch = tf.nest.flatten(data.element_spec)[0].shape[0]
+    return int(data.cardinality()) * (batch or 0)
+
+
 def _checked_views(data: Any, with_indices: bool, least_views: int) -> tuple:
     tensors = isinstance(data, (tuple, list)) and all(
         isinstance(view, (tf.Tensor, tf.TensorSpec)) for view in data

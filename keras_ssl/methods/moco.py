@@ -9,6 +9,7 @@ from keras_ssl import distribute
 from keras_ssl.augment import random
 from keras_ssl.layers import KeyQueue, MLPHead, SplitBatchNorm, target_network
 from keras_ssl.losses import InfoNCE
+from keras_ssl.methods.checks import image_count
 from keras_ssl.methods.momentum import MomentumMethod
 
 _LOG = logging.getLogger("keras_ssl")
@@ -138,7 +139,7 @@ class MoCo(MomentumMethod):
 
     def fit(self, x=None, *args, **kwargs):
         """Trains on batches of views; see `SelfSupervised.fit`."""
-        images = _image_count(x)
+        images = image_count(x)
         if 0 < images < self.queue_size:
             _LOG.warning(
                 "The queue holds more keys than there are images (%d, and %d images): older keys of "
@@ -148,10 +149,3 @@ class MoCo(MomentumMethod):
                 images,
             )
         return super().fit(x, *args, **kwargs)
-
-
-def _image_count(x) -> int:
-    if not isinstance(x, tf.data.Dataset):
-        return -1
-    batch = tf.nest.flatten(x.element_spec)[0].shape[0]
-    return int(x.cardinality()) * (batch or 0)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_ssl import distribute
 from keras_ssl.layers import KeyQueue, ProjectionHead, target_network
 from keras_ssl.losses import InfoNCE
+from keras_ssl.methods.checks import image_count
 from keras_ssl.methods.momentum import MomentumMethod
 
 _LOG = logging.getLogger("keras_ssl")
@@ -125,7 +126,7 @@ class SimCLRMemory(MomentumMethod):
 
     def fit(self, x=None, *args, **kwargs):
         """Trains on batches of views; see `SelfSupervised.fit`."""
-        images = _image_count(x)
+        images = image_count(x)
         if 0 < 2 * images < self.queue_size:
             _LOG.warning(
                 "The queue holds more keys than an epoch makes (%d, and two of each of %d images): "
@@ -135,10 +136,3 @@ class SimCLRMemory(MomentumMethod):
                 images,
             )
         return super().fit(x, *args, **kwargs)
-
-
-def _image_count(x) -> int:
-    if not isinstance(x, tf.data.Dataset):
-        return -1
-    batch = tf.nest.flatten(x.element_spec)[0].shape[0]
-    return int(x.cardinality()) * (batch or 0)
