@@ -65,7 +65,7 @@ class Shape:
         norms: batch normalisations that gradients pass through.
         target_norms: those of the target networks.
         view_size: bytes of each of a view's numbers.
-        packed: let each synchronised normalisation reduce its sums as one tensor: what could be done.
+        by_keras: synchronised normalisations are `keras.layers.BatchNormalization`, not `BatchNorm`.
     """
 
     parameters: int
@@ -74,7 +74,7 @@ class Shape:
     norms: tuple[Norm, ...]
     target_norms: tuple[Norm, ...] = ()
     view_size: int = 4
-    packed: bool = False
+    by_keras: bool = False
 
 
 def shape_of(model: methods.SelfSupervised) -> Shape:
@@ -152,10 +152,10 @@ def memory_bank(shape: Shape, b: int, n: int) -> list[Collective]:
 
 
 def of_model(
-    model: methods.SelfSupervised, b: int, n: int, packed: bool = False
+    model: methods.SelfSupervised, b: int, n: int, by_keras: bool = False
 ) -> list[Collective]:
-    """Returns the collectives of a model's training step; `packed` as in `Shape`."""
-    shape = replace(shape_of(model), packed=packed)
+    """Returns the collectives of a model's training step; `by_keras` as in `Shape`."""
+    shape = replace(shape_of(model), by_keras=by_keras)
     if isinstance(model, methods.MoCo):
         return moco(shape, b, n, model.symmetric)
     formulas = {
@@ -175,9 +175,10 @@ def every_step(shape: Shape) -> list[Collective]:
 def statistics(shape: Shape, forward: int, backward: int, target: int = 0) -> list[Collective]:
     """What batch normalisations exchange in passes through the networks, and through their targets.
 
-    A synchronised one reduces sum, sum of squares and count on the way forward, and the gradients of
-    the first two on the way back, C numbers each. A split one gathers mean and variance, which only
-    its moving statistics take.
+    A synchronised one reduces sums, sums of squares and their count on the way forward, and the sums
+    of two gradients on the way back, each time as one tensor. Keras' own layer reduces each by itself,
+    and counts for every channel. A split one gathers mean and variance, which only its moving
+    statistics take.
     """
     passes = [(norm, forward, backward) for norm in shape.norms]
     passes += [(norm, target, 0) for norm in shape.target_norms]
@@ -185,10 +186,11 @@ def statistics(shape: Shape, forward: int, backward: int, target: int = 0) -> li
     for norm, there, back in passes:
         if norm.shared == "split":
             found += there * gather("statistics", 1, (2 * norm.channels,), rank=3)
-        elif norm.shared == "synchronised" and shape.packed:
-            found += (there + back) * [Collective("statistics", "reduce", 2 * norm.channels)]
-        elif norm.shared == "synchronised":
+        elif norm.shared == "synchronised" and shape.by_keras:
             found += (3 * there + 2 * back) * [Collective("statistics", "reduce", norm.channels)]
+        elif norm.shared == "synchronised":
+            found += there * [Collective("statistics", "reduce", 2 * norm.channels + 1)]
+            found += back * [Collective("statistics", "reduce", 2 * norm.channels)]
     return found
 
 

@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,9 +23,8 @@ from dataclasses import asdict, dataclass, replace
 
 import tyro
 
-from benchmarks import report
+from benchmarks import report, workers
 
-ROOT = pathlib.Path(__file__).parents[1]
 WORKERS = 2
 METHODS = (
     "simclr",
@@ -112,38 +110,7 @@ def get_own_loopback():
 
 def run_workers(settings: Settings) -> list[dict]:
     """Returns the first worker's rows."""
-    sockets = [socket.socket() for _ in range(WORKERS)]
-    for each in sockets:
-        each.bind(("localhost", 0))
-    cluster = {"worker": [f"localhost:{each.getsockname()[1]}" for each in sockets]}
-    for each in sockets:
-        each.close()
-    words = json.dumps(asdict(settings), default=str)
-    command = [sys.executable, "-m", "benchmarks.communication", "--worker", words]
-    processes = []
-    for index in range(WORKERS):
-        config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-        variables = {"TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        processes.append(
-            subprocess.Popen(
-                command,
-                env={**os.environ, **variables},
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-    try:
-        printed = [process.communicate(timeout=900)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    if any(process.returncode for process in processes):
-        raise RuntimeError(
-            "All workers must end well. Received: statuses "
-            f"{[process.returncode for process in processes]}"
-        )
-    return json.loads(printed[0].splitlines()[-1])
+    return workers.run_workers("benchmarks.communication", asdict(settings), WORKERS)
 
 
 def work(settings: Settings):
@@ -310,8 +277,7 @@ def loopback_bytes() -> int | None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        given = json.loads(sys.argv[2])
+    if (given := workers.working()) is not None:
         work(Settings(**{**given, "methods": tuple(given["methods"])}))
     else:
         main(tyro.cli(Settings))

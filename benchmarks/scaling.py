@@ -105,9 +105,9 @@ class SetUp:
     passes: int
     head_work: float
 
-    def exchange(self, b: int, n: int, packed: bool = False) -> list[Collective]:
-        """Returns the collectives of a step with b images per device; `packed` as in `Shape`."""
-        return collectives.of_model(self.model, b, n, packed)
+    def exchange(self, b: int, n: int, by_keras: bool = False) -> list[Collective]:
+        """Returns the collectives of a step with b images per device; `by_keras` as in `Shape`."""
+        return collectives.of_model(self.model, b, n, by_keras)
 
     def compute(self, machine: Machine, b: int, n: int) -> float:
         """Returns the seconds that a device computes for b images."""
@@ -238,14 +238,13 @@ def remedy_table(set_ups: list[SetUp], machine: Machine) -> str:
             if rest or set_up.name.endswith("shuffled"):
                 continue
             times = []
-            for packed in (False, True):
-                for group in (None, machine.node):
-                    exchange = set_up.exchange(b, n, packed)
-                    parts = seconds_by_kind(exchange, n, machine.ring_or_tree, group)
-                    times.append(parts["statistics"])
+            for by_keras, group in ((False, None), (False, machine.node), (True, None)):
+                exchange = set_up.exchange(b, n, by_keras)
+                parts = seconds_by_kind(exchange, n, machine.ring_or_tree, group)
+                times.append(parts["statistics"])
             compute = set_up.compute(machine, b, n)
             rows.append([set_up.name, n, *(f"{1e3 * x:,.1f}" for x in (compute, *times))])
-    head = ["method", "devices", "compute", "statistics", "groups of 8", "packed", "both"]
+    head = ["method", "devices", "compute", "statistics", "groups of 8", "by Keras' layer"]
     return table(head, rows)
 
 

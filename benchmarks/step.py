@@ -144,7 +144,7 @@ def _fit(settings: dict[str, Any]) -> dict[str, Any]:
 
     if settings["precision"] == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")
-    model, steps = _model(settings), settings["steps"]
+    network, steps = model(settings), settings["steps"]
     side, count = settings["image_size"], settings["batch_size"]
     if settings["contestant"] == "fit":
         batches = tf.data.Dataset.from_tensors(_noise(settings)).repeat(steps)
@@ -170,13 +170,14 @@ def _fit(settings: dict[str, Any]) -> dict[str, Any]:
         checkpoint = Checkpoint(run.checkpoints, steps, interval=30.0)
         clock = Clock()
         # The first epoch traces the graph, and is not measured.
-        fit_with_all_callbacks(model, batches, run, checkpoint, epochs=2, callbacks=[clock])
+        fit_with_all_callbacks(network, batches, run, checkpoint, epochs=2, callbacks=[clock])
     ends = clock.ends[-steps:]
     seconds = [b - a for a, b in itertools.pairwise(ends)]
     return {"seconds": seconds, "epoch_end": clock.ended - ends[-1]}
 
 
-def _model(settings: dict[str, Any]):
+def model(settings: dict[str, Any]):
+    """Returns the compiled method of a contestant's settings."""
     from keras_ssl import backbones, layers, methods, optimizers
 
     shape = (settings["image_size"], settings["image_size"], 3)
@@ -187,18 +188,18 @@ def _model(settings: dict[str, Any]):
         else backbones.ResNet(settings["depth"], input_shape=shape)
     )
     if settings["method"] == "simclr":
-        model: Any = methods.SimCLR(backbone, temperature=0.5)
+        method: Any = methods.SimCLR(backbone, temperature=0.5)
     elif settings["method"] == "moco":
-        model = methods.MoCo(backbone, queue_size=settings["queue_size"])
+        method = methods.MoCo(backbone, queue_size=settings["queue_size"])
     else:
         hidden = 32 if small else 4096
         heads = [
             layers.MLPHead(256, hidden, batch_norm=True, name=name)
             for name in ("projector", "predictor")
         ]
-        model = methods.BYOL(backbone, *heads)
-    model.compile(optimizers.SGD(0.06, weight_decay=5e-4))
-    return model
+        method = methods.BYOL(backbone, *heads)
+    method.compile(optimizers.SGD(0.06, weight_decay=5e-4))
+    return method
 
 
 def _noise(settings: dict[str, Any]) -> tuple:

@@ -26,29 +26,30 @@ def sent(found):
 
 
 def test_simclr_by_hand():
-    # 5 reductions of 10 channels. 2 gathers of 2 x 3 embeddings, thrice 24 bytes each, and 2 reductions
-    # of the gradient of 8 x 3. Before each gather its shape, 2 numbers; after each reduction 1 and 1.
+    # Norms of 4 and 6 channels: 9 and 13 numbers forward, 8 and 12 back. 2 gathers of 2 x 3 embeddings,
+    # thrice 24 bytes each, and 2 reductions of the gradient of 8 x 3. Before each gather its shape, 2
+    # numbers; after each reduction 1 and 1.
     assert sent(collectives.simclr(SHAPE, B, N)) == {
         **ALL,
-        "statistics": 5 * 10 * 4 * 1.5,
+        "statistics": (22 + 20) * 4 * 1.5,
         "embeddings": 2 * 72 + 2 * 96 * 1.5,
         "shapes": 2 * 3 * 8 + 2 * 3 * (4 + 4),
     }
 
 
 def test_simclr_memory_by_hand():
-    # One pass: 5 reductions of the online network's 10 channels, 3 of the target's 4. Keys 4 times.
+    # One pass: 22 + 20 numbers of the online network's norms, 9 of the target's. Keys 4 times.
     assert sent(collectives.simclr_memory(SHAPE, B, N)) == {
         **ALL,
-        "statistics": (5 * 10 + 3 * 4) * 4 * 1.5,
+        "statistics": (42 + 9) * 4 * 1.5,
         "embeddings": 4 * 72,
         "shapes": 4 * 3 * 8,
     }
 
 
 def test_byol_by_hand():
-    # 2 passes: 5 reductions of the online network's 10 channels, 3 of the target's 4.
-    statistics = 2 * (5 * 10 + 3 * 4) * 4 * 1.5
+    # 2 passes: 22 + 20 numbers of the online network's norms, 9 of the target's.
+    statistics = 2 * (42 + 9) * 4 * 1.5
     assert sent(collectives.byol(SHAPE, B, N)) == {**ALL, "statistics": statistics}
 
 
@@ -57,7 +58,7 @@ def test_moco_by_hand(passes):
     found = collectives.moco(SHAPE, B, N, symmetric=passes == 2)
     assert sent(found) == {
         **ALL,
-        "statistics": passes * (5 * 10 + 3 * 4) * 4 * 1.5,
+        "statistics": passes * (42 + 9) * 4 * 1.5,
         "embeddings": passes * 72,
         "shapes": passes * 3 * 8,
     }
@@ -87,16 +88,16 @@ def test_unsynchronised_moco_shuffles_and_shares_no_statistics():
 def test_memory_bank_by_hand():
     assert sent(collectives.memory_bank(replace(SHAPE, target_norms=()), B, N)) == {
         **ALL,
-        "statistics": 2 * 5 * 10 * 4 * 1.5,
+        "statistics": 2 * 42 * 4 * 1.5,
         "embeddings": 3 * 2 * 8 + 72,  # int64 numbers of the images
         "shapes": 3 * (4 + 8),
     }
 
 
-def test_packed_statistics_are_fewer_collectives_of_less():
-    found = collectives.byol(replace(SHAPE, packed=True), B, N)
-    assert sent(found)["statistics"] == 2 * (2 * 2 * 10 + 2 * 4) * 4 * 1.5
-    assert len(found) == 2 + 2 * (2 * 2 + 1)
+def test_keras_layer_sends_more_in_more_collectives():
+    found = collectives.byol(replace(SHAPE, by_keras=True), B, N)
+    assert sent(found)["statistics"] == 2 * (5 * 10 + 3 * 4) * 4 * 1.5
+    assert len(found) - len(collectives.byol(SHAPE, B, N)) == 2 * (2 * 3 + 2)
 
 
 def test_one_device_sends_nothing():

@@ -11,7 +11,13 @@ with distribute.strategy("auto").scope():
 ```
 """
 
-from keras_ssl.distribute.replicas import all_gather, own_part, replica_count, replica_id
+from keras_ssl.distribute.replicas import (
+    all_gather,
+    all_reduce_sum,
+    own_part,
+    replica_count,
+    replica_id,
+)
 from keras_ssl.distribute.shares import (
     Share,
     Shares,
@@ -38,6 +44,7 @@ __all__ = [
     "Strategy",
     "WorkerLostError",
     "all_gather",
+    "all_reduce_sum",
     "check_batch_size",
     "check_equal",
     "gather",

@@ -36,6 +36,13 @@ def all_gather(values: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(gathered, (batch, *values.shape[1:]))
 
 
+def all_reduce_sum(values: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of the replicas' tensors, the same on every replica; `values` on one replica."""
+    if replica_count() == 1:
+        return values
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
 def own_part(values: tf.Tensor) -> tf.Tensor:
     """Returns this replica's part of a gathered tensor: undoes `all_gather`.
 

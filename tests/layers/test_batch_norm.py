@@ -174,35 +174,78 @@ def two_replicas():
     )
 
 
-@pytest.mark.parametrize("synchronized", [True, False])
-def test_two_replicas_equal_one(two_replicas, synchronized):
-    images = random_images((8, 6, 5, 8))
-    single = BatchNorm()
-    expected = single(images, training=True)
+def on_two_replicas(strategy, layer, parts, weights):
+    """Returns outputs, gradients of the inputs, and gradients of the weights, of each replica."""
+
+    def of_each(arrays):
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(arrays[context.replica_id_in_sync_group])
+        )
+
+    def step(images, weights):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = layer(images, training=True)
+            loss = tf.reduce_sum(tf.cast(outputs, weights.dtype) * weights)
+        values = [images, *[v.value for v in layer.trainable_variables]]
+        return outputs, *tape.gradient(loss, values)
+
+    results = tf.function(lambda *args: strategy.run(step, args))(of_each(parts), of_each(weights))
+    return [
+        [
+            np.asarray(keras.ops.cast(x, "float64"))
+            for x in strategy.experimental_local_results(each)
+        ]
+        for each in results
+    ]
+
+
+@pytest.mark.parametrize("shape", [(9, 6, 5, 8), (9, 8)])
+@pytest.mark.parametrize(
+    ("dtype", "precision"), [("float64", 1e-10), ("float32", 2e-5), ("mixed_bfloat16", 2e-2)]
+)
+def test_two_replicas_equal_one(two_replicas, shape, dtype, precision):
+    kind = "float64" if dtype == "float64" else "float32"
+    images, weights = (random_images(shape, seed).astype(kind) for seed in (0, 1))
+    single, keras_layer = make_pair(shape, dtype)
+    compute = tf.as_dtype(single.compute_dtype)
+    with tf.GradientTape() as tape:
+        inputs = tf.cast(images, compute)
+        tape.watch(inputs)
+        outputs = single(inputs, training=True)
+        loss = tf.reduce_sum(tf.cast(outputs, kind) * weights)
+    of_inputs, *of_weights = tape.gradient(
+        loss, [inputs, *[v.value for v in single.trainable_variables]]
+    )
 
     with two_replicas.scope():
-        layer = BatchNorm(synchronized=synchronized)
+        layer = BatchNorm(dtype=dtype)
+        layer.build(shape)
+    layer.set_weights(keras_layer.get_weights())
+    parts = [tf.cast(part, compute) for part in (images[:5], images[5:])]  # of different size
+    received = on_two_replicas(two_replicas, layer, parts, [weights[:5], weights[5:]])
+
+    def equal(value, expected):
+        expected = np.asarray(keras.ops.cast(expected, "float64"))
+        np.testing.assert_allclose(value, expected, precision, precision * np.abs(expected).max())
+
+    equal(np.concatenate(received[0]), outputs)
+    equal(np.concatenate(received[1]), of_inputs)
+    for values, expected in zip(received[2:], of_weights, strict=True):
+        equal(sum(values), expected)
+    equal(layer.moving_mean, single.moving_mean)
+    equal(layer.moving_variance, single.moving_variance)
+
+
+def test_two_replicas_that_share_nothing(two_replicas):
+    images = random_images((8, 6, 5, 8))
+    with two_replicas.scope():
+        layer = BatchNorm(synchronized=False)
         layer.build(images.shape)
-
-    def split(context):
-        half = images.shape[0] // 2
-        start = context.replica_id_in_sync_group * half
-        return tf.constant(images[start : start + half])
-
-    halves = two_replicas.experimental_distribute_values_from_function(split)
-
-    @tf.function
-    def step(halves):
-        return two_replicas.run(lambda x: layer(x, training=True), args=(halves,))
-
-    outputs = np.concatenate(two_replicas.experimental_local_results(step(halves)))
-    if synchronized:
-        np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(layer.moving_mean, single.moving_mean, rtol=1e-5)
-        np.testing.assert_allclose(layer.moving_variance, single.moving_variance, rtol=1e-5)
-    else:
-        alone = [BatchNorm()(half, training=True) for half in np.split(images, 2)]
-        np.testing.assert_allclose(outputs, np.concatenate(alone), rtol=1e-5, atol=1e-5)
+    halves = np.split(images, 2)
+    outputs, *_ = on_two_replicas(two_replicas, layer, halves, halves)
+    alone = [BatchNorm()(half, training=True) for half in halves]
+    np.testing.assert_allclose(np.concatenate(outputs), np.concatenate(alone), 1e-5, 1e-5)
 
 
 def test_configuration_makes_the_same_layer():
