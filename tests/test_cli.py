@@ -300,7 +300,7 @@ def checkpoint_values(path):
     return {re.sub(r"_\d+", "", name): file[name] for name in file}
 
 
-@pytest.mark.parametrize("method", ["simclr", "moco"])
+@pytest.mark.parametrize("method", ["simclr", pytest.param("moco", marks=pytest.mark.large)])
 def test_resume_after_an_interruption_is_exact(method, tmp_path, monkeypatch):
     words = ["--method", method]
     if method == "moco":  # whose settings are all other than the defaults
@@ -545,6 +545,7 @@ def test_a_demos_run_is_a_run_like_others(demo):
     assert after["trained"]["knn"]["accuracy"] == before["trained"]["knn"]["accuracy"]
 
 
+@pytest.mark.large
 def test_an_interrupted_demo_can_go_on(tmp_path, monkeypatch):
     import keras_ssl.commands.demo
 

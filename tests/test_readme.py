@@ -69,7 +69,15 @@ def test_the_readmes_script_runs(tmp_path, monkeypatch, capsys):
     assert names["classifier"](names["images"]).shape == (4, 10)
 
 
-@pytest.mark.parametrize("name", ["augmentations", "add_a_method", "methods", "monitoring"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "augmentations",
+        "add_a_method",
+        pytest.param("methods", marks=pytest.mark.large),
+        "monitoring",
+    ],
+)
 def test_the_examples_of_a_page_run_in_their_order(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("builtins.print", lambda *values: None)

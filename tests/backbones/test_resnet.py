@@ -208,7 +208,9 @@ def test_features_are_float32_under_mixed_precision(sk_ratio):
     assert model(np.ones((2, 8, 8, 3), "float32"), training=True).dtype == "float32"
 
 
-@pytest.mark.parametrize(("depth", "sk_ratio"), [(18, 0.0), (50, 0.0625)])
+@pytest.mark.parametrize(
+    ("depth", "sk_ratio"), [(18, 0.0), pytest.param(50, 0.0625, marks=pytest.mark.large)]
+)
 def test_saves_loads_and_clones(tmp_path, depth, sk_ratio):
     model = ResNet(depth, width=0.0625, sk_ratio=sk_ratio, input_shape=(8, 8, 3))
     assert model.name == f"resnet{depth}"
