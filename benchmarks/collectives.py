@@ -110,11 +110,11 @@ def simclr(shape: Shape, b: int, n: int) -> list[Collective]:
 
 
 def simclr_memory(shape: Shape, b: int, n: int) -> list[Collective]:
-    """Both views pass together; the keys of both are gathered as candidates, and into the queue."""
+    """Both views pass together; the keys of both are gathered, as candidates and for the queue."""
     return [
         *every_step(shape),
         *statistics(shape, forward=1, backward=1, target=1),
-        *4 * gather("embeddings", b, (shape.dim,)),
+        *2 * gather("embeddings", b, (shape.dim,)),
     ]
 
 
@@ -124,12 +124,10 @@ def moco(shape: Shape, b: int, n: int, symmetric: bool = False) -> list[Collecti
     found = [
         *every_step(shape),
         *statistics(shape, passes, passes, target=passes),
-        *passes * gather("embeddings", b, (shape.dim,)),  # into the queue
+        *passes * gather("embeddings", b, (shape.dim,)),  # into the queue, and in order again
     ]
     if any(norm.shared != "synchronised" for norm in shape.target_norms):
-        pixels = gather("views", b, (shape.view,), shape.view_size, rank=4)
-        back_in_order = gather("embeddings", b, (shape.dim,))
-        found += passes * (pixels + back_in_order)
+        found += passes * gather("views", b, (shape.view,), shape.view_size, rank=4)
     return found
 
 

@@ -131,7 +131,9 @@ def test_every_op_of_a_step_has_a_tpu_kernel(name):
     assert of_unknown_shape(graph) == set()
 
 
-# Where a crop lies, a few numbers per image, is rounded the same way everywhere.
+# `RandomCrop.boxes`, a few numbers per image. XLA makes one rounding of the product and the sum in
+# `low + (high - low) * number`, other compilers two: in float32 that moves a side by a whole pixel now
+# and then, where it is rounded, and the view is another one.
 OF_A_BOX = {"AddV2", "Cast", "Floor", "GatherV2", "GreaterEqual", "LessEqual", "Maximum", "Minimum"}
 OF_A_BOX |= {"Mul", "Pack", "RealDiv", "Round", "SelectV2", "Sqrt", "StridedSlice", "Sub"}
 

@@ -1,13 +1,14 @@
 """A chain of augmentation layers, and the two chains that make the two views."""
 
+import functools
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from keras_ssl.augment import random
-from keras_ssl.augment.crop import RandomCrop
-from keras_ssl.augment.layer import AugmentationLayer
+from keras_ssl.augment.crop import RandomCrop, in_unit_range
+from keras_ssl.augment.layer import AugmentationLayer, RandomChange
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -93,6 +94,24 @@ class Augmentation(AugmentationLayer):
         for layer, own in list(zip(self.layers, numbers, strict=True))[first:last]:
             images = layer.transform(images, own)
         return images
+
+    def transform_one(self, image, numbers, first=0, dtype=tf.float32):
+        """Does the same to one image, where a layer that it is not chosen for costs nothing.
+
+        Args:
+            image: (height, width, channels).
+            numbers: of its layers, (1, draws) each.
+            first: number of the first layer to apply.
+            dtype: the one whose range the image has: 0 to 255 for uint8.
+        """
+        image = in_unit_range(tf.cast(image, tf.float32), dtype)[None]
+        for layer, own in list(zip(self.layers, numbers, strict=True))[first:]:
+            if isinstance(layer, RandomChange):
+                change = functools.partial(layer.change_one, image, own)
+                image = tf.cond(layer.chosen(own)[0], change, functools.partial(tf.identity, image))
+            else:
+                image = layer.transform(image, own)
+        return image[0]
 
     @property
     def by_numbers(self) -> bool:

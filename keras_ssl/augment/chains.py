@@ -13,19 +13,21 @@ import tensorflow as tf
 
 from keras_ssl.augment import random
 from keras_ssl.augment.augmentation import Augmentation
-from keras_ssl.augment.layer import RandomChange
 
 _LOG = logging.getLogger("keras_ssl")
 _BLOCK = 32  # images, at most: what a core's cache holds, and enough to make a call's cost small
 _BLOCK_PIXELS = 32 * 32 * 32
-_ONE_BY_ONE = 128  # pixels of a side, from which on images are changed one by one
+LARGE = 128  # pixels of a side of a view, from which on images are better changed one by one
 
 
 class Chains:
     """One chain of layers for each view, applied by TensorFlow's own operations.
 
+    Args:
+        chains: one for each view.
+
     Attributes:
-        one_by_one: whether images are better changed one by one (`view_of_one`) than in batches.
+        one_by_one: whether views are made one by one, by `view_of_one`, which a batch is slower than.
     """
 
     one_by_one = False
@@ -49,8 +51,10 @@ class Chains:
         ]
 
     def crop_one(self, view: int, image: tf.Tensor, drawn: Any) -> tf.Tensor:
-        """Returns a view's crop, its first layer, of one image of any size."""
+        """Returns a view's crop of one image of any size; the image, of a chain without a crop."""
         chain = self.chains[view]
+        if not chain.begins_with_crop:
+            return tf.image.convert_image_dtype(image, tf.float32)
         if chain.by_numbers:
             return chain.layers[0].crop_one(image, drawn[0])
         return chain.crop_one(image, drawn)
@@ -70,9 +74,10 @@ class Chains:
         chain = self.chains[view]
         return (chain.transform if chain.by_numbers else chain.apply)(images, drawn, first, last)
 
-    def view_of_one(self, view: int, image: tf.Tensor, drawn: Any, first: int = 0) -> tf.Tensor:
-        """Returns one view of one image, (height, width, channels); the rest as for `apply`."""
-        return self.apply(view, image[None], drawn, first)[0]
+    def view_of_one(self, view: int, image: tf.Tensor, drawn: Any) -> tf.Tensor:
+        """Returns one view, (height, width, channels), of one image of any size."""
+        crop = self.crop_one(view, image, drawn)
+        return self.apply(view, crop[None], drawn, int(self.chains[view].begins_with_crop))[0]
 
 
 class CompiledChains(Chains):
@@ -90,17 +95,16 @@ class CompiledChains(Chains):
 
     def __init__(self, chains: Sequence[Augmentation], side: int):
         super().__init__(chains)
-        self.one_by_one = side >= _ONE_BY_ONE
+        self.one_by_one = side >= LARGE
         self._block = min(_BLOCK, max(1, _BLOCK_PIXELS // side**2))
         self._draw = _compiled(super().draw)
-        # Views that have a chain in common share its function.
-        self._chains = {id(chain): _compiled(chain.transform) for chain in chains}
-        self._layers = {
-            id(layer): _compiled(
-                layer.change_one if isinstance(layer, RandomChange) else layer.transform
-            )
+        # Views that have a chain in common share its functions.
+        self._batches = {id(chain): _compiled(chain.transform) for chain in chains}
+        self._ones = {id(chain): _compiled(chain.transform_one) for chain in chains}
+        self._boxes = {
+            id(chain): _compiled(chain.layers[0].boxes)
             for chain in chains
-            for layer in chain.layers
+            if chain.begins_with_crop
         }
 
     def draw(self, seed, epochs, indices):
@@ -109,7 +113,7 @@ class CompiledChains(Chains):
 
     def apply(self, view, images, drawn, first=0, last=None):
         """Returns one view of each image of a batch, whose shape is known; see `Chains`."""
-        function = self._chains[id(self.chains[view])]
+        function = self._batches[id(self.chains[view])]
         batch, block = images.shape[0], self._block
         missing = -batch % block
         images, *drawn = (_padded(values, missing) for values in (images, *drawn))
@@ -121,16 +125,15 @@ class CompiledChains(Chains):
         ]
         return tf.concat(parts, axis=0)[:batch]
 
-    def view_of_one(self, view, image, drawn, first=0):
-        """Returns one view of one image, which the layers change that it is chosen for."""
-        image = tf.image.convert_image_dtype(image, tf.float32)[None]
-        for layer, own in list(zip(self.chains[view].layers, drawn, strict=True))[first:]:
-            change = functools.partial(self._layers[id(layer)], image, own)
-            if isinstance(layer, RandomChange):
-                image = tf.cond(layer.chosen(own)[0], change, functools.partial(tf.identity, image))
-            else:
-                image = change()
-        return image[0]
+    def view_of_one(self, view, image, drawn):
+        """Returns one view of one image, whose layers cost nothing where it is not chosen."""
+        chain, dtype = self.chains[view], image.dtype
+        if chain.begins_with_crop:
+            # TensorFlow's kernel resizes faster than what XLA makes of it.
+            shape = tf.shape(image)
+            box = self._boxes[id(chain)](drawn[0], shape[0], shape[1])[0]
+            image = chain.layers[0].resized_part(image, box)
+        return self._ones[id(chain)](image, drawn, int(chain.begins_with_crop), dtype)
 
 
 def can_compile(chains: Sequence[Augmentation]) -> bool:

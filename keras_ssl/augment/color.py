@@ -156,11 +156,13 @@ def _turn_hue_and_saturation(planes: list, turn: tf.Tensor, factor: tf.Tensor) -
     smallest = largest - chroma
 
     def channel(offset):
+        # From -3 to 3. From 0 to 6, less 3, would be the same; but constants that are added one
+        # after the other are folded in a graph, and not without one: the last bits would differ.
         place = hue + (6.0 * turn + offset)
-        place -= 6.0 * tf.floor(place / 6.0)
-        return smallest + chroma * tf.clip_by_value(tf.abs(place - 3.0) - 1.0, 0.0, 1.0)
+        place -= 6.0 * tf.floor(place / 6.0 + 0.5)
+        return smallest + chroma * tf.clip_by_value(tf.abs(place) - 1.0, 0.0, 1.0)
 
-    return [channel(0.0), channel(4.0), channel(2.0)]
+    return [channel(-3.0), channel(1.0), channel(-1.0)]
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")

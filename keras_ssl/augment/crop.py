@@ -116,12 +116,29 @@ class RandomCrop(AugmentationLayer):
     def crop_one(self, image: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
         """Does the same to one image of any size, (height, width, channels), given (1, 22) numbers."""
         shape = tf.shape(image)
-        top, left, height, width = tf.unstack(self.boxes(numbers, shape[0], shape[1])[0])
-        return _resized(image[top : top + height, left : left + width], self.size, self.size)
+        box = self.boxes(numbers, shape[0], shape[1])[0]
+        return in_unit_range(self.resized_part(image, box), image.dtype)
+
+    def resized_part(self, image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+        """Cuts (top, left, height, width) out of one image and resizes it.
+
+        Returns:
+            (size, size, channels) float32 in the image's own range, such as 0 to 255, and beyond it by
+            what bicubic weights overshoot.
+        """
+        top, left, height, width = tf.unstack(box)
+        part = image[top : top + height, left : left + width]
+        return tf.image.resize(part, (self.size, self.size), method="bicubic")
 
     def unchanged(self, images):
         """Resizes the whole images."""
         return _resized(images, self.size, self.size)
+
+
+def in_unit_range(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Brings float32 values in the range of an image of `dtype` to [0, 1], and clips them."""
+    largest = dtype.max if dtype.is_integer else 1
+    return tf.clip_by_value(images * (1.0 / largest), 0.0, 1.0)
 
 
 def _resized(images: tf.Tensor, height, width, antialias: bool = False) -> tf.Tensor:

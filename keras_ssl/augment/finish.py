@@ -42,7 +42,8 @@ class Finish:
         images, numbers = crop
         done = cropped(chain)
         counts = [layer.draws for layer in chain.layers[done:]]
-        return chain.transform(images, [None] * done + tf.split(numbers, counts, axis=1), done)
+        further = tf.split(numbers, counts, axis=1) if counts else []  # it splits into one or more
+        return chain.transform(images, [None] * done + further, done)
 
 
 def cropped(chain: Augmentation) -> int:

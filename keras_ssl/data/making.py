@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from keras_ssl.augment import Augmentation, Policy
-from keras_ssl.augment.chains import Chains, CompiledChains, can_compile
+from keras_ssl.augment.chains import LARGE, Chains, CompiledChains, can_compile
 from keras_ssl.augment.finish import Finish, cropped, set_finish
 
 # Pixels of one view of all images from which on compiling pays: it costs some seconds, which an epoch
@@ -14,8 +14,8 @@ WORTH_COMPILING = 2**24
 class ViewMaker:
     """Makes batches of views out of a data set of (epoch, number of the image, label, image).
 
-    Images of one size are augmented as a batch from the start; others are cropped one by one first.
-    All views come out of one decoded image.
+    Small images of one size are augmented as a batch from the start; others are cropped one by one
+    first, and where that is faster changed one by one too. All views come out of one decoded image.
 
     Args:
         policy: what makes the views.
@@ -49,8 +49,8 @@ class ViewMaker:
         self.labels = labels
         self.indices = indices
         self.in_step = in_step
-        self.of_one_size = shape.is_fully_defined()
-        if not self.of_one_size and not all(chain.begins_with_crop for chain in chains):
+        of_one_size = shape.is_fully_defined()
+        if not of_one_size and not all(chain.begins_with_crop for chain in chains):
             raise ValueError(
                 "Images of different sizes need a policy whose first layer is a RandomCrop. "
                 f"Received: images of shape {shape}, and the policy {policy}"
@@ -61,7 +61,8 @@ class ViewMaker:
             CompiledChains(chains, side) if pays and can_compile(chains) else Chains(chains)
         )
         self.one_by_one = self.chains.one_by_one and not in_step
-        self.takes_batches = self.of_one_size and not self.one_by_one
+        # Large views are always cropped in the same way: that of batches rounds otherwise.
+        self.takes_batches = of_one_size and side < LARGE
         if in_step and not all(chain.by_numbers for chain in chains):
             raise ValueError(
                 "`finish='step'` needs layers that define `transform` or `change`, not `call`. "
@@ -89,33 +90,26 @@ class ViewMaker:
         return batches
 
     def _one(self, epoch, number, label, image):
-        """Crops one image for each view, and finishes the views of large ones."""
+        """Crops one image for each view, or makes the whole of each view."""
         drawn = self.chains.draw(self.seed, epoch, number[None])
-        views, first = [image for _ in drawn], 0
-        if not self.of_one_size:
-            views, first = [self.chains.crop_one(i, image, own) for i, own in enumerate(drawn)], 1
-        if self.one_by_one:
-            parts = zip(views, drawn, strict=True)
-            views = [
-                self.chains.view_of_one(i, part, own, first) for i, (part, own) in enumerate(parts)
-            ]
-        return epoch, number, label, *views
+        make = self.chains.view_of_one if self.one_by_one else self.chains.crop_one
+        return epoch, number, label, *(make(i, image, own) for i, own in enumerate(drawn))
 
     def _whole(self, epochs, numbers, labels, *views):
         """Finishes the views of a batch, and adds what belongs to it."""
         if not self.one_by_one:
             drawn = self.chains.draw(self.seed, epochs, numbers)
-            images = views * len(drawn) if self.of_one_size else views
+            images = views * len(drawn) if self.takes_batches else views
             views = tuple(map(self._finished, range(len(drawn)), images, drawn))
         batch = (*views, numbers) if self.indices else views
         return (batch, labels) if self.labels else batch
 
     def _finished(self, view, images, drawn):
-        """Returns one view of a batch of images or, of different sizes, of crops; or its beginning."""
-        first = 0 if self.of_one_size else 1
+        """Returns one view of a batch of images, or of crops; or what begins a view."""
+        last = cropped(self.chains.chains[view])
+        first = 0 if self.takes_batches else last
         if not self.in_step:
             return self.chains.apply(view, images, drawn, first)
-        last = cropped(self.chains.chains[view])
         if first < last:
             images = self.chains.apply(view, images, drawn, first, last)
         # What decides about the further layers, without a layer's border: a batch has few parts.
