@@ -1,0 +1,21 @@
+"""Weights that others trained: read without running anything, as backbones and methods of keras_ssl."""
+
+from keras_ssl.importers.byol import byol
+from keras_ssl.importers.licences import LICENCES
+from keras_ssl.importers.moco import moco
+from keras_ssl.importers.safe_pickle import read_pickle
+from keras_ssl.importers.safetensors_file import read_safetensors
+from keras_ssl.importers.simclr import simclr
+from keras_ssl.importers.torch_file import read_torch
+from keras_ssl.importers.torchvision import torch_resnet
+
+__all__ = [
+    "LICENCES",
+    "byol",
+    "moco",
+    "read_pickle",
+    "read_safetensors",
+    "read_torch",
+    "simclr",
+    "torch_resnet",
+]

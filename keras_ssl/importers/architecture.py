@@ -1,0 +1,147 @@
+"""Which ResNet a set of tensors belongs to, and the network itself."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import keras
+from keras import layers
+
+from keras_ssl.backbones import ResNet, SelectiveKernel
+from keras_ssl.layers import BatchNorm, Conv2D
+
+# Blocks of the four stages, and whether they are bottlenecks.
+_DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
+    ((2, 2, 2, 2), False): 18,
+    ((3, 4, 6, 3), False): 34,
+    ((3, 4, 6, 3), True): 50,
+    ((3, 4, 23, 3), True): 101,
+    ((3, 8, 36, 3), True): 152,
+    ((3, 24, 36, 3), True): 200,
+}
+_FIRST_FILTERS = 64  # of width 1
+
+
+def depth_of(blocks: Mapping[int, int], bottleneck: bool, what: str) -> int:
+    """Returns the depth of a ResNet.
+
+    Args:
+        blocks: number of blocks of each stage, which are numbered from 1.
+        bottleneck: whether a block has three convolutions.
+        what: where the tensors come from, for the message.
+
+    Raises:
+        ValueError: if no ResNet has these blocks.
+    """
+    counts = tuple(blocks.get(stage, 0) for stage in sorted({1, 2, 3, 4, *blocks}))
+    if (counts, bottleneck) not in _DEPTHS:
+        kind = {True: "bottleneck", False: "basic"}
+        known = [f"{list(c)} {kind[b]} (ResNet-{depth})" for (c, b), depth in _DEPTHS.items()]
+        raise ValueError(
+            f"{what} is no ResNet that keras_ssl has. Expected blocks per stage: "
+            f"{', '.join(known)}. Received: {list(counts)} {kind[bottleneck]}"
+        )
+    return _DEPTHS[counts, bottleneck]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A ResNet as other libraries build it.
+
+    Attributes:
+        depth: see `keras_ssl.backbones.ResNet`.
+        filters: of the stem; 64 is width 1.
+        stem: "imagenet" or "small".
+        sk_ratio: see `keras_ssl.backbones.ResNet`.
+        channels: of the images.
+        pooling: "torch" pads the stem's pooling alike on all sides, "tensorflow" as TensorFlow's
+            "SAME" does (on even sides, on the right and below only), and averages zeros in on odd
+            sides of ResNet-D's shortcuts.
+        convolutions: likewise for strided convolutions.
+        first_projection: whether the first block of depths 18 and 34 has a projection, as in
+            google-research/simclr and BYOL.
+    """
+
+    depth: int
+    filters: int
+    stem: str = "imagenet"
+    sk_ratio: float = 0.0
+    channels: int = 3
+    pooling: str = "torch"
+    convolutions: str = "torch"
+    first_projection: bool = False
+
+    def build(self, input_shape: tuple | None) -> keras.Model:
+        """Returns the network with random weights.
+
+        Args:
+            input_shape: (height, width, channels) of the images, sides may be `None`; `None` for
+                images of any size.
+        """
+        if input_shape is not None and input_shape[-1] != self.channels:
+            raise ValueError(
+                f"`input_shape` must have the {self.channels} channels of the weights. "
+                f"Received: input_shape={input_shape}"
+            )
+        network = ResNet(
+            self.depth,
+            self.filters / _FIRST_FILTERS,
+            self.sk_ratio,
+            self.stem,
+            input_shape or (None, None, self.channels),
+        )
+        if (self.pooling, self.convolutions, self.first_projection) == ("torch", "torch", False):
+            return network
+        return keras.models.clone_model(
+            network, clone_function=self._layer, call_function=self._call
+        )
+
+    def _layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        """Returns a copy of a layer with TensorFlow's padding."""
+        config = layer.get_config()
+        if self.pooling == "tensorflow" and isinstance(layer, layers.MaxPooling2D):
+            config["padding"] = "same"
+        if self.convolutions == "tensorflow" and isinstance(layer, Conv2D):
+            config["padding"] = "same"
+        if _averages(layer) and layer.strides != (1, 1):
+            config["padding"] = "valid"
+        return type(layer).from_config(config)
+
+    def _call(self, layer: keras.layers.Layer, inputs, **_):
+        """Applies a layer of the copy; leaves out or adds what is around it."""
+        if isinstance(layer, layers.ZeroPadding2D):
+            pads_pooling = layer.name == "stem_pad"
+            kind = self.pooling if pads_pooling else self.convolutions
+            return inputs if kind == "tensorflow" else layer(inputs)
+        if _averages(layer) and layer.strides != (1, 1):
+            pad = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{layer.name}_pad")
+            return layer(pad(inputs))
+        if self.first_projection and layer.name == "block1_1_add":
+            shortcut, residual = inputs
+            return layer([self._projection(shortcut), residual])
+        return layer(inputs)
+
+    def _projection(self, shortcut):
+        name = "block1_1_shortcut"
+        if self.sk_ratio > 0:
+            shortcut = layers.AveragePooling2D(2, 1, "same", name=f"{name}_pool")(shortcut)
+        shortcut = Conv2D(self.filters, 1, use_bias=False, name=f"{name}_conv")(shortcut)
+        return BatchNorm(name=f"{name}_norm")(shortcut)
+
+
+def _averages(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, layers.AveragePooling2D)
+
+
+def weights(network: keras.Model) -> Iterator[tuple[keras.layers.Layer, str, keras.Variable]]:
+    """Yields (layer, kind, variable) of a backbone.
+
+    The kind is "kernel", "gamma", "beta", "moving_mean" or "moving_variance"; within a selective
+    kernel it has the inner layer in front, such as "squeeze/kernel".
+    """
+    for layer in network.layers:
+        parts = {"": layer}
+        if isinstance(layer, SelectiveKernel):
+            parts = {f"{name}/": getattr(layer, name) for name in ("squeeze", "norm", "excite")}
+        for prefix, part in parts.items():
+            for variable in part.weights:
+                yield layer, prefix + variable.name, variable

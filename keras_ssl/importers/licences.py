@@ -1,0 +1,21 @@
+"""The licences of weights that are not as free as the code that wrote them."""
+
+import logging
+
+_LOG = logging.getLogger("keras_ssl")
+
+LICENCES = {
+    "moco": (
+        "facebookresearch/moco published its checkpoints under CC BY-NC 4.0: for non-commercial use, "
+        "with attribution. Its newer files name the MIT licence: read its LICENSE."
+    ),
+    "byol": (
+        "The checkpoints that DeepMind publishes for BYOL are licensed under CC BY-NC 4.0: for "
+        "non-commercial use, with attribution."
+    ),
+}
+
+
+def show_licence(kind: str, what: str) -> None:
+    """Logs a warning with the licence of published weights, and what was loaded."""
+    _LOG.warning("%s Loaded: %s", LICENCES[kind], what)

@@ -1,0 +1,70 @@
+"""What torchvision and timm call the weights of a ResNet."""
+
+import re
+
+import keras
+
+from keras_ssl.importers.architecture import weights
+from keras_ssl.importers.matching import Place
+
+_STEMS = {"stem_conv": "conv1", "stem_norm": "bn1"}
+_DEEP_STEMS = {  # timm's names for the stem of three convolutions, of ResNet-D
+    "stem_conv1": "conv1.0",
+    "stem_norm1": "conv1.1",
+    "stem_conv2": "conv1.3",
+    "stem_norm2": "conv1.4",
+    "stem_conv3": "conv1.6",
+    "stem_norm3": "bn1",
+}
+_BLOCK = re.compile(r"block(\d)_(\d+)_(conv|norm|shortcut_conv|shortcut_norm)(\d?)")
+_WEIGHTS = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def torch_places(backbone: keras.Model, prefix: str = "") -> dict[str, Place]:
+    """Returns the weights of a ResNet by torchvision's names, timm's for ResNet-D's.
+
+    Args:
+        backbone: network of `keras_ssl.backbones.ResNet`.
+        prefix: put before each name.
+
+    Raises:
+        ValueError: if a layer has no counterpart there.
+
+    Source: `torchvision/models/resnet.py`; `timm/models/resnet.py`.
+    """
+    names = {layer.name for layer in backbone.layers}
+    places = {}
+    for layer, kind, variable in weights(backbone):
+        layer_name = _layer_name(layer.name, deep_stem="stem_conv1" in names)
+        if layer_name is None or kind not in _WEIGHTS:
+            raise ValueError(
+                "torchvision and timm have no counterpart for a layer of the backbone. Expected: a "
+                f"keras_ssl.backbones.ResNet without selective kernels. Received: {layer.name!r} "
+                f"of {backbone.name!r}"
+            )
+        layout = "torch_convolution" if kind == "kernel" else "keras"
+        places[f"{prefix}{layer_name}.{_WEIGHTS[kind]}"] = Place(variable, layout)
+    return places
+
+
+def _layer_name(name: str, deep_stem: bool) -> str | None:
+    stems = _DEEP_STEMS if deep_stem else _STEMS
+    if name in stems:
+        return stems[name]
+    if (match := _BLOCK.fullmatch(name)) is None:
+        return None
+    stage, block, part, number = match.groups()
+    # Before ResNet-D's projection stands its pooling.
+    parts = {
+        "conv": f"conv{number}",
+        "norm": f"bn{number}",
+        "shortcut_conv": f"downsample.{int(deep_stem)}",
+        "shortcut_norm": f"downsample.{1 + deep_stem}",
+    }
+    return f"layer{stage}.{int(block) - 1}.{parts[part]}"

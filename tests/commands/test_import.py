@@ -1,0 +1,67 @@
+"""`keras-ssl import`: a file of somebody else's becomes an artefact."""
+
+import contextlib
+import gzip
+import io
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from keras_ssl import cli, export, importers
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "oracles" / "golden"
+
+
+def run(*words):
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as stop,
+    ):
+        cli.main([str(word) for word in words])
+    return stop.value.code or 0, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("files") / "resnet18.pth"
+    file.write_bytes(gzip.decompress((GOLDEN / "resnet18.pth.gz").read_bytes()))
+    return file
+
+
+@pytest.mark.large
+def test_a_file_of_torchvision_becomes_an_artefact(file, tmp_path):
+    out = tmp_path / "saved" / "resnet18"
+    words = ("import", file, "--kind", "torchvision", "--out", out, "--image-size", 32)
+    status, printed, error = run(*words)
+    assert status == 0, error
+    assert f"Written and checked: {out}" in printed
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    expected = importers.torch_resnet(file, input_shape=(32, 32, 3))(images)
+    np.testing.assert_allclose(export.load(out)(images), expected, atol=1e-5)
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe["imported"] == "torchvision"
+    assert recipe["file"] == "resnet18.pth"
+    assert len(recipe["sha256"]) == 64
+    assert json.loads((out / "preprocessing.json").read_text())["mean"] == [0.485, 0.456, 0.406]
+    status, _, error = run(*words)
+    assert status == 1
+    assert "is there already" in error
+
+
+def test_what_is_refused(file, tmp_path):
+    out = ("--out", tmp_path / "out")
+    for words, message in (
+        ((file, "--kind", "moco", *out), "no checkpoint of MoCo"),
+        ((file, "--kind", "byol", *out), "cannot be read as a pickle of plain data"),
+        ((tmp_path / "none", "--kind", "simclr", *out), "prefix of one checkpoint"),
+        ((file, "--kind", "moco", "--prefix", "x.", *out), "goes with `--kind torchvision` only"),
+        ((file, "--kind", "torchvision", "--image-size", "-1", *out), "number of pixels"),
+    ):
+        status, _, error = run("import", *words)
+        assert status == 1
+        assert message in error
+    assert not (tmp_path / "out").exists()
