@@ -1,8 +1,9 @@
 """Networks that map images to features: any `keras.Model` of that kind is a backbone."""
 
+from keras_ssl.backbones.pooled import pooled
 from keras_ssl.backbones.resnet import ResNet
 from keras_ssl.backbones.selective_kernel import SelectiveKernel
 from keras_ssl.backbones.small_resnet import SmallResNet
 from keras_ssl.backbones.tiny import Tiny
 
-__all__ = ["ResNet", "SelectiveKernel", "SmallResNet", "Tiny"]
+__all__ = ["ResNet", "SelectiveKernel", "SmallResNet", "Tiny", "pooled"]

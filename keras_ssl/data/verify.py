@@ -1,19 +1,25 @@
 """Decoding image files, and finding those that cannot be decoded before the training does."""
 
 import logging
+import os
 import re
+import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import rich.console
 import rich.progress
 import tensorflow as tf
 
+from keras_ssl.data.image_size import MOST_PIXELS, gif_pixels, within_limits
 from keras_ssl.data.source import on_cpu
 
 _LOG = logging.getLogger("keras_ssl")
 _LINES = 100  # in the log; a folder of another format would fill it otherwise
 _MANY = 2000  # files: fewer are verified in the time that a progress bar needs to be read
 _BATCH = 64
+_THREADS = 16
+_MOST_BYTES = 2**28  # of one file, which is read in one piece
 
 
 def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
@@ -27,13 +33,15 @@ def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
         uint8 (height, width, channels).
 
     Raises:
-        tf.errors.InvalidArgumentError: if the bytes are no image, or end too early.
+        tf.errors.InvalidArgumentError: if the bytes are no image, end too early, or would become more
+            than 89 million pixels; that is seen before anything is decoded.
 
     Example:
         >>> decode(tf.io.encode_png(np.zeros((4, 6, 1), np.uint8)), channels=3).shape
         TensorShape([4, 6, 3])
     """
     # The decoder turns CMYK JPEG, GIF and BMP into RGB, but not into grey.
+    encoded = within_limits(encoded)
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     image.set_shape((None, None, 3))
     return image if channels == 3 else tf.image.rgb_to_grayscale(image)
@@ -58,7 +66,12 @@ def unreadable(files: list[str], channels: int, progress: bool | None) -> dict[s
     if progress is None:
         progress = console.is_terminal and len(files) > _MANY
 
+    with ThreadPoolExecutor(_THREADS) as pool:  # a network disk takes its time, for many at once
+        unsafe = {
+            f: reason for f, reason in zip(files, pool.map(_unsafe, files), strict=True) if reason
+        }
     decoded = np.zeros(len(files), bool)
+    opened = np.array([number for number, file in enumerate(files) if file not in unsafe], np.int64)
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -67,14 +80,14 @@ def unreadable(files: list[str], channels: int, progress: bool | None) -> dict[s
     )
     with rich.progress.Progress(*columns, console=console, disable=not progress) as bar:
         task = bar.add_task("Verifying images", total=len(files))
-        for indices, _ in _decodable(files, channels).as_numpy_iterator():
+        for indices, _ in _decodable(files, opened, channels).as_numpy_iterator():
             decoded[indices] = True
             bar.advance(task, len(indices))
         bar.update(task, completed=len(files))
 
     failed = {}
     for index in np.flatnonzero(~decoded):
-        reason = _reason(files[index], channels)
+        reason = unsafe.get(files[index]) or _reason(files[index], channels)
         if reason is not None:  # a network disk may have failed for a moment only
             failed[files[index]] = reason
     if failed:
@@ -90,7 +103,20 @@ def unreadable(files: list[str], channels: int, progress: bool | None) -> dict[s
     return failed
 
 
-def _decodable(files: list[str], channels: int) -> tf.data.Dataset:
+def _unsafe(file: str) -> str | None:
+    """Returns why a file must not even be read, or `None`."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None  # the decoder says what is wrong, if anything still is
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"  # reading a pipe would wait for ever
+    if status.st_size > _MOST_BYTES:
+        return f"file of {status.st_size} bytes, more than {_MOST_BYTES}"
+    return None
+
+
+def _decodable(files: list[str], opened: np.ndarray, channels: int) -> tf.data.Dataset:
     """Returns a data set of batches of (number, size) of the files that can be decoded.
 
     The size is there because TensorFlow does not run a decoder whose output nobody takes.
@@ -100,7 +126,7 @@ def _decodable(files: list[str], channels: int) -> tf.data.Dataset:
     def number_and_size(index):
         return index, _size(tf.io.read_file(tf.gather(paths, index)), channels)
 
-    numbers = tf.data.Dataset.range(len(files))
+    numbers = tf.data.Dataset.from_tensor_slices(opened)
     numbers = numbers.map(number_and_size, tf.data.AUTOTUNE, deterministic=False)
     return numbers.ignore_errors(log_warning=False).batch(_BATCH)
 
@@ -113,8 +139,25 @@ def _size(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     """
     return tf.cond(
         tf.io.is_jpeg(encoded),
-        lambda: tf.size(tf.io.decode_jpeg(encoded, channels=3, ratio=8)),
-        lambda: tf.size(decode(encoded, channels)),
+        lambda: tf.size(tf.io.decode_jpeg(within_limits(encoded), channels=3, ratio=8)),
+        lambda: tf.size(decode(_without_many_frames(encoded), channels)),
+    )
+
+
+def _without_many_frames(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns the bytes as they are, unless they are a GIF with more pixels than an image may have."""
+
+    def check(content):
+        if (pixels := gif_pixels(np.asarray(content, object).item())) > MOST_PIXELS:
+            raise ValueError(f"GIF of {pixels} pixels in all its frames, more than {MOST_PIXELS}")
+        return content
+
+    is_gif = tf.strings.substr(tf.strings.join([encoded, "    "]), 0, 4) == b"GIF8"
+    # Training does without this: it goes through Python.
+    return tf.cond(
+        is_gif,
+        lambda: tf.ensure_shape(tf.numpy_function(check, [encoded], tf.string), ()),
+        lambda: encoded,
     )
 
 
