@@ -14,6 +14,7 @@ from keras_ssl.data import Source
 from keras_ssl.layers import LinearProbe
 from keras_ssl.methods import SelfSupervised
 from keras_ssl.run import Run
+from keras_ssl.saved_settings import refuse_others, saved_settings
 
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Runs from before these came do without them.
@@ -27,8 +28,6 @@ _ADDED_LATER = (
     "views_on",
     "head_layers",
 )
-# What a run may change each time that it is started: devices decide nothing but the time it takes.
-_OF_A_START = ("resume", "strategy")
 
 
 @dataclass(frozen=True)
@@ -102,17 +101,9 @@ def check_numbers(settings: cli.Pretrain):
     Raises:
         ValueError: if a number or the precision makes no sense.
     """
-    positive = (
-        "epochs",
-        "batch_size",
-        "image_size",
-        "embedding",
-        "queue_size",
-        "groups",
-        "head_layers",
-    )
+    positive = ("epochs", "batch_size", "image_size", "embedding", "queue_size", "groups")
     _check_least(settings, 1, (*positive, "steps_per_execution", "chunks"), "be at least 1")
-    _check_least(settings, 0, ("warmup_epochs", "knn_every"), "not be negative")
+    _check_least(settings, 0, ("warmup_epochs", "knn_every", "head_layers"), "not be negative")
     if not 0 <= settings.seed < 2**32:
         raise ValueError(f"--seed must lie in 0 to 2**32 - 1. Received: {settings.seed}")
     if settings.precision not in _PRECISIONS:
@@ -159,20 +150,15 @@ def of_run(run: Run) -> tuple[cli.Pretrain, Images]:
     Raises:
         ValueError: if another program wrote it.
     """
-    config = run.config
-    known = {field.name for field in fields(cli.Pretrain)}
-    needed = {*known, "image_channels"}.difference(_ADDED_LATER)
-    if missing := sorted(needed - config.keys()):
-        raise ValueError(
-            "The run must be one of `keras-ssl`, whose config.json says how its network is built. Of "
-            "another program's run, evaluate the export. "
-            f"Received: {str(run.path)!r}, without the settings {', '.join(missing)}"
-        )
-    values = {name: config[name] for name in known & config.keys()}
-    for name in ("data_dir", "out", "resume"):
-        values[name] = None if values[name] is None else pathlib.Path(values[name])
-    remembered = {field.name for field in fields(Images)} & config.keys()
-    return cli.Pretrain(**values), Images(**{name: config[name] for name in remembered})
+    wanted = (
+        "The run must be one of `keras-ssl`, whose config.json says how its network is built. Of "
+        "another program's run, evaluate the export."
+    )
+    optional = [field.name for field in fields(Images) if field.name != "image_channels"]
+    return (
+        saved_settings(run, cli.Pretrain, wanted, _ADDED_LATER),
+        saved_settings(run, Images, wanted, optional),
+    )
 
 
 def resumed(command: cli.Pretrain, run: Run) -> tuple[cli.Pretrain, Images]:
@@ -183,17 +169,7 @@ def resumed(command: cli.Pretrain, run: Run) -> tuple[cli.Pretrain, Images]:
     """
     settings, images = of_run(run)
     check_numbers(settings)
-    defaults = cli.Pretrain()
-    differences = []
-    for name in (field.name for field in fields(command) if field.name not in _OF_A_START):
-        old, new = getattr(settings, name), getattr(command, name)
-        if new not in (old, getattr(defaults, name)):
-            differences.append(f"{name}: {old!r} in the run, {new!r} now")
-    if differences:
-        raise ValueError(
-            "A run goes on with its own settings. Expected: --resume alone, or the same settings. "
-            f"Received: {'; '.join(differences)}"
-        )
+    refuse_others(settings, command)
     return replace(settings, strategy=command.strategy), images
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pathlib
+import shutil
 import sys
 
 import numpy as np
@@ -13,9 +14,11 @@ import tyro
 from keras_ssl import export
 
 RECIPES = sorted((pathlib.Path(__file__).parents[1] / "recipes").glob("*.py"))
+# Those go the whole way, to students.
+SIMCLR_V2 = [path for path in RECIPES if path.stem.startswith("simclrv2_")]
 # Those run under a strategy of any kind, and measure the trained network alone.
-LARGE = [path for path in RECIPES if path.stem.endswith("_imagenet")]
-SMALL = [path for path in RECIPES if path not in LARGE]
+LARGE = [p for p in RECIPES if p.stem.endswith("_imagenet") and p not in SIMCLR_V2]
+SMALL = [path for path in RECIPES if path not in (*LARGE, *SIMCLR_V2)]
 
 
 def recipe(path):
@@ -105,6 +108,35 @@ def test_a_recipe_takes_folders_of_classes(path, tmp_path):
     module.main(tyro.cli(module.Settings, args=words))
     result = json.loads((tmp_path / "run" / "metrics.json").read_text())["rows"]["trained"]["knn"]
     assert (result["train_size"], result["test_size"]) == (16, 4)
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("path", SIMCLR_V2, ids=lambda path: path.stem)
+def test_smoke_of_simclr_v2(path, tmp_path):
+    module = recipe(path)
+    out = tmp_path / "run"
+    words = ["--smoke", "--out", str(out)]
+    if path.stem.endswith("_imagenet"):
+        words += ["--strategy", "mirrored"]
+    settings = tyro.cli(module.Settings, args=words)
+    module.main(settings)
+
+    rows = json.loads((out / "metrics.json").read_text())["rows"]
+    stages = ["from-scratch", "linear-probe", "fine-tuned", "self-distilled", "small-student"]
+    expected = stages[2:] if path.stem.endswith("_imagenet") else stages
+    assert list(rows) == [f"0.5 {stage}" for stage in expected]
+    assert all(0 <= row["accuracy"] <= 1 for row in rows.values())
+    parameters = [rows[f"0.5 {stage}"]["parameters"] for stage in stages[2:]]
+    assert parameters[0] == parameters[1] > 2 * parameters[2]
+    student = export.load(out / "labels-0.5" / "small-student" / "export")
+    assert student.count_params() == parameters[2]
+
+    # Called again, it finds all stages done; one that is gone is made again from its teacher.
+    shutil.rmtree(out / "labels-0.5" / "small-student")
+    files = {file: file.stat().st_mtime_ns for file in out.rglob("export/saved_model.pb")}
+    module.main(settings)
+    assert all(file.stat().st_mtime_ns == then for file, then in files.items())
+    assert (out / "labels-0.5" / "small-student" / "export").is_dir()
 
 
 @pytest.mark.large

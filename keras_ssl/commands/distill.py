@@ -2,7 +2,7 @@
 
 import pathlib
 import time
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 
 import keras
 
@@ -12,22 +12,22 @@ from keras_ssl.commands.console import open_console, report_skipped
 from keras_ssl.commands.finetune import refuse_existing
 from keras_ssl.commands.pretrain import STOPPED
 from keras_ssl.data import Source
-from keras_ssl.distill import Distiller, TeacherOutputs, load_teacher, precompute
+from keras_ssl.distill import Distiller, TeacherOutputs, calibrated, load_teacher, precompute
 from keras_ssl.evaluate import extract
 from keras_ssl.evaluate.classifier import with_classes
 from keras_ssl.evaluate.encoder_part import encoder
 from keras_ssl.evaluate.result import accuracies, best_classes
 from keras_ssl.pretrain import pretrain
 from keras_ssl.run import Run
+from keras_ssl.saved_settings import refuse_others, saved_settings
 from keras_ssl.sources import opened
 
-_PATHS = ("teacher", "data_dir", "out", "resume")
 _OUTPUTS = "teacher_outputs.npz"
 
 
 def run(command: cli.Distill) -> int:
     """Distils, anew or from where a run stopped; tests the student and writes it."""
-    settings = _of_run(Run(command.resume), command) if command.resume else _completed(command)
+    settings = _resumed(command) if command.resume else _completed(command)
     strategy = distribute.strategy(settings.strategy)
     console = open_console(quiet=not distribute.is_chief(strategy))
     train, test = opened(str(settings.data), settings.data_dir, settings.channels)
@@ -54,7 +54,9 @@ def run(command: cli.Distill) -> int:
 def distilled(
     settings: cli.Distill, train: Source, run: Run, strategy: distribute.Strategy
 ) -> keras.Model:
-    """Returns the trained student; `run` keeps checkpoints, from which an interrupted one goes on.
+    """Returns the trained student, its scores divided by the temperature that they were trained at.
+
+    `run` keeps checkpoints, from which an interrupted one goes on.
 
     Raises:
         keras_ssl.callbacks.Interrupted: if a signal stopped the run; its state is saved.
@@ -89,7 +91,7 @@ def distilled(
         distiller.compile(optimizer, steps_per_execution=settings.steps_per_execution)
     crops = names.augmentation(settings.augmentation, str(settings.data), student.input_shape[1])
     pretrain(distiller, train, crops, run, settings.epochs, settings.batch_size, seed=settings.seed)
-    return student
+    return calibrated(student, temperature)
 
 
 def write(student: keras.Model, test: Source | None, run: Run) -> dict[str, float]:
@@ -147,27 +149,10 @@ def _completed(command: cli.Distill) -> cli.Distill:
     )
 
 
-def _of_run(run: Run, command: cli.Distill) -> cli.Distill:
-    config = run.config
-    known = {field.name for field in fields(cli.Distill)}
-    if missing := sorted(known - config.keys()):
-        raise ValueError(
-            "--resume takes the run directory of a distillation. "
-            f"Received: {str(run.path)!r}, without the settings {', '.join(missing)}"
-        )
-    values = {name: config[name] for name in known}
-    for name in _PATHS:
-        values[name] = None if values[name] is None else pathlib.Path(values[name])
-    settings = cli.Distill(**values)
-    defaults = cli.Distill()
-    differences = [
-        f"{name}: {getattr(settings, name)!r} in the run, {getattr(command, name)!r} now"
-        for name in known - {"resume", "strategy", "out"}
-        if getattr(command, name) not in (getattr(settings, name), getattr(defaults, name))
-    ]
-    if differences:
-        raise ValueError(
-            "A run goes on with its own settings. Expected: --resume alone, or the same settings. "
-            f"Received: {'; '.join(differences)}"
-        )
-    return replace(settings, strategy=command.strategy)
+def _resumed(command: cli.Distill) -> cli.Distill:
+    run = Run(str(command.resume))
+    settings = saved_settings(
+        run, cli.Distill, "--resume takes the run directory of a distillation."
+    )
+    refuse_others(settings, command)
+    return replace(settings, out=run.path, strategy=command.strategy)

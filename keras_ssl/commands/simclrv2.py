@@ -2,7 +2,7 @@
 
 import pathlib
 import time
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from rich.console import Console
@@ -16,9 +16,8 @@ from keras_ssl.commands.evaluate import set_aside
 from keras_ssl.commands.export import load_backbone, load_method
 from keras_ssl.data import Source
 from keras_ssl.run import Run
+from keras_ssl.saved_settings import refuse_others, saved_settings
 from keras_ssl.sources import opened
-
-_PATHS = ("data_dir", "out", "resume", "pretrained")
 
 
 def run(command: cli.SimCLRv2) -> int:
@@ -27,7 +26,7 @@ def run(command: cli.SimCLRv2) -> int:
     Source: Chen et al. 2020, "Big Self-Supervised Models are Strong Semi-Supervised Learners",
     figure 3.
     """
-    settings = _of_run(Run(command.resume), command) if command.resume else _completed(command)
+    settings = _resumed(command) if command.resume else _completed(command)
     whole = Run(str(settings.out))
     if not command.resume:
         finetune.refuse_existing(whole.path)
@@ -246,21 +245,20 @@ def _completed(command: cli.SimCLRv2) -> cli.SimCLRv2:
         raise ValueError("`simclrv2` needs images. Expected: --data DATA. Received: none")
     if not command.labels:
         raise ValueError("--labels must name at least one share. Received: none")
+    if command.pretrained is None and not 0 <= command.from_layer <= command.head_layers:
+        raise ValueError(
+            "--from-layer must lie in 0 to --head-layers. "
+            f"Received: --from-layer {command.from_layer}, --head-layers {command.head_layers}"
+        )
     word = pathlib.Path(command.data.removeprefix("tfds:")).stem
     out = pathlib.Path("runs", f"simclrv2-{word}-{time.strftime('%Y%m%d-%H%M%S')}")
     return replace(command, out=command.out or out)
 
 
-def _of_run(run: Run, command: cli.SimCLRv2) -> cli.SimCLRv2:
-    config = run.config
-    known = {field.name for field in fields(cli.SimCLRv2)}
-    if missing := sorted(known - config.keys()):
-        raise ValueError(
-            "--resume takes the run directory of `keras-ssl simclrv2`. "
-            f"Received: {str(run.path)!r}, without the settings {', '.join(missing)}"
-        )
-    values = {name: config[name] for name in known}
-    for name in _PATHS:
-        values[name] = None if values[name] is None else pathlib.Path(values[name])
-    settings = cli.SimCLRv2(**{**values, "labels": tuple(values["labels"])})
-    return replace(settings, strategy=command.strategy)
+def _resumed(command: cli.SimCLRv2) -> cli.SimCLRv2:
+    run = Run(str(command.resume))
+    settings = saved_settings(
+        run, cli.SimCLRv2, "--resume takes the run directory of `keras-ssl simclrv2`."
+    )
+    refuse_others(settings, command)
+    return replace(settings, out=run.path, strategy=command.strategy)

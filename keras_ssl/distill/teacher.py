@@ -87,11 +87,14 @@ def checked_scores(network: Any, name: str) -> int:
             f"`{name}` must be a keras.Model that maps images to the scores of classes. "
             f"Received: {name}={network!r} of type {type(network).__name__}"
         )
-    shape = network.output_shape if network.built else None
+    # A subclass of keras.Model with a `call` of its own does not know its shapes.
+    shape = getattr(network, "output_shape", None) if network.built else None
     if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] is None:
         raise ValueError(
-            f"`{name}` must be built and return one row of scores per image, (batch, classes). "
-            f"Received: {network.name!r} with output shape {shape}"
+            f"`{name}` must be built and return one row of scores per image, (batch, classes). A model "
+            "of a class of its own becomes a functional one that knows its shapes: images = "
+            "keras.Input((height, width, channels)); keras.Model(images, network(images)). "
+            f"Received: {network.name!r} of type {type(network).__name__} with output shape {shape}"
         )
     return shape[-1]
 

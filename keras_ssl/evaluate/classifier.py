@@ -88,7 +88,7 @@ def with_classes(
     layer = keras.layers.Dense(
         classes,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=seed),
-        dtype="float32",  # whatever the policy: the input of the loss
+        dtype=keras.config.floatx(),  # float32 whatever the policy: the input of the loss
         name=CLASSES,
     )
     return keras.Model(images, layer(encoder(images)), name=name)

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_ssl.layers import SplitBatchNorm, split_batch_norm
+from keras_ssl.layers.rebuilt import rebuilt
 from keras_ssl.methods import SelfSupervised
 
 
@@ -86,19 +87,7 @@ def _described(model: Any, head: Any, depth: int) -> str:
 def _copied(backbone: keras.Model) -> keras.Model:
     if any(isinstance(layer, SplitBatchNorm) for layer in backbone._flatten_layers()):
         return split_batch_norm(backbone, groups=1)
-    copy = type(backbone).from_config(backbone.get_config())
-    if not copy.built and backbone.get_build_config():
-        copy.build_from_config(backbone.get_build_config())
-    shapes = [[tuple(weight.shape) for weight in model.weights] for model in (backbone, copy)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            "`model` must be a network that its configuration describes: a functional or sequential "
-            "model, or a class with `get_config` and `build`. "
-            f"Received: {backbone.name!r} with {len(shapes[0])} weights, and its copy has "
-            f"{len(shapes[1])}"
-        )
-    copy.set_weights(backbone.get_weights())
-    return copy
+    return rebuilt(backbone, "model")
 
 
 def _ends(network: keras.Model) -> tuple[keras.KerasTensor, keras.KerasTensor]:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ssl import augment, data
+from keras_ssl import augment, data, distribute
 from keras_ssl.data import Source, views
 from keras_ssl.evaluate.classifier import CLASSES, Classifier, with_classes
 from keras_ssl.evaluate.encoder_part import encoder
@@ -69,7 +69,8 @@ def finetune(
     """Trains a copy of an encoder, all of its layers, on labelled images.
 
     The encoder may keep the first layers of its projection head: with few labels SimCLRv2 fine-tunes
-    from the first (`from_layer=1`), its ReLU included. The model that is passed stays as it is.
+    from the first (`from_layer=1`), its ReLU included. The model that is passed stays as it is. Called
+    within the scope of a distribution strategy, it trains on all of its devices.
 
     Args:
         model: a method of `keras_ssl.methods`, or a built `keras.Model` from square images to
@@ -83,7 +84,8 @@ def finetune(
             there is a head of two layers or more, otherwise none.
         epochs: passes over the labelled images; `None` takes SimCLRv2's 60 (up to 5% of the labels) or
             30, and more where those would be fewer than 1,000 steps.
-        batch_size: images per step; all labelled images where there are fewer.
+        batch_size: images per step, over all devices; where there are fewer labelled images all of
+            them, or as many as divide evenly among the devices.
         optimizer: "lars", which leaves the new layer out of its adaptation as the reference does, or
             "sgd", with Nesterov's momentum.
         learning_rate: peak of the cosine schedule; `None` takes SimCLRv2's 0.005 * sqrt(batch) for
@@ -122,7 +124,7 @@ def finetune(
         from_layer = 1 if getattr(getattr(model, "projector", None), "depth", 0) > 1 else 0
     network = with_classes(encoder(model, from_layer), _class_count(source), seed)
 
-    size = min(batch_size, len(shown))
+    size = _size_of_a_batch(batch_size, len(shown))
     steps = len(shown) // size
     if epochs is None:
         epochs = max(60 if labels <= _FEW else 30, -(-_LEAST_STEPS // steps))
@@ -208,7 +210,7 @@ def supervised(
     check_labels(train, "train")
     source = _as_source(train)
     count = label_subset(np.asarray(source.labels), labels, seed).size
-    size = min(batch_size, count)
+    size = _size_of_a_batch(batch_size, count)
     result = finetune(
         untrained,
         source,
@@ -284,6 +286,18 @@ def _as_source(train: Images) -> Source:
         train = tuple(np.stack(column) for column in zip(*pairs, strict=True))
     images, labels = train
     return data.arrays(images, labels, name="train")
+
+
+def _size_of_a_batch(wanted: int, images: int) -> int:
+    if images >= wanted:
+        return wanted
+    devices = distribute.replica_count()
+    if images < devices:
+        raise ValueError(
+            "There must be a labelled image for each device: more `labels`, or fewer devices. "
+            f"Received: {images} labelled images, and {devices} devices"
+        )
+    return images // devices * devices
 
 
 def _class_count(source: Source) -> int:

@@ -17,10 +17,11 @@ class ProjectionHead(keras.layers.Layer):
         units: units of the last layer, the dimension of the embedding.
         hidden_units: units of every layer before it; `None` takes the width of the input, as the
             reference code does.
-        depth: number of dense layers: 2 in SimCLR, 3 in SimCLRv2, 1 for a linear head.
+        depth: number of dense layers: 2 in SimCLR, 3 in SimCLRv2, 1 for a linear head, 0 for none:
+            then the features themselves are compared, and `units` says nothing.
 
     Raises:
-        ValueError: if a number is not positive.
+        ValueError: if a number of units is not positive, or `depth` negative.
 
     Example:
         >>> ProjectionHead(units=128)(keras.ops.ones((4, 512))).shape
@@ -30,7 +31,9 @@ class ProjectionHead(keras.layers.Layer):
     """
 
     def __init__(self, units: int = 128, hidden_units: int | None = None, depth: int = 2, **kwargs):
-        _check_sizes(units, hidden_units, depth)
+        if depth < 0:
+            raise ValueError(f"`depth` must not be negative. Received: depth={depth}")
+        _check_positive(units=units, hidden_units=hidden_units)
         super().__init__(**kwargs)
         self.units = units
         self.hidden_units = hidden_units
@@ -51,7 +54,7 @@ class ProjectionHead(keras.layers.Layer):
         _build_in_order(self.stack, input_shape)
 
     def call(self, features, training=False):
-        """Maps (batch, features) to (batch, units)."""
+        """Maps (batch, features) to (batch, units); without layers it returns the features."""
         return _call_in_order(self.stack, features, training)
 
     def first_layers(self, count: int) -> list[keras.layers.Layer]:
@@ -69,8 +72,8 @@ class ProjectionHead(keras.layers.Layer):
         return _first_layers(self, count)
 
     def compute_output_shape(self, input_shape):
-        """Returns `(batch, units)`."""
-        return (input_shape[0], self.units)
+        """Returns `(batch, units)`, without layers `(batch, features)`."""
+        return (input_shape[0], self.units) if self.depth else tuple(input_shape)
 
     def get_config(self):
         """Returns the arguments of the constructor."""
@@ -109,7 +112,7 @@ class MLPHead(keras.layers.Layer):
         batch_norm: bool = False,
         **kwargs,
     ):
-        _check_sizes(units, hidden_units, depth)
+        _check_positive(units=units, hidden_units=hidden_units, depth=depth)
         super().__init__(**kwargs)
         self.units = units
         self.hidden_units = hidden_units
@@ -148,8 +151,8 @@ class MLPHead(keras.layers.Layer):
         return {**super().get_config(), **constructor_arguments(self)}
 
 
-def _check_sizes(units: int, hidden_units: int | None, depth: int):
-    for name, value in (("units", units), ("hidden_units", hidden_units), ("depth", depth)):
+def _check_positive(**sizes: int | None):
+    for name, value in sizes.items():
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
 

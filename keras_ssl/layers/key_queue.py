@@ -72,7 +72,16 @@ class KeyQueue(keras.layers.Layer):
             accepted: whether to do it, a bool or a scalar bool tensor.
         """
         gathered = [distribute.all_gather(ops.cast(k, "float32")) for k in keys]
-        rows = tf.stop_gradient(tf.concat(gathered, axis=0))  # (global_batch, dim)
+        self.enqueue_gathered(*gathered, accepted=accepted)
+
+    def enqueue_gathered(self, *keys: tf.Tensor, accepted: bool | tf.Tensor = True):
+        """Overwrites the oldest rows with keys that were gathered before.
+
+        Args:
+            *keys: (global_batch, dim) keys of length 1, of all replicas, the same on each.
+            accepted: see `enqueue`.
+        """
+        rows = tf.stop_gradient(tf.concat([ops.cast(k, "float32") for k in keys], axis=0))
         count = tf.shape(rows)[0]
         rows = rows[-self.size :]
         kept = tf.shape(rows)[0]

@@ -86,8 +86,8 @@ def split_batch_norm(model: keras.Model, groups: int = 8) -> keras.Model:
         groups: see `SplitBatchNorm`; 1 undoes a split, for batches of any size.
 
     Raises:
-        ValueError: if the model has no batch normalisation, or has one within another layer, out of
-            reach.
+        ValueError: if the model is not a functional or sequential one, has no batch normalisation, or
+            has one within another layer, out of reach.
 
     Example:
         >>> backbone = split_batch_norm(keras_ssl.backbones.ResNet(18), groups=8)
@@ -109,6 +109,11 @@ def split_batch_norm(model: keras.Model, groups: int = 8) -> keras.Model:
 
     if groups < 1:
         raise ValueError(f"`groups` must be at least 1. Received: groups={groups}")
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            "`model` must be a functional or sequential model, whose layers can be exchanged, and be "
+            f"built. Received: {model.name!r} of type {type(model).__name__}"
+        )
     before = _batch_norms(model)
     copy = keras.models.clone_model(model, clone_function=split, recursive=True)
     after = _batch_norms(copy)

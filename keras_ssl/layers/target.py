@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_ssl.layers.rebuilt import rebuilt
+
 
 def target_network(online: keras.layers.Layer, name: str | None = None) -> keras.layers.Layer:
     """Returns a copy of a built network that is moved by `momentum_update`, never by gradients.
@@ -41,21 +43,7 @@ def target_network(online: keras.layers.Layer, name: str | None = None) -> keras
             "`online` must be built: call it once, or give it an input shape. "
             f"Received: the unbuilt {online.name!r}"
         )
-    config = {**online.get_config(), "name": name or f"target_{online.name}"}
-    target = type(online).from_config(config)
-    if not target.built:
-        build_config = online.get_build_config()
-        if build_config is not None:
-            target.build_from_config(build_config)
-    shapes = [[tuple(weight.shape) for weight in net.weights] for net in (online, target)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            "`online` must be a network that its configuration describes: a functional or sequential "
-            "model, or a class with `get_config` and `build`. "
-            f"Received: {online.name!r} with {len(shapes[0])} weights, and its copy has "
-            f"{len(shapes[1])}; the shapes differ: {shapes[0]} and {shapes[1]}"
-        )
-    target.set_weights(online.get_weights())
+    target = rebuilt(online, "online", name or f"target_{online.name}")
     for variable in target.variables:
         variable.trainable = False
     return target

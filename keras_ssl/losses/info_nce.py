@@ -24,7 +24,8 @@ class InfoNCE(keras.losses.Loss):
         queries: (batch, dim).
         keys: (batch, dim), the positive of each query.
         negatives: (count, dim).
-        excluded: (batch, count) bool, negatives that do not count for a query; `None` for none.
+        excluded: (batch, columns) bool, which of the first `columns` negatives do not count for a
+            query; the others do. `None` for none.
         sample_weight: (batch,) weights, as for other Keras losses.
 
     Args:
@@ -68,8 +69,11 @@ class InfoNCE(keras.losses.Loss):
                 f"negatives.shape={tuple(negatives.shape)}"
             )
         q, k, negatives = (tf.math.l2_normalize(x, axis=-1) for x in (queries, keys, negatives))
-        # Keras has made numbers of the booleans.
-        excluded = ops.cast(choices[2], "bool") if len(choices) == 3 else None
+        excluded = None
+        if len(choices) == 3:
+            # Keras has made numbers of the booleans: of those that there must be, not of a whole queue.
+            others = tf.shape(negatives)[0] - tf.shape(choices[2])[1]
+            excluded = tf.pad(ops.cast(choices[2], "bool"), ((0, 0), (0, others)))
         positive = ops.sum(q * k, axis=-1) / self.temperature  # (batch,)
         if blockwise.is_worthwhile(q.shape[0], negatives.shape[0]):
             negative = blockwise.over_columns(q, negatives, self.temperature, excluded=excluded)

@@ -1,11 +1,14 @@
 """What a method is made of and fed with, checked before work starts."""
 
+import logging
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_ssl.layers import LinearProbe
+
+_LOG = logging.getLogger("keras_ssl")
 
 
 def checked_backbone(backbone: Any) -> keras.Model:
@@ -25,7 +28,14 @@ def checked_backbone(backbone: Any) -> keras.Model:
             "`backbone` must be built: call it once, or give it an input shape. "
             f"Received: the unbuilt model {backbone.name!r}"
         )
-    shape = backbone.output_shape
+    shape = getattr(backbone, "output_shape", None)
+    if shape is None:
+        raise ValueError(
+            "`backbone` must know the shapes of its input and output, which a subclass of keras.Model "
+            "with a `call` of its own does not. Make it part of a functional model: images = "
+            "keras.Input((height, width, channels)); backbone = keras.Model(images, network(images)). "
+            f"Received: {backbone.name!r} of type {type(backbone).__name__}"
+        )
     if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] is None:
         raise ValueError(
             "`backbone` must return one vector per image, (batch, features). A network that returns "
@@ -84,6 +94,28 @@ def image_count(data: Any) -> int:
         return -1
     batch = tf.nest.flatten(data.element_spec)[0].shape[0]
     return int(data.cardinality()) * (batch or 0)
+
+
+def warn_of_long_queue(queue_size: int, data: Any, keys_per_image: int):
+    """Warns of a queue that is longer than what an epoch enters, where the data set says its length.
+
+    Args:
+        queue_size: keys that the queue holds.
+        data: data set of batches.
+        keys_per_image: keys of an image that enter the queue in an epoch.
+    """
+    images = image_count(data)
+    keys = images * keys_per_image
+    if 0 < keys < queue_size:
+        _LOG.warning(
+            "The queue holds more keys than an epoch makes (%d, and %d of %d images): older keys of "
+            "the same image count as negatives. A `queue_size` of at most half of those, %d, is "
+            "better.",
+            queue_size,
+            keys,
+            images,
+            keys // 2,
+        )
 
 
 def _checked_views(data: Any, with_indices: bool, least_views: int) -> tuple:

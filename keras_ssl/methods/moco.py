@@ -1,7 +1,5 @@
 """MoCo: a query finds its key among a queue of keys from a slowly moving encoder."""
 
-import logging
-
 import keras
 import tensorflow as tf
 
@@ -9,10 +7,8 @@ from keras_ssl import distribute
 from keras_ssl.augment import random
 from keras_ssl.layers import KeyQueue, MLPHead, SplitBatchNorm, target_network
 from keras_ssl.losses import InfoNCE
-from keras_ssl.methods.checks import image_count
+from keras_ssl.methods.checks import warn_of_long_queue
 from keras_ssl.methods.momentum import MomentumMethod
-
-_LOG = logging.getLogger("keras_ssl")
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -86,12 +82,12 @@ class MoCo(MomentumMethod):
 
     def ssl_loss(self, view_1, view_2):
         """Returns the loss of two views, each `(batch, height, width, channels)`."""
-        k_2 = self.keys(view_2)  # (batch, dim)
-        loss = self.info_nce(self.queries(view_1), k_2, self.queue.keys)
+        k_2 = self.keys(view_2)  # (global_batch, dim)
+        loss = self.info_nce(self.queries(view_1), distribute.own_part(k_2), self.queue.keys)
         keys = [k_2]
         if self.symmetric:
             k_1 = self.keys(view_1)
-            loss += self.info_nce(self.queries(view_2), k_1, self.queue.keys)
+            loss += self.info_nce(self.queries(view_2), distribute.own_part(k_1), self.queue.keys)
             keys = [k_1, k_2]
         self.after_step(self.move_targets)
         self.after_batch(self.enqueue, *keys)
@@ -102,18 +98,20 @@ class MoCo(MomentumMethod):
         return self.projector(self.features(view), training=True)
 
     def keys(self, view):
-        """Returns the target embeddings of a view, `(batch, dim)`, of length 1, without gradient."""
+        """Returns the keys of a view's images, those of all replicas: `(global_batch, dim)`.
+
+        They are the target embeddings, of length 1, and have no gradient.
+        """
         if not self._is_normalised_in_parts():
-            return self._target_embeddings(view)
+            return distribute.all_gather(self._target_embeddings(view))
         # Shuffling over all replicas: query and key of an image must not share their statistics. The
         # order is a function of the state, so that replicas agree and a resumed run goes on alike.
         count = tf.shape(view)[0] * distribute.replica_count()
         key = random.image_keys(0, self.queue.pointer, tf.zeros(1, tf.int64), view=0)
         order = tf.argsort(random.uniform(key, count)[0])  # (global_batch,)
         shuffled = tf.gather(distribute.all_gather(view), order)
-        k = self._target_embeddings(distribute.own_part(shuffled))
-        k = tf.gather(distribute.all_gather(k), tf.argsort(order))  # in the order of the images
-        return distribute.own_part(k)
+        k = distribute.all_gather(self._target_embeddings(distribute.own_part(shuffled)))
+        return tf.gather(k, tf.argsort(order))  # in the order of the images
 
     def _target_embeddings(self, view):
         h = self.features(view, self.target_backbone)
@@ -133,19 +131,11 @@ class MoCo(MomentumMethod):
         )
 
     def enqueue(self, *keys_and_accepted):
-        """Enters the batch's keys into the queue, where its gradients were taken."""
+        """Enters the global batch's keys into the queue, where its gradients were taken."""
         *keys, accepted = keys_and_accepted
-        self.queue.enqueue(*keys, accepted=accepted)
+        self.queue.enqueue_gathered(*keys, accepted=accepted)
 
     def fit(self, x=None, *args, **kwargs):
         """Trains on batches of views; see `SelfSupervised.fit`."""
-        images = image_count(x)
-        if 0 < images < self.queue_size:
-            _LOG.warning(
-                "The queue holds more keys than there are images (%d, and %d images): older keys of "
-                "the same image count as negatives. A `queue_size` of at most half the images is "
-                "better.",
-                self.queue_size,
-                images,
-            )
+        warn_of_long_queue(self.queue_size, x, keys_per_image=2 if self.symmetric else 1)
         return super().fit(x, *args, **kwargs)

@@ -1,17 +1,13 @@
 """SimCLR with a momentum memory: views find keys of a slowly moving network, also earlier ones."""
 
-import logging
-
 import keras
 import tensorflow as tf
 
 from keras_ssl import distribute
 from keras_ssl.layers import KeyQueue, ProjectionHead, target_network
 from keras_ssl.losses import InfoNCE
-from keras_ssl.methods.checks import image_count
+from keras_ssl.methods.checks import warn_of_long_queue
 from keras_ssl.methods.momentum import MomentumMethod
-
-_LOG = logging.getLogger("keras_ssl")
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -89,10 +85,12 @@ class SimCLRMemory(MomentumMethod):
         views = tf.concat([view_1, view_2], axis=0)
         z = self.projector(self.features(views), training=True)  # (2 * batch, dim)
         k_1, k_2 = tf.split(self.keys(views), 2)  # (batch, dim)
-        candidates, same_image = self.candidates(k_1, k_2)
+        all_1, all_2 = distribute.all_gather(k_1), distribute.all_gather(k_2)  # (global_batch, dim)
+        candidates = tf.concat([all_1, all_2, tf.convert_to_tensor(self.queue.keys)], axis=0)
+        same_image = self.same_image(tf.shape(k_1)[0])
         loss = self.info_nce(z, tf.concat([k_2, k_1], axis=0), candidates, excluded=same_image)
         self.after_step(self.move_targets)
-        self.after_batch(self.enqueue, k_1, k_2)
+        self.after_batch(self.enqueue, all_1, all_2)
         return loss
 
     def keys(self, views):
@@ -101,38 +99,25 @@ class SimCLRMemory(MomentumMethod):
         k = self.target_projector(h, training=True)
         return tf.stop_gradient(tf.math.l2_normalize(tf.cast(k, tf.float32), axis=-1))
 
-    def candidates(self, k_1, k_2):
-        """Returns the keys that queries are compared with, and which of them are of the same image.
+    def same_image(self, batch):
+        """Returns which of the global batch's keys are of the image that a query shows.
 
         Args:
-            k_1: (batch, dim) keys of the first views, this replica's.
-            k_2: likewise of the second views.
+            batch: number of images on this replica.
 
         Returns:
-            (2 * global_batch + queue_size, dim) keys: of all replicas, then those of the queue; and
-            (2 * batch, 2 * global_batch + queue_size) bool, the rows being the queries' of both views.
+            (2 * batch, 2 * global_batch) bool: the queries of this replica's first views, then of its
+            second ones, and the keys of all first views, then of all second ones.
         """
-        all_1, all_2 = distribute.all_gather(k_1), distribute.all_gather(k_2)
-        keys = tf.concat([all_1, all_2, tf.convert_to_tensor(self.queue.keys)], axis=0)
-        batch, global_batch = tf.shape(k_1)[0], tf.shape(all_1)[0]
         own = distribute.replica_id() * batch + tf.range(batch)
-        same_image = own[:, None] == tf.range(global_batch)  # (batch, global_batch)
-        same_image = tf.tile(same_image, (2, 2))  # both views of an image have keys of both
-        return keys, tf.pad(same_image, ((0, 0), (0, self.queue_size)))
+        images = tf.range(distribute.replica_count() * batch)
+        return tf.tile(own[:, None] == images, (2, 2))  # both views of an image have keys of both
 
-    def enqueue(self, k_1, k_2, accepted):
-        """Enters the batch's keys into the queue, where its gradients were taken."""
-        self.queue.enqueue(k_1, k_2, accepted=accepted)
+    def enqueue(self, all_1, all_2, accepted):
+        """Enters the global batch's keys into the queue, where its gradients were taken."""
+        self.queue.enqueue_gathered(all_1, all_2, accepted=accepted)
 
     def fit(self, x=None, *args, **kwargs):
         """Trains on batches of views; see `SelfSupervised.fit`."""
-        images = image_count(x)
-        if 0 < 2 * images < self.queue_size:
-            _LOG.warning(
-                "The queue holds more keys than an epoch makes (%d, and two of each of %d images): "
-                "older keys of the same image count as negatives. A `queue_size` of at most the number "
-                "of images is better.",
-                self.queue_size,
-                images,
-            )
+        warn_of_long_queue(self.queue_size, x, keys_per_image=2)
         return super().fit(x, *args, **kwargs)

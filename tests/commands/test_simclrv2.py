@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import keras_ssl.commands.distill as module
-from keras_ssl import cli, data, export
+from keras_ssl import augment, cli, data, evaluate, export
+from keras_ssl.commands.export import load_method
 from keras_ssl.evaluate import label_subset
 from keras_ssl.run import Run
 
@@ -51,6 +52,32 @@ def teacher(pretrained, tmp_path_factory):
     assert status == 0, err
     assert f"keras-ssl distill {path} --data DATA\n" in out
     return path
+
+
+@pytest.mark.parametrize(
+    ("layers", "dim"),
+    [
+        pytest.param(n, d, marks=[pytest.mark.large] * (n > 0))
+        for n, d in enumerate((32, 8, 8, 8, 8))
+    ],
+)
+def test_a_head_of_any_depth(layers, dim, tmp_path):
+    """No head, a linear one, and deeper ones: pretrained, and fine-tuned from the last layer."""
+    path = tmp_path / "pretrained"
+    words = ["--backbone", "tiny", "--width", 0.5, "--embedding", 8, "--head-layers", layers]
+    status, _, err = command(
+        "pretrain", *QUICK, *words, "--epochs", 1, "--knn-every", 0, "--out", path
+    )
+    assert status == 0, err
+    model = load_method(Run(path))
+    assert model.projector.depth == layers
+    assert model.projector(model.backbone(np.zeros((2, 8, 8, 1)))).shape == (2, dim)
+    few = {"labels": 0.05, "epochs": 1, "augmentation": augment.centred(8).view_1}
+    splits = data.digits("train"), data.digits("test")
+    result = evaluate.finetune(model, *splits, from_layer=layers, **few)
+    assert result.network.layers[-1].kernel.shape == (dim, 10)
+    with pytest.raises(ValueError, match=f"with a ProjectionHead of depth {layers}"):
+        evaluate.finetune(model, *splits, from_layer=layers + 1, **few)
 
 
 def test_finetune_writes_a_classifier_and_what_it_measured(teacher):
@@ -141,9 +168,6 @@ def test_a_stage_that_is_done_is_not_repeated(whole, tmp_path):
     shutil.copytree(whole[0], path)
     shutil.rmtree(path / "small-student-0.05")
     before = {file: file.stat().st_mtime_ns for file in path.rglob("export/saved_model.pb")}
-    config = json.loads((path / "config.json").read_text())
-    config["settings"]["out"] = str(path)
-    (path / "config.json").write_text(json.dumps(config))
     status, _, err = command("simclrv2", "--resume", path)
     assert status == 0, err
     assert all(file.stat().st_mtime_ns == then for file, then in before.items())
@@ -151,6 +175,9 @@ def test_a_stage_that_is_done_is_not_repeated(whole, tmp_path):
         json.loads((root / "metrics.json").read_text())["rows"] for root in (path, whole[0])
     )
     assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in old]
+    status, _, err = command("simclrv2", "--resume", path, "--labels", 0.5)
+    assert status == 1
+    assert "labels: (0.05,) in the run, (0.5,) now" in err
 
 
 @pytest.mark.parametrize(
@@ -158,9 +185,14 @@ def test_a_stage_that_is_done_is_not_repeated(whole, tmp_path):
     [
         (["simclrv2"], "needs images"),
         (["simclrv2", *QUICK, "--labels", 2], "at most at 1. Received: labels=2"),
+        (["simclrv2", *QUICK, "--head-layers", 0], "Received: --from-layer 1, --head-layers 0"),
         (["distill", "--data", "digits"], "needs a teacher"),
         (["distill", "nowhere", *QUICK], "must be the directory of a SavedModel"),
         (["distill", "nowhere", *QUICK, "--labelled-weight", 3], "must lie in"),
+        (
+            ["distill", "--resume", "nowhere"],
+            "A run directory holds config.json. Received: 'nowhere'",
+        ),
     ],
 )
 def test_bad_input_leaves_nothing_behind(words, message, tmp_path, monkeypatch):

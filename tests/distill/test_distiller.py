@@ -24,6 +24,17 @@ def network(seed, features=8, classes=10):
     return built
 
 
+class Subclassed(keras.Model):
+    def call(self, images):
+        return tf.reduce_mean(images, [1, 2])
+
+
+def subclassed():
+    model = Subclassed(name="own")
+    model(np.zeros((1, *SHAPE)))
+    return model
+
+
 def views(labels=False, indices=False, batch_size=32, count=4):
     augmentation = augment.centred(8).view_1
     return data.views(
@@ -160,6 +171,7 @@ def test_a_keras_application_is_a_student():
         ({"temperature": 0}, ValueError, "must be positive. Received: temperature=0"),
         ({"student": network(1, classes=3)}, ValueError, "10 from the teacher, 3 from the student"),
         ({"student": Tiny}, TypeError, "`student` must be a keras.Model"),
+        ({"student": subclassed()}, ValueError, "'own' of type Subclassed with output shape None"),
         ({"teacher": 3}, TypeError, "`teacher` must be a keras.Model, the directory"),
     ],
 )

@@ -13,8 +13,10 @@ from keras_ssl import data, distribute
 from keras_ssl.augment import Augmentation, Policy, RandomCrop, RandomFlip
 from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import MomentumEncoder
+from keras_ssl.distill import Distiller
+from keras_ssl.evaluate.classifier import Classifier, with_classes
 from keras_ssl.layers import MLPHead, ProjectionHead, split_batch_norm
-from keras_ssl.methods import BYOL, MemoryBank, MoCo, SimCLR
+from keras_ssl.methods import BYOL, MemoryBank, MoCo, SimCLR, SimCLRMemory
 from keras_ssl.methods.momentum import MomentumMethod
 from keras_ssl.optimizers import LARS, SGD
 from tests import cluster
@@ -24,6 +26,9 @@ IMAGES = BATCH * STEPS + 3  # an incomplete batch is left out
 METHODS = ("simclr", "moco", "byol")
 # Their batch normalisation is split, or their images are numbered: other things are gathered.
 FURTHER_METHODS = ("moco_split", "memory_bank")
+# Those learn from each other's keys and a queue, from a teacher and labels, and from labels alone.
+OF_FEW_LABELS = ("simclr_memory", "distiller", "classifier")
+CLASSES = 3
 
 
 def policy():
@@ -32,7 +37,7 @@ def policy():
 
 def source():
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 8, 8, 3), np.uint8)
-    return data.arrays(pixels)
+    return data.arrays(pixels, np.arange(IMAGES) % CLASSES)
 
 
 def make(method):
@@ -44,6 +49,14 @@ def make(method):
         return MoCo(backbone, MLPHead(4), queue_size=3 * BATCH // 2)
     if method == "moco_split":
         return MoCo(split_batch_norm(backbone, groups=4), MLPHead(4), queue_size=3 * BATCH // 2)
+    if method == "simclr_memory":
+        return SimCLRMemory(backbone, ProjectionHead(4, depth=3), queue_size=3 * BATCH // 2)
+    if method == "distiller":
+        teacher = with_classes(Tiny((6, 6, 3), features=12), CLASSES, seed=2)
+        student = with_classes(backbone, CLASSES, seed=3)
+        return Distiller(teacher, student, temperature=0.5, labelled_weight=0.3)
+    if method == "classifier":
+        return Classifier(with_classes(backbone, CLASSES, seed=3))
     if method == "memory_bank":
         return MemoryBank(backbone, MLPHead(4, depth=1), size=IMAGES, negatives=8)
     heads = (MLPHead(4, 8, batch_norm=True, name=name) for name in ("projector", "predictor"))
@@ -56,7 +69,14 @@ def train(strategy, method, steps_per_execution):
         model = make(method)
         optimizer = LARS(0.1) if method in ("simclr", "byol") else SGD(0.05)
         model.compile(optimizer, steps_per_execution=steps_per_execution)
-    batches = data.views(source(), policy(), BATCH, seed=3, indices=model.takes_indices)
+    batches = data.views(
+        source(),
+        policy(),
+        BATCH,
+        seed=3,
+        labels=model.takes_labels,
+        indices=model.takes_indices,
+    )
     # Both by name: the default momentum would tell of itself.
     callbacks = [MomentumEncoder(0.5, 1.0)] if isinstance(model, MomentumMethod) else []
     history = model.fit(batches, epochs=EPOCHS, verbose=0, callbacks=callbacks).history
@@ -65,18 +85,18 @@ def train(strategy, method, steps_per_execution):
 
 
 def main():
-    """Trains all methods in both ways and writes what came of them, from each worker."""
-    name, out = sys.argv[1:]
+    """Trains what is named, such as simclr/4 with four steps per execution; writes what came of it."""
+    name, out, *trainings = sys.argv[1:]
     cluster.make_logical_cpus()
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     strategy = distribute.strategy(name)
     found = {}
-    for method in (*METHODS, *FURTHER_METHODS):
-        for steps_per_execution in (1, 4) if method in METHODS else (4,):
-            weights = train(strategy, method, steps_per_execution)
-            for place, weight in enumerate(weights):
-                found[f"{method}/{steps_per_execution}/{place}"] = weight
+    for training in trainings:
+        method, steps_per_execution = training.split("/")
+        weights = train(strategy, method, int(steps_per_execution))
+        for place, weight in enumerate(weights):
+            found[f"{training}/{place}"] = weight
     np.savez(f"{out}-{distribute.worker_id(strategy)}.npz", **found)
 
 

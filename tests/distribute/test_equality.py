@@ -14,6 +14,11 @@ from keras_ssl import data, distribute
 from tests import cluster
 from tests.distribute import equal
 
+FURTHER_TRAININGS = [
+    *(f"{method}/1" for method in equal.METHODS),
+    *(f"{method}/4" for method in (*equal.METHODS, *equal.FURTHER_METHODS)),
+]
+
 
 @pytest.fixture(scope="module", autouse=True)
 def in_float64():
@@ -36,9 +41,17 @@ def one_device():
     return {method: equal.train(strategy, method, 1) for method in methods}
 
 
+@pytest.fixture(scope="module")
+def few_labels_on_one_device():
+    keras.config.set_dtype_policy("float64")
+    strategy = distribute.strategy("none")
+    return {method: equal.train(strategy, method, 1) for method in equal.OF_FEW_LABELS}
+
+
 def assert_equal(found, expected, method):
     # Queue and bank are float32 whatever the networks are, and so is what leaves them.
-    tolerance = 1e-11 if method in ("simclr", "byol") else 1e-6
+    has_memory = method in ("moco", "moco_split", "memory_bank", "simclr_memory")
+    tolerance = 1e-6 if has_memory else 1e-11
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
 
@@ -56,18 +69,43 @@ def test_four_steps_per_execution_equal_one(method, one_device):
     assert_equal(found, one_device[method], method)
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.large)])
-def test_two_worker_processes_equal_one_device(devices, one_device, tmp_path):
-    out = tmp_path / "weights"
-    workers = cluster.start(2, "distribute/equal.py", "multi_worker", out, devices=devices)
+@pytest.mark.parametrize(
+    ("devices", "trainings"),
+    [
+        (1, [f"{method}/4" for method in equal.METHODS]),
+        pytest.param(1, FURTHER_TRAININGS, marks=pytest.mark.large),
+        pytest.param(2, FURTHER_TRAININGS, marks=pytest.mark.large),
+    ],
+)
+def test_two_worker_processes_equal_one_device(devices, trainings, one_device, tmp_path):
+    check_two_workers(trainings, one_device, tmp_path, devices)
+
+
+def check_two_workers(trainings, expected, directory, devices=1):
+    out = directory / "weights"
+    words = ("multi_worker", out, *trainings)
+    workers = cluster.start(2, "distribute/equal.py", *words, devices=devices)
     for status, printed in cluster.finish(workers):
         assert status == 0, printed
     for worker in range(2):
         found = np.load(f"{out}-{worker}.npz")
-        for method, expected in one_device.items():
-            for steps_per_execution in (1, 4) if method in equal.METHODS else (4,):
-                names = [f"{method}/{steps_per_execution}/{n}" for n in range(len(expected))]
-                assert_equal([found[name] for name in names], expected, method)
+        for training in trainings:
+            method = training.split("/")[0]
+            names = [f"{training}/{place}" for place in range(len(expected[method]))]
+            assert_equal([found[name] for name in names], expected[method], method)
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("method", equal.OF_FEW_LABELS)
+def test_two_replicas_with_few_labels(method, few_labels_on_one_device, two_replicas):
+    found = equal.train(two_replicas, method, 4)
+    assert_equal(found, few_labels_on_one_device[method], method)
+
+
+@pytest.mark.large
+def test_two_worker_processes_with_few_labels(few_labels_on_one_device, tmp_path):
+    trainings = [f"{method}/4" for method in equal.OF_FEW_LABELS]
+    check_two_workers(trainings, few_labels_on_one_device, tmp_path)
 
 
 @pytest.mark.parametrize("method", equal.METHODS)

@@ -8,7 +8,7 @@ import pytest
 
 from keras_ssl import augment, data
 from keras_ssl.backbones import Tiny
-from keras_ssl.evaluate import finetune, fingerprint
+from keras_ssl.evaluate import finetune, fingerprint, supervised
 from keras_ssl.layers import ProjectionHead
 from keras_ssl.methods import SimCLR
 
@@ -87,6 +87,32 @@ def test_lars_leaves_the_new_layer_out():
     result = quick(simclr(), optimizer="lars", epochs=8, learning_rate=0.2)
     start = 0.01 * np.sqrt(10 * result.network.layers[-1].kernel.shape[0])
     assert np.linalg.norm(result.network.layers[-1].kernel) > 2 * start
+
+
+@pytest.mark.parametrize("labels", [pytest.param(0.02, marks=pytest.mark.large), 0.2])
+def test_two_devices_do_what_one_does(labels, two_replicas):
+    # 30 and 290 images: fewer than a batch, and several of them.
+    model = simclr()
+    one = quick(model, labels=labels)
+    with two_replicas.scope():
+        two = quick(model, labels=labels)
+    assert one.settings == two.settings
+    # Rounded otherwise, and amplified: tests/distribute has the proof, in float64.
+    for weight, other in zip(one.network.weights, two.network.weights, strict=True):
+        np.testing.assert_allclose(weight, other, atol=1e-3, err_msg=weight.path)
+    assert two.accuracy == pytest.approx(one.accuracy, abs=0.01)
+
+
+def test_batches_divide_among_devices(two_replicas):
+    few = TRAIN.subset(range(11))
+    settings = {"epochs": 1, "augmentation": PLAIN}
+    with two_replicas.scope():
+        result = supervised(simclr().backbone, few, TEST, **settings)
+        assert result.settings["batch_size"] == 10
+        with pytest.raises(ValueError, match="batch_size=7, and 2 devices"):
+            supervised(simclr().backbone, few, TEST, batch_size=7, **settings)
+        with pytest.raises(ValueError, match="Received: 1 labelled images, and 2 devices"):
+            quick(simclr(), few.subset([0]))
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ STRUCTURES = {
         ],
     ),
     "simclr_linear": (ProjectionHead(4, depth=1), [("dense_1", "kernel"), ("norm_1", "gamma")]),
+    "simclr_none": (ProjectionHead(4, depth=0), []),
     "moco_v1": (MLPHead(4, depth=1), [("dense_1", *DENSE)]),
     "moco_v2": (MLPHead(4), [("dense_1", *DENSE), ("relu_1",), ("dense_2", *DENSE)]),
     "byol": (
@@ -80,7 +81,7 @@ def test_layers_and_values(name, training):
     expected = twin(head, features(), training)
     outputs = head(features(), training=training)
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
-    assert head.compute_output_shape((None, 5)) == (None, 4)
+    assert head.compute_output_shape((None, 5)) == (None, 4 if structure else 5)
 
 
 @pytest.mark.parametrize("head", [ProjectionHead, MLPHead])
@@ -111,12 +112,19 @@ def test_is_made_again_from_its_configuration(head, tmp_path):
 
 
 @pytest.mark.parametrize("head", [ProjectionHead, MLPHead])
-@pytest.mark.parametrize(("name", "value"), [("units", 0), ("hidden_units", -1), ("depth", 0)])
-def test_refuses_sizes_that_are_not_positive(head, name, value):
+@pytest.mark.parametrize(("name", "value"), [("units", 0), ("hidden_units", -1)])
+def test_refuses_units_that_are_not_positive(head, name, value):
     with pytest.raises(
         ValueError, match=rf"`{name}` must be at least 1\. Received: {name}={value}"
     ):
         head(**{"units": 4, name: value})
+
+
+def test_refuses_a_depth_that_there_cannot_be():
+    with pytest.raises(ValueError, match=r"`depth` must be at least 1\. Received: depth=0"):
+        MLPHead(4, depth=0)
+    with pytest.raises(ValueError, match=r"`depth` must not be negative\. Received: depth=-1"):
+        ProjectionHead(4, depth=-1)
 
 
 HIDDEN, HIDDEN_2 = ["dense_1", "norm_1", "relu_1"], ["dense_2", "norm_2", "relu_2"]
@@ -125,6 +133,7 @@ HIDDEN, HIDDEN_2 = ["dense_1", "norm_1", "relu_1"], ["dense_2", "norm_2", "relu_
 @pytest.mark.parametrize(
     ("head", "kept"),
     [
+        (ProjectionHead(4, depth=0), [[]]),
         (ProjectionHead(4, depth=2), [[], HIDDEN, [*HIDDEN, "dense_2", "norm_2"]]),
         (
             ProjectionHead(4, depth=3),

@@ -249,6 +249,14 @@ def test_refuses_a_model_whose_batch_normalisation_is_out_of_reach():
         split_batch_norm(keras.Model(images, MLPHead(3, batch_norm=True)(images)))
 
 
+def test_refuses_a_model_of_a_class_of_its_own():
+    class Own(keras.Model):
+        pass
+
+    with pytest.raises(ValueError, match=r"whose layers can be exchanged.*'own' of type Own"):
+        split_batch_norm(Own(name="own"))
+
+
 def test_refuses_a_model_without_batch_normalisation():
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)], name="plain")
     with pytest.raises(ValueError, match="groups=8, and 'plain' with 0 batch normalisations"):

@@ -82,6 +82,13 @@ def test_without_negatives_left_the_loss_vanishes():
     assert float(InfoNCE(0.07)(*embeddings(), excluded=everything)) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_negatives_behind_the_excluded_columns_count():
+    some = EXCLUDED[:, :3]
+    others = np.concatenate([some, np.zeros((4, 4), bool)], axis=1)
+    expected = twin(*embeddings(), 0.2, others).mean()
+    assert float(InfoNCE(0.2)(*embeddings(), excluded=some)) == pytest.approx(expected, rel=1e-5)
+
+
 def test_images_can_be_weighted():
     values, weights = embeddings(), np.array([0.0, 1.0, 2.0, 0.5], "float32")
     loss = float(InfoNCE(0.2)(*values, sample_weight=weights))

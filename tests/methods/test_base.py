@@ -327,6 +327,29 @@ def test_refuses_a_backbone_that_gives_maps():
         SimCLR(backbone)
 
 
+@keras.saving.register_keras_serializable(package="test_base")
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.convolution = keras.layers.Conv2D(4, 3)
+        self.pool = keras.layers.GlobalAveragePooling2D()
+
+    def call(self, images):
+        return self.pool(self.convolution(images))
+
+
+def test_a_backbone_of_a_class_of_its_own_must_be_made_functional():
+    network = Subclassed(name="own")
+    network(np.zeros((1, *SHAPE)))
+    message = r"subclass of keras.Model .* Received: 'own' of type Subclassed"
+    with pytest.raises(ValueError, match=message):
+        SimCLR(network)
+    images = keras.Input(SHAPE)
+    model = SimCLR(keras.Model(images, network(images)))
+    model.compile("sgd")
+    assert np.isfinite(model.fit(batches(), verbose=0).history["loss"]).all()
+
+
 def test_refuses_a_backbone_that_is_not_built():
     backbone = keras.Sequential([keras.layers.Flatten()], name="flat")
     with pytest.raises(ValueError, match=r"must be built: .* Received: the unbuilt model 'flat'"):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import MomentumEncoder
 from keras_ssl.layers import LinearProbe, MLPHead, ProjectionHead, split_batch_norm
-from keras_ssl.methods import BYOL, MemoryBank, MoCo, SimCLR
+from keras_ssl.methods import BYOL, MemoryBank, MoCo, SimCLR, SimCLRMemory
 
 SHAPE = (8, 8, 3)
 BATCH = 16
@@ -42,6 +42,10 @@ def simclr(network):
     return SimCLR(network, ProjectionHead(8), temperature=0.5)
 
 
+def simclr_memory(network):
+    return SimCLRMemory(network, ProjectionHead(8, depth=3), queue_size=20)
+
+
 def moco(network, **shared):
     return MoCo(network, MLPHead(8), queue_size=20, **shared)
 
@@ -58,7 +62,7 @@ def symmetric(network):
 METHODS = [simclr, moco, byol]
 # Where chunks have nothing to do with the method, one is asked by the default suite.
 ONE_OF_THEM = [simclr, *(pytest.param(method, marks=pytest.mark.large) for method in (moco, byol))]
-LARGE_SYMMETRIC = pytest.param(symmetric, marks=pytest.mark.large)
+FURTHER = [pytest.param(method, marks=pytest.mark.large) for method in (symmetric, simclr_memory)]
 
 
 def views(steps=3):
@@ -106,7 +110,7 @@ def gradients(method, network, chunks):
 
 
 @pytest.mark.parametrize("networks", [(plain, plain), (normalised, split), (split, split)])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, simclr_memory])
 def test_gradients_are_those_of_the_whole_batch(method, networks):
     # With batch normalisation those of the whole batch normalised in as many groups.
     found, expected = (gradients(method, n, c) for n, c in zip(networks, (CHUNKS, 1), strict=True))
@@ -115,7 +119,7 @@ def test_gradients_are_those_of_the_whole_batch(method, networks):
 
 
 @pytest.mark.parametrize("networks", [(plain, plain), (normalised, split)])
-@pytest.mark.parametrize("method", [*METHODS, LARGE_SYMMETRIC])
+@pytest.mark.parametrize("method", [*METHODS, *FURTHER])
 def test_training_is_that_of_the_whole_batch(method, networks):
     # Moving statistics and queues included.
     found = trained(method, networks[0], chunks=CHUNKS)
@@ -146,7 +150,7 @@ def test_ways_to_run(method, way):
     assert_same_training(found, trained(method, plain), 1e-4 if "jit_compile" in way else 1e-5)
 
 
-@pytest.mark.parametrize("method", [*METHODS, LARGE_SYMMETRIC])
+@pytest.mark.parametrize("method", [*METHODS, *FURTHER])
 def test_two_replicas_equal_one(method, two_replicas):
     found = trained(method, plain, scope=two_replicas, chunks=CHUNKS)
     assert_same_training(found, trained(method, plain))

@@ -112,8 +112,8 @@ def test_warns_of_a_queue_larger_than_the_data(size, known, warns, caplog):
     with caplog.at_level(logging.WARNING, logger="keras_ssl"):
         model.fit(batches, verbose=0, callbacks=[MomentumEncoder(0.9, 0.9)], steps_per_epoch=2)
     expected = (
-        "The queue holds more keys than there are images (10, and 8 images): older keys of the same "
-        "image count as negatives. A `queue_size` of at most half the images is better."
+        "The queue holds more keys than an epoch makes (10, and 8 of 8 images): older keys of the "
+        "same image count as negatives. A `queue_size` of at most half of those, 4, is better."
     )
     messages = [text for name, _, text in caplog.record_tuples if name == "keras_ssl"]
     assert messages == ([expected] if warns else [])
@@ -176,8 +176,9 @@ def test_keys_are_shuffled_over_two_replicas(two_replicas):
         with two_replicas.scope():
             model = revealing(norm())
         run = tf.function(lambda view: two_replicas.run(model.keys, args=(view,)), autograph=False)
-        keys = run(halves(IMAGES))
-        return np.concatenate(two_replicas.experimental_local_results(keys))
+        first, second = two_replicas.experimental_local_results(run(halves(IMAGES)))
+        np.testing.assert_array_equal(first, second)  # those of both replicas
+        return first
 
     apart = keys_of(lambda: BatchNorm(synchronized=False))
     queries = {frozenset(range(4)), frozenset(range(4, 8))}

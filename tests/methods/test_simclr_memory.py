@@ -88,21 +88,17 @@ def test_one_step_compares_with_batch_and_queue_and_then_enters_both_views_keys(
 
 
 def test_keys_of_the_same_image_are_excluded_and_no_others_are():
-    model = simclr_memory(queue_size=3)
-    k_1, k_2 = np.eye(6, dtype="float32")[:2], np.eye(6, dtype="float32")[2:4]
-    candidates, same_image = model.candidates(tf.constant(k_1), tf.constant(k_2))
-    np.testing.assert_array_equal(candidates, np.concatenate([k_1, k_2, model.queue.keys]))
-    first, second = [1, 0, 1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0, 0]
-    np.testing.assert_array_equal(same_image, np.array([first, second] * 2, bool))
+    first, second = [1, 0, 1, 0], [0, 1, 0, 1]
+    found = simclr_memory().same_image(2)
+    np.testing.assert_array_equal(found, np.array([first, second] * 2, bool))
 
 
 def test_replicas_exclude_their_own_images(two_replicas):
     with two_replicas.scope():
         model = simclr_memory(queue_size=1)
-    keys = tf.zeros((1, 6))
-    run = tf.function(lambda: two_replicas.run(model.candidates, (keys, keys))[1], autograph=False)
+    run = tf.function(lambda: two_replicas.run(model.same_image, (1,)), autograph=False)
     masks = two_replicas.experimental_local_results(run())
-    np.testing.assert_array_equal(masks, np.array([[[1, 0, 1, 0, 0]] * 2, [[0, 1, 0, 1, 0]] * 2]))
+    np.testing.assert_array_equal(masks, np.array([[[1, 0, 1, 0]] * 2, [[0, 1, 0, 1]] * 2]))
 
 
 def test_the_loss_at_collapse():
@@ -134,9 +130,8 @@ def test_warns_of_a_queue_of_more_than_an_epoch(size, known, warns, caplog):
     with caplog.at_level(logging.WARNING, logger="keras_ssl"):
         model.fit(batches, verbose=0, callbacks=[MomentumEncoder(0.9, 0.9)], steps_per_epoch=2)
     expected = (
-        "The queue holds more keys than an epoch makes (17, and two of each of 8 images): older keys "
-        "of the same image count as negatives. A `queue_size` of at most the number of images is "
-        "better."
+        "The queue holds more keys than an epoch makes (17, and 16 of 8 images): older keys of the "
+        "same image count as negatives. A `queue_size` of at most half of those, 8, is better."
     )
     messages = [text for name, _, text in caplog.record_tuples if name == "keras_ssl"]
     assert messages == ([expected] if warns else [])
