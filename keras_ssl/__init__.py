@@ -19,10 +19,13 @@ __all__ = [
     "distribute",
     "evaluate",
     "export",
+    "importers",
     "layers",
     "losses",
     "methods",
     "optimizers",
+    "untrusted",
+    "zoo",
 ]
 
 

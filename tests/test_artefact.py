@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ssl import artefact, export
+from keras_ssl import export
 from keras_ssl.backbones import ResNet, Tiny
+from keras_ssl.export import artefact
 
 
 def pictures(batch=4, side=16, seed=0):

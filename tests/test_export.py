@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import pathlib
@@ -12,7 +13,11 @@ import tensorflow as tf
 
 from keras_ssl import export, methods
 from keras_ssl.backbones import Tiny
+from keras_ssl.export import parity, publish
 from keras_ssl.layers import split_batch_norm
+
+# The module, not the function of its name.
+writing = importlib.import_module("keras_ssl.export.saved_model")
 
 DOCUMENTATION = pathlib.Path(__file__).parents[1] / "docs" / "export.md"
 
@@ -118,7 +123,7 @@ def test_a_network_of_keras_applications_is_a_backbone(tmp_path):
     path = export.saved_model(backbone, tmp_path / "mobilenet")
     network = tf.saved_model.load(path)
     np.testing.assert_allclose(network(pictures(2, 32)), backbone(pictures(2, 32)), atol=1e-5)
-    assert list(network.signatures) == ["serving_default"]  # no layers of the blocks' names
+    assert "blocks" not in network.signatures  # no layers of these names
     assert "no `blocks` signature" in (path / "README.md").read_text()
 
 
@@ -181,13 +186,13 @@ def test_an_artefact_that_differs_does_not_replace_a_good_one(tmp_path):
 
 def test_big_features_are_compared_by_their_scale():
     big = np.array([1000.0, -2000.0], "float32")
-    export._compare("features", big, big + 0.015)
+    parity.compare("features", big, big + 0.015)
     with pytest.raises(RuntimeError, match=r"equal to 2.0e-02.*difference of 3"):
-        export._compare("features", big, big + 0.03)
+        parity.compare("features", big, big + 0.03)
     with pytest.raises(RuntimeError, match=r"equal to 1\.0e-05"):
-        export._compare("features", big / 2000, big / 2000 + 2e-5)
+        parity.compare("features", big / 2000, big / 2000 + 2e-5)
     with pytest.raises(RuntimeError, match="difference of nan"):
-        export._compare("features", big, big * np.nan)
+        parity.compare("features", big, big * np.nan)
 
 
 def test_features_that_are_not_finite_are_refused(tmp_path):
@@ -202,7 +207,7 @@ def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch, backbone):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "_check_parity", interrupt)
+    monkeypatch.setattr(writing, "check_parity", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export.saved_model(backbone, tmp_path / "interrupted")
     assert list(tmp_path.iterdir()) == []
@@ -212,14 +217,14 @@ def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch, backbone):
 def fast(monkeypatch):
     """Leaves TensorFlow's part out where only directories matter."""
 
-    def write(backbone, image_shape, documents, draft):
+    def write(backbone, image_shape, preprocessing, documents, draft):
         (draft / "saved_model.pb").write_text("graph")
         (draft / "backbone.keras").write_text("network")
         for name, text in documents.items():
             (draft / name).write_text(text)
 
-    monkeypatch.setattr(export, "_write", write)
-    monkeypatch.setattr(export, "_check_parity", lambda *_: None)
+    monkeypatch.setattr(writing, "_write", write)
+    monkeypatch.setattr(writing, "check_parity", lambda *_: None)
 
 
 @pytest.mark.usefixtures("fast")
@@ -230,9 +235,9 @@ class TestReplacing:
             export.saved_model(backbone, path, metrics={"knn": 2})
         assert json.loads((path / "metrics.json").read_text()) == {"knn": 1}
 
-    @pytest.mark.parametrize("exchange", [export._exchange, lambda *_: False])
+    @pytest.mark.parametrize("exchange", [publish.exchange, lambda *_: False])
     def test_an_artefact_is_replaced_on_request(self, exchange, tmp_path, backbone, monkeypatch):
-        monkeypatch.setattr(export, "_exchange", exchange)
+        monkeypatch.setattr(publish, "exchange", exchange)
         path = export.saved_model(backbone, tmp_path / "a", metrics={"knn": 1})
         export.saved_model(backbone, path, metrics={"knn": 2}, overwrite=True)
         assert json.loads((path / "metrics.json").read_text()) == {"knn": 2}
@@ -247,7 +252,7 @@ class TestReplacing:
                 raise OSError("disk is gone")
             rename(source, target)
 
-        monkeypatch.setattr(export, "_exchange", lambda *_: False)
+        monkeypatch.setattr(publish, "exchange", lambda *_: False)
         monkeypatch.setattr(os, "rename", fail)
         with pytest.raises(OSError, match="disk is gone"):
             export.saved_model(backbone, path, metrics={"knn": 2}, overwrite=True)
@@ -293,6 +298,22 @@ def frozen():
     return backbone
 
 
+def test_what_is_frozen_is_exported_after_what_the_message_says(tmp_path):
+    backbone = Tiny((16, 16, 3), features=4)
+    for layer in backbone.layers:
+        layer.trainable = False
+    advice = "set `model.trainable = False` and then True"
+    with pytest.raises(ValueError, match=advice):
+        export.saved_model(backbone, tmp_path / "a")
+    backbone.trainable = True  # it was, and Keras passes nothing on
+    with pytest.raises(ValueError, match=advice):
+        export.saved_model(backbone, tmp_path / "a")
+    backbone.trainable = False
+    backbone.trainable = True
+    path = export.saved_model(backbone, tmp_path / "a")
+    assert len(export.load(path).trainable_weights) == len(Tiny((16, 16, 3)).trainable_weights)
+
+
 def pooled(images):
     return keras.Model(images, keras.layers.GlobalAveragePooling2D()(images))
 
@@ -328,7 +349,7 @@ def test_a_remote_path_is_refused(backbone):
 
 
 def test_a_strategys_scope_is_refused(tmp_path, monkeypatch, backbone):
-    monkeypatch.setattr(export.distribute, "replica_count", lambda: 2)
+    monkeypatch.setattr(writing.distribute, "replica_count", lambda: 2)
     with pytest.raises(RuntimeError, match="inside of one with 2 replicas"):
         export.saved_model(backbone, tmp_path / "a")
 

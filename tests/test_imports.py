@@ -12,13 +12,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Lowest first. A module may import what stands on its own level or below.
 LEVELS = (
-    ("distribute", "serialization"),
+    ("distribute", "serialization", "untrusted"),
     ("losses", "layers", "backbones", "augment", "optimizers"),
     ("methods", "data"),
-    ("evaluate", "export", "artefact", "model_card", "cost"),
+    ("evaluate", "export", "importers", "cost", "zoo"),
     ("distill",),
     ("callbacks",),
-    ("run", "report", "plots", "identity", "pretrain", "names", "sources"),
+    ("run", "saved_settings", "report", "plots", "identity", "pretrain", "names", "sources", "search"),
     ("commands", "run_settings"),
     ("cli",),
 )

@@ -5,9 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from keras_ssl import export, model_card
+from keras_ssl import export
 from keras_ssl.backbones import Tiny
 from keras_ssl.evaluate import Result
+from keras_ssl.export import model_card
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssl import augment
-from keras_ssl.artefact import block_outputs
+from keras_ssl.export.artefact import block_outputs
 
 FILES = ("recipe.json", "metrics.json", "preprocessing.json", "README.md")
 
@@ -33,7 +33,8 @@ def preprocessing_contract(
         that is kept, as a share of the image's shorter side; None: the whole image).
 
     Raises:
-        ValueError: if `given` has an unknown entry, or one that the network cannot take.
+        ValueError: if `given` has an unknown entry, one that the network cannot take, or one that
+            is no way to prepare images.
 
     Example:
         >>> preprocessing_contract((224, 224, 3))["centre_crop"]
@@ -63,7 +64,34 @@ def preprocessing_contract(
                 f"`preprocessing` must fit the model, which takes {name}={assumed[name]}. "
                 f"Received: {name}={given[name]}"
             )
-    return {**assumed, **given}
+    return _checked({**assumed, **given})
+
+
+def _checked(contract: dict[str, Any]) -> dict[str, Any]:
+    """Returns a contract that the graph can do what it says of, see `Preprocessing`."""
+    methods = sorted(
+        vars(tf.image.ResizeMethod)[word] for word in dir(tf.image.ResizeMethod) if word.isupper()
+    )
+    share, size = contract["centre_crop"], contract["size"]
+    wrong = None
+    if contract["interpolation"] not in methods:
+        wrong = "interpolation", f"one of {', '.join(methods)}"
+    elif share is not None and not 0 < share <= 1:
+        wrong = "centre_crop", "a share in (0, 1], or None"
+    elif size is not None and (np.shape(size) != (2,) or min(size) < 1):
+        wrong = "size", "[height, width] in pixels, or None"
+    for name in ("mean", "std"):
+        if contract[name] is not None and np.shape(contract[name]) != (contract["channels"],):
+            wrong = name, f"{contract['channels']} numbers, one per channel, or None"
+    if contract["std"] is not None and not np.all(np.asarray(contract["std"], "float64") > 0):
+        wrong = "std", "positive numbers"
+    if wrong is not None:
+        name, expected = wrong
+        raise ValueError(
+            f"`preprocessing` has no use for this {name}. Expected: {expected}. "
+            f"Received: {name}={contract[name]!r}"
+        )
+    return contract
 
 
 def documents(
@@ -119,8 +147,10 @@ def text(
         "## Load it",
         _LOADING.format(name=name, images=images),
         "## What goes in",
-        "A float32 batch of images prepared as preprocessing.json says:",
+        "To `network(...)` and to the signature `serving_default`, a float32 batch of images prepared "
+        "as preprocessing.json says; to the others, images that are not:",
         _table(("", "value"), {key: json.dumps(value) for key, value in contract.items()}),
+        _SIGNATURES + (_FILES_TOO if contract["channels"] in (1, 3) else ""),
         "## What comes out",
         "`features`, float32. "
         + (f"The signature `blocks` returns the outputs of {blocks}." if blocks else _NO_BLOCKS),
@@ -161,6 +191,14 @@ from keras_ssl import export
 network = export.load("path/to/{name}")
 features = network(images)
 ```"""
+
+_SIGNATURES = """Signatures that begin with uint8 images, `network.signatures[NAME](images=...)`:
+
+- `uint8`: of the network's size; scaled and normalised in the graph.
+- `pixels`: of any size, one size in a batch; cropped, resized, scaled and normalised in the graph."""
+
+_FILES_TOO = """
+- `encoded`: the bytes of JPEG, PNG, BMP or GIF files, one string each; decoded first."""
 
 _NO_BLOCKS = (
     "The network has no layers named `block1`, `block2`..., so there is no `blocks` signature."

@@ -1,63 +1,20 @@
-"""The words of the command line and the objects they stand for: the only such table."""
+"""The methods of the command line, and the options that each of them has."""
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
-from keras_ssl import augment, backbones, methods, optimizers
-from keras_ssl.layers import LinearProbe, MLPHead, ProjectionHead, split_batch_norm
-
-# Settings that are a method's: it refuses what its row does not name.
-OPTIONS = (
-    "embedding",
-    "head_layers",
-    "temperature",
-    "momentum",
-    "final_momentum",
-    "queue_size",
-    "groups",
-)
+from keras_ssl import methods
+from keras_ssl.layers import MLPHead, ProjectionHead, split_batch_norm
+from keras_ssl.names.method_options import OPTIONS, Options
+from keras_ssl.names.table import known
 
 _SMALL_SIDE = 64  # pixels: up to this, views need no blur
 _LARGEST_QUEUE = 65536  # MoCo's
 _MOST_GROUPS = 8  # MoCo trained on eight GPUs
 _SMALLEST_GROUP = 16  # images; MoCo's GPUs had 32
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a method may need to know beside its backbone; `None` asks for the method's default.
-
-    Args:
-        images: number of images in the data set.
-        batch_size: images per step, over all replicas.
-        replicas: that train together.
-        chunks: parts of each replica's batch that are computed one after the other.
-        probe: linear classifier that learns beside the method.
-        embedding: dimension of the embeddings that the loss compares.
-        head_layers: dense layers of the projection head.
-        temperature: of the loss.
-        momentum: of the target network, at the first step.
-        final_momentum: of the target network, at the last step.
-        queue_size: number of keys that the queue holds.
-        groups: parts of the batch that are normalised apart; 1 for none.
-    """
-
-    images: int
-    batch_size: int
-    replicas: int = 1
-    chunks: int = 1
-    probe: LinearProbe | None = None
-    embedding: int | None = None
-    head_layers: int | None = None
-    temperature: float | None = None
-    momentum: float | None = None
-    final_momentum: float | None = None
-    queue_size: int | None = None
-    groups: int | None = None
 
 
 @dataclass(frozen=True)
@@ -186,40 +143,6 @@ METHODS: dict[str, Method] = {
     ),
 }
 
-POLICIES: dict[str, Callable[[int], augment.Policy]] = {
-    "simclr": augment.simclr,
-    "simclr-small": lambda size: augment.simclr(size, strength=0.5, blur=False),
-    "moco-v1": augment.moco_v1,
-    "moco-v2": augment.moco_v2,
-    "moco-v2-small": lambda size: augment.moco_v2(size, area=(0.08, 1.0), blur=False),
-    "byol": augment.byol,
-    "byol-small": lambda size: augment.byol(size, blur=False),
-    "centred": augment.centred,
-}
-
-AUGMENTATIONS: dict[str, Callable[[int], augment.Augmentation]] = {
-    "crop-flip": augment.crop_and_flip,
-    "centred": lambda size: augment.centred(size).view_1,
-}
-
-_RESNETS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152, 200)}
-
-
-def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
-    """Returns the error for a word that is not in the table, with the nearest that are."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f" Nearest: {', '.join(near)}." if near else ""
-    return ValueError(
-        f"Unknown {what}.{hint} Expected one of: {', '.join(known)}. Received: {name!r}"
-    )
-
-
-def _known(what: str, name: str, table: dict) -> Any:
-    if name not in table:
-        raise unknown(what, name, table)
-    return table[name]
-
 
 def known_method(name: str) -> Method:
     """Returns a method's row.
@@ -227,7 +150,7 @@ def known_method(name: str) -> Method:
     Raises:
         ValueError: if there is none of this name.
     """
-    return _known("method", name, METHODS)
+    return known("method", name, METHODS)
 
 
 def options(name: str, given: Options) -> Options:
@@ -245,7 +168,7 @@ def options(name: str, given: Options) -> Options:
         value = getattr(given, option)
         if value is not None and option not in defaults:
             word = option.replace("_", "-")
-            owners = ", ".join(known for known, row in METHODS.items() if option in row.defaults)
+            owners = ", ".join(each for each, row in METHODS.items() if option in row.defaults)
             raise ValueError(
                 f"--method {name} has no --{word}: that is an option of {owners}. "
                 f"Received: --{word} {value}"
@@ -281,88 +204,3 @@ def default_policy(method: str, size: int) -> str:
     """Returns the name of a method's own policy for views of `size` pixels."""
     large, small = known_method(method).policies
     return large if size > _SMALL_SIDE else small
-
-
-def policy(name: str, size: int) -> augment.Policy:
-    """Returns the policy of a name, such as "simclr", for views of `size` pixels."""
-    return _known("policy of views", name, POLICIES)(size)
-
-
-def augmentation(name: str | None, data: str, size: int) -> augment.Augmentation:
-    """Returns what changes images that are learnt from with labels, or from a teacher.
-
-    Args:
-        name: "crop-flip" or "centred"; `None` takes "centred" for digits, otherwise the other.
-        data: word for the images.
-        size: side of the result, in pixels.
-    """
-    own = "centred" if data == "digits" else "crop-flip"
-    return _known("augmentation", name or own, AUGMENTATIONS)(size)
-
-
-def backbone(name: str, width: float, input_shape: tuple[int, int, int]) -> keras.Model:
-    """Returns an untrained network: "resnet50" and others of its kind, "small-resnet", "tiny"...
-
-    All other names are of networks in `keras.applications`.
-
-    Args:
-        name: of the network, such as "resnet50" or "MobileNetV2".
-        width: factor on the number of filters of a ResNet, on the 48 of the first stage of
-            "small-resnet", and on the 64 features of "tiny".
-        input_shape: (height, width, channels) of the images.
-    """
-    if name in _RESNETS:
-        return backbones.ResNet(_RESNETS[name], width=width, input_shape=input_shape)
-    if name == "small-resnet":
-        return backbones.SmallResNet(round(48 * width), input_shape)
-    if name == "tiny":
-        return backbones.Tiny(input_shape, features=round(64 * width))
-    application = getattr(keras.applications, name, None)
-    if not callable(application):
-        of_keras = [word for word in dir(keras.applications) if word[0].isupper()]
-        raise unknown("backbone", name, [*_RESNETS, "small-resnet", "tiny", *of_keras])
-    if width != 1.0:
-        raise ValueError(
-            "`width` is for resnet, small-resnet and tiny; networks of keras.applications have a "
-            f"width of their own. Received: width={width}, backbone={name!r}"
-        )
-    return application(weights=None, include_top=False, pooling="avg", input_shape=input_shape)
-
-
-def optimizer(
-    name: str,
-    learning_rate: float | None,
-    weight_decay: float | None,
-    batch_size: int,
-    total_steps: int,
-    warmup_steps: int,
-    scale: float = 1.0,
-) -> keras.optimizers.Optimizer:
-    """Returns an optimizer with a linear warm-up and a cosine schedule.
-
-    Args:
-        name: "lars", "sgd" or "adam".
-        learning_rate: peak; `None` takes the reference's, scaled by the batch: LARS 0.075 *
-            sqrt(batch) (SimCLR), SGD 0.06 * batch / 128 (lightly), Adam 0.001.
-        weight_decay: `None` takes the reference's: LARS 1e-6, SGD 5e-4, Adam none.
-        batch_size: images per step.
-        total_steps: steps of the whole run.
-        warmup_steps: steps of the warm-up.
-        scale: factor on the peak.
-    """
-    peaks = {
-        "lars": optimizers.scaled_learning_rate(0.075, batch_size, rule="sqrt"),
-        "sgd": optimizers.scaled_learning_rate(0.12, batch_size, rule="linear"),
-        "adam": 1e-3,
-    }
-    if name not in peaks:
-        raise unknown("optimizer", name, peaks)
-    peak = peaks[name] if learning_rate is None else learning_rate
-    schedule = optimizers.WarmupCosine(scale * peak, total_steps, warmup_steps)
-    if name == "adam":
-        return keras.optimizers.Adam(schedule, weight_decay=weight_decay)
-    if name == "lars":
-        return optimizers.LARS(
-            schedule, weight_decay=1e-6 if weight_decay is None else weight_decay
-        )
-    return optimizers.SGD(schedule, weight_decay=5e-4 if weight_decay is None else weight_decay)

@@ -1,0 +1,80 @@
+"""The preprocessing contract as part of a graph: pixels or files in, what the network takes out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from keras_ssl.data.verify import decode
+
+
+class Preprocessing:
+    """Does to images what a preprocessing contract says.
+
+    Without mean and std, and for square images, the result is that of
+    `keras_ssl.augment.evaluation`.
+
+    Args:
+        contract: from `keras_ssl.export.model_card.preprocessing_contract`.
+
+    Attributes:
+        shape: `(height, width, channels)` of the result; `None` where it is the image's own.
+        decodes: whether image files can be decoded to the network's channels.
+
+    Example:
+        >>> contract = keras_ssl.export.model_card.preprocessing_contract((32, 32, 3))
+        >>> Preprocessing(contract)(np.zeros((2, 48, 64, 3), np.uint8)).shape
+        TensorShape([2, 32, 32, 3])
+    """
+
+    def __init__(self, contract: Mapping[str, Any]):
+        self._contract = contract
+        self.shape = (*(contract["size"] or (None, None)), contract["channels"])
+        self.decodes = contract["channels"] in (1, 3)
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Crops, resizes, scales and normalises.
+
+        Args:
+            images: (…, height, width, channels), uint8 or float in [0, 1].
+
+        Returns:
+            float32 images of the network's size.
+        """
+        share, size = self._contract["centre_crop"], self._contract["size"]
+        if share is not None:
+            images = _central_square(images, share)
+        images = tf.image.convert_image_dtype(images, tf.float32)
+        if size is not None:
+            images = tf.image.resize(
+                images,
+                size,
+                method=self._contract["interpolation"],
+                antialias=self._contract["antialias"],
+            )
+            images = tf.clip_by_value(images, 0.0, 1.0)  # bicubic weights overshoot
+        return self.scaled(images)
+
+    def scaled(self, images: tf.Tensor) -> tf.Tensor:
+        """Scales images of the network's size to [0, 1], and normalises them by mean and std."""
+        images = tf.image.convert_image_dtype(images, tf.float32)
+        mean, std = self._contract["mean"], self._contract["std"]
+        if mean is not None:
+            images -= tf.constant(mean, tf.float32)
+        if std is not None:
+            images /= tf.constant(std, tf.float32)
+        return images
+
+    def of_file(self, encoded: tf.Tensor) -> tf.Tensor:
+        """Decodes the bytes of one JPEG, PNG, BMP or GIF file, a scalar string, and prepares it."""
+        image = self(decode(encoded, self._contract["channels"]))
+        return tf.ensure_shape(image, self.shape)
+
+
+def _central_square(images: tf.Tensor, share: float) -> tf.Tensor:
+    shape = tf.shape(images)
+    height, width = shape[-3], shape[-2]
+    side = tf.cast(tf.round(tf.cast(tf.minimum(height, width), tf.float32) * share), tf.int32)
+    side = tf.maximum(side, 1)
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[..., top : top + side, left : left + side, :]

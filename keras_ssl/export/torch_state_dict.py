@@ -1,0 +1,74 @@
+"""A backbone's weights under torchvision's names, for PyTorch."""
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_ssl.importers.torch_names import torch_places
+from keras_ssl.layers import Conv2D
+
+_STATISTIC = "running_var"
+
+
+def torch_state_dict(backbone: keras.Model) -> dict[str, np.ndarray]:
+    """Returns the weights and running statistics of a ResNet by torchvision's names.
+
+    They load into torchvision's network of the same depth (timm's `resnet18d` or `resnet34d` where the
+    backbone is a ResNet-D), or into one of another width or stem that is built alike, and give the
+    same features.
+
+    Args:
+        backbone: network of `keras_ssl.backbones.ResNet`, or a model with one as its `backbone`.
+
+    Returns:
+        Arrays by name, in PyTorch's layout: float32, and the counters of batches as int64. The
+        classifier, `fc`, is not among them.
+
+    Raises:
+        TypeError: if `backbone` is not a Keras model.
+        ValueError: if torchvision has no counterpart: for selective kernels, for other networks, and
+            for networks that pad as TensorFlow does, such as those imported from SimCLR or BYOL.
+
+    Example:
+        ```python
+        weights = keras_ssl.export.torch_state_dict(backbone)
+        network = torchvision.models.resnet18()
+        network.fc = torch.nn.Identity()
+        network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+        ```
+
+    Source: `torchvision/models/resnet.py`; `timm/models/resnet.py`.
+    """
+    inner = getattr(backbone, "backbone", None)
+    backbone = inner if isinstance(inner, keras.Model) else backbone
+    if not isinstance(backbone, keras.Model):
+        raise TypeError(f"`backbone` must be a keras.Model. Received: backbone={backbone!r}")
+    places = torch_places(backbone)
+    _check_padding(backbone)
+    weights = {}
+    for name, place in places.items():
+        weights[name] = place.stored()
+        if name.endswith(_STATISTIC):
+            counter = name.removesuffix(_STATISTIC) + "num_batches_tracked"
+            weights[counter] = np.zeros((), np.int64)
+    return weights
+
+
+def _check_padding(backbone: keras.Model) -> None:
+    names = {layer.name for layer in backbone.layers}
+    different = [layer.name for layer in backbone.layers if _pads_as_tensorflow(layer)]
+    if "block1_1_conv3" not in names and "block1_1_shortcut_conv" in names:
+        different.append("block1_1_shortcut_conv")
+    if different:
+        raise ValueError(
+            "torchvision has no counterpart for a network of TensorFlow: it would compute other "
+            "features. Expected: a keras_ssl.backbones.ResNet, whose padding is PyTorch's. Received: "
+            f"{backbone.name!r} with other padding, or a further projection, in {different}"
+        )
+
+
+def _pads_as_tensorflow(layer: keras.layers.Layer) -> bool:
+    if isinstance(layer, layers.MaxPooling2D):
+        return layer.padding == "same"
+    is_strided = isinstance(layer, Conv2D) and layer.strides != (1, 1)
+    return is_strided and layer.padding == "same" and layer.kernel_size != (1, 1)

@@ -1,0 +1,15 @@
+"""Features of many images in one file, and the nearest among them; see docs/search.md."""
+
+from keras_ssl.search.embed import embed
+from keras_ssl.search.feature_file import FeatureFile, read_features, write_features
+from keras_ssl.search.neighbours import Neighbour, draw_neighbours, nearest
+
+__all__ = [
+    "FeatureFile",
+    "Neighbour",
+    "draw_neighbours",
+    "embed",
+    "nearest",
+    "read_features",
+    "write_features",
+]

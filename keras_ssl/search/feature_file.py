@@ -1,0 +1,143 @@
+"""Features with the names of their images, as one .npz or .parquet file."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from keras_ssl.export.whole_file import whole_file
+
+KINDS = (".npz", ".parquet")
+_ABOUT = "keras_ssl"
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureFile:
+    """What a file of features holds.
+
+    Attributes:
+        features: (n, dim) float32.
+        names: (n,) names of the images: of files, below their folder; otherwise numbers.
+        labels: (n,) int64, -1 for an image without one; `None` if no image has one.
+        about: where the images came from and which network they went through, as JSON holds it.
+
+    Example:
+        >>> FeatureFile(np.eye(2, dtype="float32"), np.array(["a.jpg", "b.jpg"])).names[1]
+        'b.jpg'
+    """
+
+    features: np.ndarray
+    names: np.ndarray
+    labels: np.ndarray | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def write_features(content: FeatureFile, path: pathlib.Path) -> None:
+    """Writes a file whole or not at all; one that is there is replaced.
+
+    Args:
+        content: what to write.
+        path: ends in .npz or .parquet.
+
+    Raises:
+        ImportError: if a .parquet file is asked for and pyarrow is not installed.
+        ValueError: if `path` ends otherwise.
+    """
+    check_kind(path)
+    with whole_file(path, overwrite=True) as draft:
+        if path.suffix == ".npz":
+            _write_npz(content, draft)
+        else:
+            _write_parquet(content, draft)
+
+
+def read_features(path: str | os.PathLike) -> FeatureFile:
+    """Reads what `write_features` wrote.
+
+    Args:
+        path: of an .npz or .parquet file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ImportError: if it is .parquet and pyarrow is not installed.
+        ValueError: if it holds something else.
+
+    Example:
+        >>> read_features("features.npz").features.shape
+        (1797, 64)
+    """
+    path = pathlib.Path(path)
+    check_kind(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            "There are no features to read. Expected: a file that `keras-ssl embed` wrote. "
+            f"Received: {str(path)!r}"
+        )
+    try:
+        return _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            "The file must be one that `keras-ssl embed` wrote, with `features` and `names`. "
+            f"Received: {str(path)!r}. {error}"
+        ) from error
+
+
+def check_kind(path: pathlib.Path) -> None:
+    """Raises before any work if `path` is no kind of file that can be written here."""
+    if path.suffix not in KINDS:
+        raise ValueError(f"The file must end in {' or '.join(KINDS)}. Received: {str(path)!r}")
+    if path.suffix == ".parquet":
+        _pyarrow()
+
+
+def _write_npz(content: FeatureFile, path: pathlib.Path) -> None:
+    columns = {"features": content.features, "names": np.asarray(content.names, dtype=np.str_)}
+    if content.labels is not None:
+        columns["labels"] = content.labels
+    with path.open("wb") as file:  # by its name, NumPy would add an ending
+        columns[_ABOUT] = np.array(json.dumps(content.about))
+        np.savez(file, **columns)  # type: ignore[arg-type]
+
+
+def _read_npz(path: pathlib.Path) -> FeatureFile:
+    with np.load(path, allow_pickle=False) as file:
+        labels = file["labels"] if "labels" in file.files else None
+        about = json.loads(str(file[_ABOUT])) if _ABOUT in file.files else {}
+        return FeatureFile(file["features"], file["names"], labels, about)
+
+
+def _write_parquet(content: FeatureFile, path: pathlib.Path) -> None:
+    arrow, parquet = _pyarrow()
+    flat = arrow.array(np.ascontiguousarray(content.features).reshape(-1), arrow.float32())
+    columns: dict[str, Iterable] = {"name": arrow.array([str(name) for name in content.names])}
+    if content.labels is not None:
+        columns["label"] = arrow.array(content.labels)
+    columns["features"] = arrow.FixedSizeListArray.from_arrays(flat, content.features.shape[1])
+    table = arrow.table(columns)
+    parquet.write_table(table.replace_schema_metadata({_ABOUT: json.dumps(content.about)}), path)
+
+
+def _read_parquet(path: pathlib.Path) -> FeatureFile:
+    _, parquet = _pyarrow()
+    table = parquet.read_table(path)
+    column = table.column("features").combine_chunks()
+    features = column.flatten().to_numpy().reshape(len(table), -1)
+    labels = table.column("label").to_numpy() if "label" in table.column_names else None
+    names = np.array(table.column("name").to_pylist(), dtype=np.str_)
+    about = json.loads((table.schema.metadata or {}).get(_ABOUT.encode(), b"{}"))
+    return FeatureFile(features, names, labels, about)
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            f'Parquet files need pyarrow: pip install "keras_ssl[parquet]". {error}'
+        ) from error
+    return pyarrow, pyarrow.parquet

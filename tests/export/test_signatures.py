@@ -1,0 +1,156 @@
+"""What a client may send: float32, pixels, pixels of any size, and files."""
+
+import io
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_ssl import augment, export
+from keras_ssl.backbones import Tiny
+from keras_ssl.export import model_card
+from keras_ssl.export.preprocessing import Preprocessing
+
+NORMALISED = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "centre_crop": 0.875}
+
+
+def pixels(batch=3, height=16, width=16, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (batch, height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    backbone = Tiny((16, 16, 3), features=16)
+    for seed in range(3):
+        backbone(pixels(8, seed=seed).astype("float32") / 255, training=True)
+    return backbone
+
+
+@pytest.fixture(scope="module")
+def written(backbone, tmp_path_factory):
+    path = tmp_path_factory.mktemp("artefacts") / "normalised"
+    return export.saved_model(backbone, path, preprocessing=NORMALISED)
+
+
+@pytest.fixture(scope="module")
+def normalised(written):
+    return tf.saved_model.load(written)
+
+
+def normalise(images):
+    """The contract's last step, in float64."""
+    mean, std = np.array(NORMALISED["mean"]), np.array(NORMALISED["std"])
+    return ((images.astype("float64") - mean) / std).astype("float32")
+
+
+def file_of(image, kind):
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, kind)
+    return content.getvalue()
+
+
+def test_uint8_images_are_scaled_and_normalised(backbone, normalised):
+    expected = backbone(normalise(pixels() / 255))
+    np.testing.assert_allclose(normalised(tf.constant(pixels())), expected, atol=1e-5)
+    received = normalised.signatures["uint8"](images=tf.constant(pixels()))["features"]
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+    # And what was float32 stays what it was.
+    images = pixels().astype("float32") / 255
+    received = normalised.signatures["serving_default"](images=tf.constant(images))["features"]
+    np.testing.assert_allclose(received, backbone(images), atol=1e-5)
+
+
+def test_uint8_images_train(backbone, written):
+    own = tf.saved_model.load(written)  # whose moving statistics may move
+    images = normalise(pixels() / 255)
+    expected = keras.models.clone_model(backbone)
+    expected.set_weights(backbone.get_weights())
+    features = own(tf.constant(pixels()), training=True)
+    np.testing.assert_allclose(features, expected(images, training=True), atol=1e-5)
+    np.testing.assert_allclose(own(images), expected(images), atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (48, 33), (9, 21)])
+def test_pixels_of_any_size_are_prepared_in_the_graph(height, width, backbone, normalised):
+    raw = pixels(2, height, width)
+    side = round(0.875 * min(height, width))
+    top, left = (height - side) // 2, (width - side) // 2
+    square = raw[:, top : top + side, left : left + side].astype("float32") / 255
+    small = tf.image.resize(square, (16, 16), "bicubic", antialias=True).numpy()
+    expected = backbone(normalise(np.clip(small, 0, 1)))
+    received = normalised.signatures["pixels"](images=tf.constant(raw))["features"]
+    np.testing.assert_allclose(received, expected, atol=2e-5)
+
+
+def test_files_of_different_sizes_make_one_batch(normalised):
+    images = [pixels(1, 20 + 4 * i, 30)[0] for i in range(3)]
+    kinds = ("PNG", "BMP", "JPEG")
+    files = [file_of(image, kind) for image, kind in zip(images, kinds, strict=True)]
+    received = normalised.signatures["encoded"](images=tf.constant(files))["features"]
+    for index, file in enumerate(files):
+        decoded = tf.io.decode_image(file, 3, expand_animations=False)[None]
+        expected = normalised.signatures["pixels"](images=decoded)["features"][0]
+        np.testing.assert_allclose(received[index], expected, atol=1e-5)
+
+
+def test_a_file_that_is_no_image_is_refused(normalised):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Unknown image file format"):
+        normalised.signatures["encoded"](images=tf.constant([b"no image"]))
+
+
+def test_a_free_size_takes_files_as_they_are(tmp_path):
+    layers = keras.layers
+    backbone = keras.Sequential(
+        [keras.Input((None, None, 3)), layers.Conv2D(8, 3), layers.GlobalAveragePooling2D()]
+    )
+    network = tf.saved_model.load(export.saved_model(backbone, tmp_path / "free"))
+    images = [pixels(1, 12, 20)[0], pixels(1, 24, 16)[0]]
+    files = tf.constant([file_of(image, "PNG") for image in images])
+    received = network.signatures["encoded"](images=files)["features"]
+    for feature, image in zip(received, images, strict=True):
+        expected = backbone(image[None].astype("float32") / 255)[0]
+        np.testing.assert_allclose(feature, expected, atol=1e-5)
+        raw = network.signatures["pixels"](images=tf.constant(image[None]))["features"][0]
+        np.testing.assert_allclose(raw, expected, atol=1e-5)
+
+
+def test_grey_networks_take_colour_files(tmp_path):
+    backbone = Tiny((8, 8, 1), features=8)
+    network = tf.saved_model.load(export.saved_model(backbone, tmp_path / "grey"))
+    image = pixels(1, 8, 8)[0]
+    received = network.signatures["encoded"](images=tf.constant([file_of(image, "PNG")]))
+    grey = tf.image.rgb_to_grayscale(image)[None]
+    expected = network.signatures["pixels"](images=grey)["features"]
+    np.testing.assert_allclose(received["features"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 96])
+def test_the_preprocessing_is_that_of_evaluation(size):
+    contract = model_card.preprocessing_contract((size, size, 3))
+    raw = pixels(2, 130, 101)
+    expected = augment.evaluation(size)(raw)
+    np.testing.assert_allclose(Preprocessing(contract)(tf.constant(raw)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"interpolation": "best"}, "Expected: one of area, bicubic.*interpolation='best'"),
+        ({"centre_crop": 1.5}, r"share in \(0, 1\], or None. Received: centre_crop=1.5"),
+        ({"mean": [0.5]}, "3 numbers, one per channel, or None. Received: mean="),
+        ({"std": [1, 0, 1]}, r"positive numbers. Received: std=\[1, 0, 1\]"),
+    ],
+)
+def test_a_contract_that_cannot_be_followed_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        model_card.preprocessing_contract((16, 16, 3), given)
+
+
+def test_the_card_names_the_signatures(backbone, tmp_path):
+    path = export.saved_model(backbone, tmp_path / "card")
+    card = (path / "README.md").read_text()
+    assert all(f"`{name}`" in card for name in tf.saved_model.load(path).signatures)
+    assert json.loads((path / "manifest.json").read_text())["format"] == 1
