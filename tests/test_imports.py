@@ -18,7 +18,17 @@ LEVELS = (
     ("evaluate", "export", "importers", "cost", "zoo"),
     ("distill",),
     ("callbacks",),
-    ("run", "saved_settings", "report", "plots", "identity", "pretrain", "names", "sources", "search"),
+    (
+        "run",
+        "saved_settings",
+        "report",
+        "plots",
+        "identity",
+        "pretrain",
+        "names",
+        "sources",
+        "search",
+    ),
     ("commands", "run_settings"),
     ("cli",),
 )

@@ -39,5 +39,7 @@ def test_twice_is_both(tmp_path):
 
 @pytest.mark.parametrize("temperature", [0, -1.0, float("nan")])
 def test_a_temperature_is_positive(temperature):
-    with pytest.raises(ValueError, match=r"`temperature` must be positive\. Received: temperature="):
+    with pytest.raises(
+        ValueError, match=r"`temperature` must be positive\. Received: temperature="
+    ):
         calibrated(network(), temperature)
