@@ -190,7 +190,7 @@ def main(settings: Settings):
             with strategy.scope():
                 student = export.load(tuned.export)  # it begins with its teacher's weights
             distilled(tuned.export, student, 0.1, train, again, settings, strategy)
-            write(student, test, again, strategy)
+            write(distill.calibrated(student, 0.1), test, again, strategy)
         small = begun(own / "small-student", settings, strategy)
         if not small.metrics:
             with strategy.scope():

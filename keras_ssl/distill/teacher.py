@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_ssl import export
 from keras_ssl.distill.teacher_outputs import TeacherOutputs
 from keras_ssl.layers import target_network
+from keras_ssl.untrusted import check_saved_model
 
 
 def frozen_teacher(teacher: Any) -> keras.layers.Layer:
@@ -49,7 +50,7 @@ def load_teacher(path: str | os.PathLike) -> keras.Model:
 
     Raises:
         FileNotFoundError: if there is no SavedModel.
-        ValueError: if its signature is another.
+        ValueError: if its signature is another, or its graph could do more than compute.
     """
     directory = pathlib.Path(path).expanduser()
     if not (directory / "saved_model.pb").is_file():
@@ -58,6 +59,7 @@ def load_teacher(path: str | os.PathLike) -> keras.Model:
         )
     if (directory / "backbone.keras").is_file():
         return export.load(directory)
+    check_saved_model(directory)
     signature = tf.saved_model.load(str(directory)).signatures.get("serving_default")
     inputs = [] if signature is None else list(signature.structured_input_signature[1].values())
     outputs = {} if signature is None else signature.structured_outputs

@@ -8,12 +8,12 @@ import numpy as np
 
 from keras_ssl import augment, data, distribute
 from keras_ssl.data import Source, views
+from keras_ssl.evaluate.accuracy_monitor import AccuracyMonitor
 from keras_ssl.evaluate.classifier import CLASSES, Classifier, with_classes
 from keras_ssl.evaluate.encoder_part import encoder
-from keras_ssl.evaluate.features import Encoder
 from keras_ssl.evaluate.inputs import Images, check_labels, image_dataset
 from keras_ssl.evaluate.label_subset import label_subset
-from keras_ssl.evaluate.result import Result, accuracies, best_classes
+from keras_ssl.evaluate.result import Result
 from keras_ssl.optimizers import LARS, SGD, WarmupCosine
 
 __all__ = ["Finetuned", "finetune", "supervised"]
@@ -134,7 +134,7 @@ def finetune(
     classifier = Classifier(network)
     classifier.compile(_optimizer(optimizer, schedule, weight_decay))
     crops = augmentation or augment.crop_and_flip(network.input_shape[1])
-    report = TestAccuracy(network, test, every, epochs)
+    report = AccuracyMonitor(network, test, every, epochs)
     classifier.fit(
         views(shown, crops, size, seed=seed, labels=True),
         epochs=epochs,
@@ -226,50 +226,6 @@ def supervised(
         **settings,
     )
     return replace(result, protocol="supervised")
-
-
-class TestAccuracy(keras.callbacks.Callback):
-    """Measures a classifier on test images after every few epochs and keeps a report of all epochs.
-
-    Args:
-        network: images to the scores of classes 0, 1, ...
-        test: labelled images.
-        every: epochs from one measurement to the next.
-        epochs: number of the last epoch, which is always measured.
-
-    Attributes:
-        history: for each epoch "epoch", "loss" and "train_accuracy", and "accuracy" where measured.
-        accuracy: the latest, 0 to 1.
-        top5: likewise; `None` where there are fewer than six classes.
-        test_size: number of test images.
-    """
-
-    __test__ = False  # pytest takes the name for a test
-
-    def __init__(self, network: keras.Model, test: Images, every: int, epochs: int):
-        super().__init__()
-        self.test = test
-        self._scores = Encoder(network)  # traced once
-        self.every = every
-        self.epochs = epochs
-        self.history: list[dict[str, float]] = []
-        self.accuracy = 0.0
-        self.top5: float | None = None
-        self.test_size = 0
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Measures, where it is time, and adds the accuracy to the values of the epoch."""
-        logs = {} if logs is None else logs
-        line = {"epoch": epoch + 1, "loss": float(logs.get("loss", float("nan")))}
-        if "accuracy" in logs:
-            line["train_accuracy"] = float(logs["accuracy"])
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.epochs:
-            found = self._scores(self.test, batch_size=256, progress=False)
-            best = best_classes(found.values)
-            self.accuracy, self.top5 = accuracies(best, found.targets, found.values.shape[1])
-            self.test_size = len(found)
-            line["accuracy"] = logs["test_accuracy"] = self.accuracy
-        self.history.append(line)
 
 
 def _as_source(train: Images) -> Source:
