@@ -181,6 +181,7 @@ def main(settings: Settings):
                     from_layer=1,
                     epochs=settings.finetune_epochs or (60 if share <= 0.05 else 30),
                     batch_size=settings.finetune_batch_size,
+                    optimizer="lars",
                     every=10,
                     seed=settings.seed,
                 )

@@ -29,8 +29,8 @@ class Finetune:
     those would be fewer than 1,000 steps."""
     batch_size: int = 128
     """Images per step."""
-    optimizer: str = "lars"
-    """lars or sgd; from scratch always sgd."""
+    optimizer: str | None = None
+    """lars or sgd; by default lars up to 5% of the labels and sgd above; from scratch always sgd."""
     learning_rate: float | None = None
     """Peak of the schedule; by default 0.005 * sqrt(batch) for lars, 0.05 * batch / 256 for sgd."""
     weight_decay: float | None = None

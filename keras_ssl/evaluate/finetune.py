@@ -18,7 +18,10 @@ from keras_ssl.optimizers import LARS, SGD, WarmupCosine
 
 __all__ = ["Finetuned", "finetune", "supervised"]
 
-_FEW = 0.05  # share of the labels up to which SimCLRv2's 60 epochs hold; above it, 30
+# Share of the labels up to which SimCLRv2's 60 epochs hold, above it 30. Its LARS moves a layer by about
+# rate * steps / 1000 of its length: with few labels that little is best, with more it is too little in the
+# few steps that a small data set has (docs/results.md), and SimCLR's SGD is taken.
+_FEW = 0.05
 _LEAST_STEPS = 1000  # where the set is small, that many epochs would be few steps
 # Beside biases and batch normalisation the reference leaves the new layer out: its weights begin near
 # zero, and LARS moves a layer in proportion to its weights.
@@ -57,7 +60,7 @@ def finetune(
     from_layer: int | None = None,
     epochs: int | None = None,
     batch_size: int = 128,
-    optimizer: str = "lars",
+    optimizer: str | None = None,
     learning_rate: float | None = None,
     weight_decay: float = 0.0,
     warmup_epochs: int = 0,
@@ -86,8 +89,9 @@ def finetune(
             30, and more where those would be fewer than 1,000 steps.
         batch_size: images per step, over all devices; where there are fewer labelled images all of
             them, or as many as divide evenly among the devices.
-        optimizer: "lars", which leaves the new layer out of its adaptation as the reference does, or
-            "sgd", with Nesterov's momentum.
+        optimizer: "lars", SimCLRv2's, which leaves the new layer out of its adaptation as the reference
+            does; "sgd", SimCLR's, with Nesterov's momentum; `None` takes LARS up to 5% of the labels and
+            SGD above.
         learning_rate: peak of the cosine schedule; `None` takes SimCLRv2's 0.005 * sqrt(batch) for
             LARS, SimCLR's 0.05 * batch / 256 for SGD.
         weight_decay: L2 penalty in the gradient; 0 in SimCLRv2.
@@ -128,6 +132,8 @@ def finetune(
     steps = len(shown) // size
     if epochs is None:
         epochs = max(60 if labels <= _FEW else 30, -(-_LEAST_STEPS // steps))
+    if optimizer is None:
+        optimizer = "lars" if labels <= _FEW else "sgd"
     if learning_rate is None:
         learning_rate = 0.005 * size**0.5 if optimizer == "lars" else 0.05 * size / 256
     schedule = WarmupCosine(learning_rate, epochs * steps, warmup_epochs * steps)
@@ -266,8 +272,10 @@ def _optimizer(name: str, schedule: Any, weight_decay: float) -> keras.optimizer
     return LARS(schedule, weight_decay=weight_decay, exclude=_NOT_ADAPTED)
 
 
-def _check(optimizer: str, positive: dict[str, Any], weight_decay: float, warmup_epochs: int):
-    if optimizer not in ("lars", "sgd"):
+def _check(
+    optimizer: str | None, positive: dict[str, Any], weight_decay: float, warmup_epochs: int
+):
+    if optimizer not in ("lars", "sgd", None):
         raise ValueError(f"`optimizer` must be 'lars' or 'sgd'. Received: optimizer={optimizer!r}")
     for name, value in positive.items():
         if value is not None and not value > 0:

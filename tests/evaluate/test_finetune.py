@@ -89,6 +89,12 @@ def test_lars_leaves_the_new_layer_out():
     assert np.linalg.norm(result.network.layers[-1].kernel) > 2 * start
 
 
+@pytest.mark.parametrize(("labels", "expected"), [(0.05, "lars"), (0.2, "sgd")])
+def test_few_labels_take_small_steps(labels, expected):
+    result = quick(simclr(), labels=labels, epochs=1, optimizer=None)
+    assert result.settings["optimizer"] == expected
+
+
 @pytest.mark.parametrize("labels", [pytest.param(0.02, marks=pytest.mark.large), 0.2])
 def test_two_devices_do_what_one_does(labels, two_replicas):
     # 30 and 290 images: fewer than a batch, and several of them.
