@@ -18,9 +18,9 @@ from keras_ssl.optimizers import LARS, SGD, WarmupCosine
 
 __all__ = ["Finetuned", "finetune", "supervised"]
 
-# Share of the labels up to which SimCLRv2's 60 epochs hold, above it 30. Its LARS moves a layer by about
-# rate * steps / 1000 of its length: with few labels that little is best, with more it is too little in the
-# few steps that a small data set has (docs/results.md), and SimCLR's SGD is taken.
+# Share of the labels up to which SimCLRv2's 60 epochs hold, above it 30. Its LARS moves a layer by
+# about rate * steps / 1000 of its length: with few labels that little is best, with more it is too
+# little in the few steps of a small data set (docs/results.md), and SimCLR's SGD is taken.
 _FEW = 0.05
 _LEAST_STEPS = 1000  # where the set is small, that many epochs would be few steps
 # Beside biases and batch normalisation the reference leaves the new layer out: its weights begin near
@@ -89,9 +89,9 @@ def finetune(
             30, and more where those would be fewer than 1,000 steps.
         batch_size: images per step, over all devices; where there are fewer labelled images all of
             them, or as many as divide evenly among the devices.
-        optimizer: "lars", SimCLRv2's, which leaves the new layer out of its adaptation as the reference
-            does; "sgd", SimCLR's, with Nesterov's momentum; `None` takes LARS up to 5% of the labels and
-            SGD above.
+        optimizer: "lars", SimCLRv2's, which leaves the new layer out of its adaptation as the
+            reference does; "sgd", SimCLR's, with Nesterov's momentum; `None` takes LARS up to 5% of
+            the labels and SGD above.
         learning_rate: peak of the cosine schedule; `None` takes SimCLRv2's 0.005 * sqrt(batch) for
             LARS, SimCLR's 0.05 * batch / 256 for SGD.
         weight_decay: L2 penalty in the gradient; 0 in SimCLRv2.

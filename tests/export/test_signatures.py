@@ -97,9 +97,7 @@ def test_files_of_different_sizes_make_one_batch(normalised):
 
 
 def test_a_file_that_is_no_image_is_refused(normalised):
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match="not the content of a JPEG, PNG, BMP or GIF file"
-    ):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not the content of a JPEG"):
         normalised.signatures["encoded"](images=tf.constant([b"no image"]))
 
 
