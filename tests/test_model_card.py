@@ -7,7 +7,7 @@ import pytest
 
 from keras_ssl import export
 from keras_ssl.backbones import Tiny
-from keras_ssl.evaluate import Result
+from keras_ssl.evaluate import FewLabels, Result
 from keras_ssl.export import model_card
 
 
@@ -20,7 +20,12 @@ def test_metadata_is_json_that_says_what_was_given(tmp_path, backbone):
     path = export.saved_model(
         backbone,
         tmp_path / "a",
-        metrics={"knn": Result("knn", 0.5, None, 8, 4, {"k": 2}), "epochs": np.int64(3)},
+        metrics={
+            "knn": Result("knn", 0.5, None, 8, 4, {"k": 2}),
+            "epochs": np.int64(3),
+            "few_labels": [FewLabels("linear", 5, [0.25, 0.75], 40, 8)],
+            "labelled": [1, 2],
+        },
         recipe={"method": "SimCLR", "widths": np.arange(2), "data": pathlib.Path("images")},
         preprocessing={"centre_crop": 0.875, "mean": [0.5] * 3, "std": (0.25,) * 3},
     )
@@ -40,8 +45,11 @@ def test_metadata_is_json_that_says_what_was_given(tmp_path, backbone):
     }
     card = (path / "README.md").read_text()
     assert "| knn.accuracy | 0.5 |" in card
+    assert "| linear, 5 labels per class | 0.5000 ± 0.3536 |" in card
+    assert "settings.k" not in card
+    assert "labelled |" not in card
     assert '"method": "SimCLR"' in card
-    assert f"16 features each and has {backbone.count_params():,} parameters" in card
+    assert f"16 numbers each and has {backbone.count_params():,} parameters" in card
 
 
 def test_metadata_is_empty_where_nothing_was_given(tmp_path, backbone):

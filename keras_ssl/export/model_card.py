@@ -142,7 +142,7 @@ def text(
     sections = [
         f"# {name}",
         f"The network `{backbone.name}`{origin}. It maps images to "
-        f"{features} features each and has {backbone.count_params():,} parameters. "
+        f"{features} numbers each and has {backbone.count_params():,} parameters. "
         f"Written with TensorFlow {tf.__version__} and Keras {keras.__version__}.",
         "## Load it",
         _LOADING.format(name=name, images=images),
@@ -208,17 +208,26 @@ _NO_BLOCKS = (
 def _metrics(metrics: dict[str, Any]) -> str:
     if not metrics:
         return "None were recorded."
-    rows = {name: json.dumps(value) for name, value in _flat(metrics).items()}
-    return _table(("metric", "value"), rows)
+    rows = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in _flat(metrics).items()
+    }
+    return _table(("metric", "value"), rows) + "\n\nSettings and lists are in metrics.json."
 
 
 def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turns `{"knn": {"accuracy": 0.8}}` into `{"knn.accuracy": 0.8}`."""
+    """Turns `{"knn": {"accuracy": 0.8}}` into `{"knn.accuracy": 0.8}`, numbers and words only."""
     flat: dict[str, Any] = {}
     for name, value in metrics.items():
-        flat |= (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-        )
+        if isinstance(value, dict):
+            flat |= {} if name == "settings" else _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            for entry in value:
+                if isinstance(entry, dict) and entry.keys() >= {"per_class", "mean", "std"}:
+                    key = f"{prefix}{entry['protocol']}, {entry['per_class']} labels per class"
+                    flat[key] = f"{entry['mean']:.4f} ± {entry['std']:.4f}"
+        else:
+            flat[prefix + name] = value
     return flat
 
 
