@@ -127,6 +127,21 @@ def test_a_teacher_from_any_saved_model(tmp_path):
         load_teacher(tmp_path)
 
 
+def test_a_teacher_that_would_write_files_is_refused(tmp_path):
+    class Teacher(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, *SHAPE), name="images")])
+        def __call__(self, images):
+            tf.io.write_file(str(tmp_path / "written"), "by the teacher")
+            return {"scores": images[:, 0, 0]}
+
+    teacher = Teacher()
+    signatures = {"serving_default": teacher.__call__.get_concrete_function()}
+    tf.saved_model.save(teacher, str(tmp_path / "stranger"), signatures)
+    with pytest.raises(ValueError, match="operations WriteFile"):
+        Distiller(tmp_path / "stranger", network(1))
+    assert not (tmp_path / "written").exists()
+
+
 def test_outputs_that_were_computed_before(tmp_path):
     teacher, source = network(0), SOURCE.subset(range(128))
     outputs = precompute(teacher, source, tmp_path / "teacher.npz")
