@@ -208,10 +208,7 @@ _NO_BLOCKS = (
 def _metrics(metrics: dict[str, Any]) -> str:
     if not metrics:
         return "None were recorded."
-    rows = {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in _flat(metrics).items()
-    }
+    rows = {name: _short(value) for name, value in _flat(metrics).items()}
     return _table(("metric", "value"), rows) + "\n\nSettings and lists are in metrics.json."
 
 
@@ -229,6 +226,12 @@ def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _recipe(recipe: str) -> str:
