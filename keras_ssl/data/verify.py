@@ -148,7 +148,8 @@ def _without_many_frames(encoded: tf.Tensor) -> tf.Tensor:
     """Returns the bytes as they are, unless they are a GIF with more pixels than an image may have."""
 
     def check(content):
-        if (pixels := gif_pixels(np.asarray(content, object).item())) > MOST_PIXELS:
+        pixels = gif_pixels(np.asarray(content, object).item())  # AutoGraph knows no `:=`
+        if pixels > MOST_PIXELS:
             raise ValueError(f"GIF of {pixels} pixels in all its frames, more than {MOST_PIXELS}")
         return content
 
