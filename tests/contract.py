@@ -101,7 +101,11 @@ ROWS = [
     Row("moco_v1", lambda **shared: moco(depth=1, temperature=0.07, **shared), is_variant=True),
     Row("moco_v2", moco),
     Row("moco_symmetric", lambda **shared: moco(symmetric=True, **shared), is_variant=True),
-    Row("moco_split_batch_norm", lambda **shared: moco(split_backbone, **shared)),
+    Row(
+        "moco_split_batch_norm",
+        lambda **shared: moco(split_backbone, **shared),
+        is_variant=True,
+    ),
     Row("memory_bank", memory_bank),
     # Batch normalisation takes away what the bias before it adds.
     Row("byol", byol, without_gradient=("projector/dense_1/bias", "predictor/dense_1/bias")),

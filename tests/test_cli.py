@@ -203,7 +203,13 @@ def test_every_method_has_its_defaults_here():
     assert list(DEFAULTS) == list(names.METHODS)
 
 
-@pytest.mark.parametrize("method", DEFAULTS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=[] if name in ("simclr", "moco") else pytest.mark.large)
+        for name in DEFAULTS
+    ],
+)
 def test_pretrain_evaluate_and_export_with(method, tmp_path):
     path = tmp_path / "run"
     status, _, err = digits("--method", method, "--epochs", 1, "--out", path)

@@ -116,6 +116,7 @@ def test_a_loaded_keras_model_trains(written):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.large
 def test_a_network_of_keras_applications_is_a_backbone(tmp_path):
     backbone = keras.applications.MobileNetV2(
         (32, 32, 3), alpha=0.35, weights=None, include_top=False, pooling="avg"

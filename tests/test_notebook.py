@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import numpy as np
+import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs" / "colab_tpu.ipynb"
@@ -24,6 +25,7 @@ def is_shell(source):
     return source.startswith(("!", "%"))
 
 
+@pytest.mark.large
 def test_the_cells_run_in_their_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TPU_NAME", "")  # the notebook sets it; this takes it away again

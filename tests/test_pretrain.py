@@ -194,8 +194,8 @@ def memory_bank(seed=0):
     ("make", "momentum", "state"),
     [
         (moco, (0.5, 0.9), "keys"),
-        (byol, None, "norm"),
-        (memory_bank, None, "embeddings"),
+        pytest.param(byol, None, "norm", marks=pytest.mark.large),
+        pytest.param(memory_bank, None, "embeddings", marks=pytest.mark.large),
     ],
 )
 def test_other_methods_resume_exactly_in_the_middle_of_an_epoch(make, momentum, state, tmp_path):

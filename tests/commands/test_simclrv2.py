@@ -95,6 +95,7 @@ def test_finetune_writes_a_classifier_and_what_it_measured(teacher):
     assert run.metrics["parameters"] == classifier.count_params()
 
 
+@pytest.mark.large
 def test_finetune_of_an_export_and_from_scratch(teacher, tmp_path):
     words = ["--data", "digits", "--labels", 0.02, "--epochs", 1, "--batch-size", 16]
     for extra, name in (([], "finetune"), (["--from-scratch"], "supervised")):

@@ -66,6 +66,7 @@ def test_the_step_makes_the_pixels_of_a_compiled_host():
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.large
 def test_the_step_of_chains_without_a_crop_and_without_a_rest():
     chains = (
         Augmentation([augment.RandomFlip(), augment.RandomSolarize(0.5)]),
@@ -180,7 +181,7 @@ def trained(finish, strategy, steps_per_execution=1, rate=0.0, epochs=2, steps=N
     return sums, [loss for _, loss in notes], model.get_weights()
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 2])
+@pytest.mark.parametrize("steps_per_execution", [pytest.param(1, marks=pytest.mark.large), 2])
 def test_the_step_shows_the_model_the_same_images(two_replicas, steps_per_execution):
     one = tf.distribute.get_strategy()
     expected, *_ = trained("host", one)

@@ -39,7 +39,10 @@ def taken(batches, count):
 
 
 @pytest.mark.parametrize("start", [0, 2])
-@pytest.mark.parametrize(("workers", "replicas"), [(1, 1), (1, 2), (2, 2), (2, 4), (4, 4)])
+@pytest.mark.parametrize(
+    ("workers", "replicas"),
+    [(1, 1), (1, 2), (2, 4), *(pytest.param(n, n, marks=pytest.mark.large) for n in (2, 4))],
+)
 def test_the_parts_of_all_workers_are_the_batch_of_one(source, workers, replicas, start):
     batches = data.views(source, POLICY, BATCH, seed=1, start=start, indices=True)
     whole = []

@@ -515,7 +515,7 @@ def test_fit_goes_through_the_epochs(steps_per_execution):
     assert fitted(4, steps_per_execution) == expected_batches(4)
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 3])
+@pytest.mark.parametrize("steps_per_execution", [pytest.param(1, marks=pytest.mark.large), 3])
 def test_fit_on_two_replicas_goes_through_the_same_epochs(two_replicas, steps_per_execution):
     with two_replicas.scope():
         halves = fitted(4, steps_per_execution)

@@ -56,11 +56,15 @@ def assert_equal(found, expected, method):
         np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
 @pytest.mark.parametrize("method", equal.METHODS)
-def test_two_replicas_equal_one_device(method, steps_per_execution, one_device, two_replicas):
-    found = equal.train(two_replicas, method, steps_per_execution)
-    assert_equal(found, one_device[method], method)
+def test_two_replicas_equal_one_device(method, one_device, two_replicas):
+    assert_equal(equal.train(two_replicas, method, 4), one_device[method], method)
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("method", equal.METHODS)
+def test_two_replicas_equal_one_device_step_by_step(method, one_device, two_replicas):
+    assert_equal(equal.train(two_replicas, method, 1), one_device[method], method)
 
 
 @pytest.mark.parametrize("method", equal.METHODS)

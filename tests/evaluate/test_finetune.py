@@ -142,6 +142,7 @@ def test_images_need_labels():
         finetune(simclr(), unlabelled, TEST)
 
 
+@pytest.mark.large
 def test_keras_models_of_the_applications():
     network = keras.applications.MobileNetV3Small(
         input_shape=(32, 32, 3), weights=None, include_top=False, pooling="avg"
