@@ -419,6 +419,7 @@ def test_two_replicas_equal_one(row, run, two_replicas):
         np.testing.assert_array_equal(*copies(variable), err_msg=variable.path)
 
 
+@pytest.mark.large
 def test_two_replicas_without_synchronised_batch_norm_equal_one_that_splits_it(row, two_replicas):
     # They cannot equal one with plain batch normalisation: they normalise half batches.
     with two_replicas.scope():

@@ -181,7 +181,8 @@ def trained(finish, strategy, steps_per_execution=1, rate=0.0, epochs=2, steps=N
     return sums, [loss for _, loss in notes], model.get_weights()
 
 
-@pytest.mark.parametrize("steps_per_execution", [pytest.param(1, marks=pytest.mark.large), 2])
+@pytest.mark.large
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
 def test_the_step_shows_the_model_the_same_images(two_replicas, steps_per_execution):
     one = tf.distribute.get_strategy()
     expected, *_ = trained("host", one)
