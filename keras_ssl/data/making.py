@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras_ssl.augment import Augmentation, Policy
 from keras_ssl.augment.chains import LARGE, Chains, CompiledChains, can_compile
 from keras_ssl.augment.finish import Finish, cropped, set_finish
+from keras_ssl.data import parallel
 
 # Pixels of one view of all images from which on compiling pays: it costs some seconds, which an epoch
 # of a smaller set does not take.
@@ -80,11 +81,11 @@ class ViewMaker:
             batched: `images` come in batches already.
         """
         if not self.takes_batches:
-            images = images.map(self._one, num_parallel_calls=tf.data.AUTOTUNE)
+            images = images.map(self._one, num_parallel_calls=parallel.PROCESSORS)
         if not batched:
             images = images.batch(batch_size, drop_remainder=True)
-        batches = images.map(self._whole, num_parallel_calls=tf.data.AUTOTUNE)
-        batches = batches.prefetch(tf.data.AUTOTUNE)
+        batches = images.map(self._whole, num_parallel_calls=parallel.BATCHES)
+        batches = parallel.untuned(batches.prefetch(parallel.READY))
         if self.in_step:
             set_finish(batches, Finish(self.chains.chains, self.labels))
         return batches

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from keras_ssl import distribute
+from keras_ssl.data import parallel
 from keras_ssl.data.source import Source
 
 _SHUFFLE_BUFFER = 10_000
@@ -88,7 +89,7 @@ class Order:
             label = source.label(index) if self.labels else tf.fill(tf.shape(index), none)
             return tf.fill(tf.shape(index), epoch), index, label, source.read(index)
 
-        return epochs.flat_map(numbers).map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        return epochs.flat_map(numbers).map(load, num_parallel_calls=parallel.PROCESSORS)
 
     def _streamed(self, source, share, epochs, begin):
         own_batch = self.batch_size // share.workers

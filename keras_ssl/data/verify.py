@@ -11,6 +11,7 @@ import rich.console
 import rich.progress
 import tensorflow as tf
 
+from keras_ssl.data import parallel
 from keras_ssl.data.image_size import MOST_PIXELS, gif_pixels, within_limits
 from keras_ssl.data.source import on_cpu
 
@@ -127,8 +128,8 @@ def _decodable(files: list[str], opened: np.ndarray, channels: int) -> tf.data.D
         return index, _size(tf.io.read_file(tf.gather(paths, index)), channels)
 
     numbers = tf.data.Dataset.from_tensor_slices(opened)
-    numbers = numbers.map(number_and_size, tf.data.AUTOTUNE, deterministic=False)
-    return numbers.ignore_errors(log_warning=False).batch(_BATCH)
+    numbers = numbers.map(number_and_size, parallel.PROCESSORS, deterministic=False)
+    return parallel.untuned(numbers.ignore_errors(log_warning=False).batch(_BATCH))
 
 
 def _size(encoded: tf.Tensor, channels: int) -> tf.Tensor:

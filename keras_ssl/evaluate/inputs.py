@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssl import augment
+from keras_ssl.data import parallel
 
 __all__ = ["Images", "check_labels", "image_dataset", "prepare", "source_name"]
 
@@ -150,10 +151,10 @@ def prepare(
         return change(image), label
 
     if augmentation is None and shape.is_fully_defined():
-        batches = dataset.batch(batch_size).map(change_image, tf.data.AUTOTUNE)
+        batches = dataset.batch(batch_size).map(change_image, parallel.BATCHES)
     else:
-        batches = dataset.map(change_image, tf.data.AUTOTUNE).batch(batch_size)
-    return batches.prefetch(tf.data.AUTOTUNE), title
+        batches = dataset.map(change_image, parallel.PROCESSORS).batch(batch_size)
+    return parallel.untuned(batches.prefetch(parallel.READY)), title
 
 
 def _unit_range(images: tf.Tensor) -> tf.Tensor:

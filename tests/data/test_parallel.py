@@ -1,0 +1,35 @@
+"""How many images are worked on at the same time, and who decides it."""
+
+import numpy as np
+import pytest
+
+from keras_ssl import augment, data, distribute
+from keras_ssl.data import parallel
+from keras_ssl.evaluate.inputs import image_dataset, prepare
+
+
+def test_there_is_something_to_do_it():
+    assert 1 <= parallel.BATCHES <= parallel.PROCESSORS
+
+
+def whole_run(source):
+    shares = distribute.shares_of(data.views(source, augment.simclr(8), batch_size=4, seed=0))
+    return shares.batches_of(distribute.Share())
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        lambda source: data.views(source, augment.simclr(8), batch_size=4, seed=0),
+        lambda source: data.views(source, augment.simclr(8), 4, seed=0, finish="step"),
+        lambda source: data.views(source.dataset(), augment.simclr(8), batch_size=4, seed=0),
+        whole_run,
+        lambda source: prepare(image_dataset(source, "train"), (None, 8, 8, 3), 4, None, "train")[
+            0
+        ],
+    ],
+    ids=["views", "finished in the step", "a plain data set", "as fit reads them", "evaluation"],
+)
+def test_no_iterator_has_an_autotuner_to_wait_for(batches):
+    found = batches(data.arrays(np.zeros((8, 8, 8, 3), np.uint8)))
+    assert found.options().autotune.enabled is False  # `None` is tf.data's default: there is one
