@@ -178,6 +178,7 @@ def of_files(files: list[str], size: int | None, batch_size: int) -> Iterable:
     import tensorflow as tf
 
     from keras_ssl.augment import RandomCrop
+    from keras_ssl.data import parallel
 
     crop = None if size is None else RandomCrop(size)
 
@@ -190,8 +191,8 @@ def of_files(files: list[str], size: int | None, batch_size: int) -> Iterable:
         parts = [image[y : y + h, x : x + w] for y, x, h, w in map(tf.unstack, tf.unstack(boxes))]
         return [tf.image.resize(part, (size, size), "bicubic") for part in parts]
 
-    decoded = tf.data.Dataset.from_tensor_slices(files).repeat().map(views, tf.data.AUTOTUNE)
-    return decoded.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    decoded = tf.data.Dataset.from_tensor_slices(files).repeat().map(views, parallel.IMAGES)
+    return parallel.with_threads(decoded.batch(batch_size).prefetch(parallel.READY))
 
 
 class DevicePart:

@@ -81,11 +81,11 @@ class ViewMaker:
             batched: `images` come in batches already.
         """
         if not self.takes_batches:
-            images = images.map(self._one, num_parallel_calls=parallel.PROCESSORS)
+            images = images.map(self._one, num_parallel_calls=parallel.IMAGES)
         if not batched:
             images = images.batch(batch_size, drop_remainder=True)
         batches = images.map(self._whole, num_parallel_calls=parallel.BATCHES)
-        batches = parallel.untuned(batches.prefetch(parallel.READY))
+        batches = parallel.with_threads(batches.prefetch(parallel.READY))
         if self.in_step:
             set_finish(batches, Finish(self.chains.chains, self.labels))
         return batches

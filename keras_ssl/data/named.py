@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ssl.data.parallel import PROCESSORS
+from keras_ssl.data.parallel import IMAGES
 from keras_ssl.data.source import Source, no_random_access, shuffled_by
 
 _LOG = logging.getLogger("keras_ssl")
@@ -138,7 +138,7 @@ class StreamedSource(Source):
 
     def dataset(self) -> tf.data.Dataset:
         """Returns a data set of (image, label int64; -1 without), in the order of the files."""
-        return self._examples.map(self._image_and_label, PROCESSORS)
+        return self._examples.map(self._image_and_label, IMAGES)
 
     def shuffled(
         self,
@@ -158,7 +158,7 @@ class StreamedSource(Source):
             return (index, image, label) if labels else (index, image)
 
         examples = choose(shuffled_by(seed, self._examples.enumerate(), buffer_size))
-        return examples.map(element, PROCESSORS)
+        return examples.map(element, IMAGES)
 
     def _image_and_label(self, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         image = _decode(example[self._image_key], self.image_shape, self._dtype)

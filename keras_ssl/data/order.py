@@ -89,7 +89,7 @@ class Order:
             label = source.label(index) if self.labels else tf.fill(tf.shape(index), none)
             return tf.fill(tf.shape(index), epoch), index, label, source.read(index)
 
-        return epochs.flat_map(numbers).map(load, num_parallel_calls=parallel.PROCESSORS)
+        return epochs.flat_map(numbers).map(load, num_parallel_calls=parallel.IMAGES)
 
     def _streamed(self, source, share, epochs, begin):
         own_batch = self.batch_size // share.workers

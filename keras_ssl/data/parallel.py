@@ -10,18 +10,24 @@ import os
 import tensorflow as tf
 
 # Those that this process may use, where the system tells; otherwise all.
-PROCESSORS = (
+_PROCESSORS = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 )
 
+# Two for each processor, as some of them always wait for a compiled function or for the disk.
+IMAGES = 2 * _PROCESSORS
 # Batches that are made at the same time: a large machine has more processors than memory for them.
-BATCHES = min(PROCESSORS, 16)
+BATCHES = min(IMAGES, 16)
 # Batches that wait for the step.
 READY = 2
 
 
-def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the data set without an autotuner; what is left to it gets one call per processor."""
+def with_threads(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the data set with as many threads as `IMAGES` of its own, and without an autotuner.
+
+    What is left to the autotuner, in a data set that a user made, gets one call per thread, at most 16.
+    """
     options = tf.data.Options()
     options.autotune.enabled = False
+    options.threading.private_threadpool_size = IMAGES
     return dataset.with_options(options)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssl.data.labels import stratified
-from keras_ssl.data.parallel import PROCESSORS
+from keras_ssl.data.parallel import IMAGES
 
 _SAMPLES = 16  # images that a fingerprint reads
 
@@ -130,7 +130,7 @@ class Source(abc.ABC):
         The label of an image without one is -1.
         """
         indices = tf.data.Dataset.range(len(self))
-        return indices.map(lambda index: (self.read(index), self.label(index)), PROCESSORS)
+        return indices.map(lambda index: (self.read(index), self.label(index)), IMAGES)
 
     def shuffled(
         self,
@@ -157,7 +157,7 @@ class Source(abc.ABC):
 
         indices = tf.data.Dataset.range(len(self))
         indices = choose(shuffled_by(seed, indices, buffer_size))
-        return indices.map(element, PROCESSORS)
+        return indices.map(element, IMAGES)
 
     def subset(self, indices: np.ndarray | list[int]) -> "Source":
         """Returns the images of these numbers, in this order.

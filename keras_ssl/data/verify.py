@@ -128,8 +128,8 @@ def _decodable(files: list[str], opened: np.ndarray, channels: int) -> tf.data.D
         return index, _size(tf.io.read_file(tf.gather(paths, index)), channels)
 
     numbers = tf.data.Dataset.from_tensor_slices(opened)
-    numbers = numbers.map(number_and_size, parallel.PROCESSORS, deterministic=False)
-    return parallel.untuned(numbers.ignore_errors(log_warning=False).batch(_BATCH))
+    numbers = numbers.map(number_and_size, parallel.IMAGES, deterministic=False)
+    return parallel.with_threads(numbers.ignore_errors(log_warning=False).batch(_BATCH))
 
 
 def _size(encoded: tf.Tensor, channels: int) -> tf.Tensor:

@@ -153,8 +153,8 @@ def prepare(
     if augmentation is None and shape.is_fully_defined():
         batches = dataset.batch(batch_size).map(change_image, parallel.BATCHES)
     else:
-        batches = dataset.map(change_image, parallel.PROCESSORS).batch(batch_size)
-    return parallel.untuned(batches.prefetch(parallel.READY)), title
+        batches = dataset.map(change_image, parallel.IMAGES).batch(batch_size)
+    return parallel.with_threads(batches.prefetch(parallel.READY)), title
 
 
 def _unit_range(images: tf.Tensor) -> tf.Tensor:

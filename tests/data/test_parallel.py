@@ -9,7 +9,7 @@ from keras_ssl.evaluate.inputs import image_dataset, prepare
 
 
 def test_there_is_something_to_do_it():
-    assert 1 <= parallel.BATCHES <= parallel.PROCESSORS
+    assert 1 <= parallel.BATCHES <= parallel.IMAGES
 
 
 def whole_run(source):
