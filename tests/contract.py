@@ -486,7 +486,7 @@ def test_a_step_that_loss_scaling_skips_moves_nothing(row, run, replicas, reques
 OPTIMIZERS = {"ours": SGD, "keras": keras.optimizers.SGD}
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", ["ours", pytest.param("keras", marks=pytest.mark.large)])
 def test_accumulated_gradients_move_targets_once_per_real_step(row, optimizer):
     def accumulate(steps_per_execution):
         rule = OPTIMIZERS[optimizer](0.01, gradient_accumulation_steps=2)

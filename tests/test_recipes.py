@@ -86,14 +86,8 @@ def test_smoke_on_two_devices(path, tmp_path):
     assert all(np.array_equal(first, second) for first, second in same)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=[] if "simclr" in path.stem else pytest.mark.large)
-        for path in LARGE
-    ],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.large
+@pytest.mark.parametrize("path", LARGE, ids=lambda path: path.stem)
 def test_a_recipe_takes_folders_of_classes(path, tmp_path):
     for part, count in (("train", 8), ("val", 2)):
         for number in range(2 * count):

@@ -27,6 +27,7 @@ def variables(path):
     return np.load(checkpoints(Run(path).checkpoints)[-1][1] / "variables.npz")
 
 
+@pytest.mark.large
 def test_the_tasks_of_slurm_train_what_one_process_trains(words, tmp_path):
     # The same words begin a run and go on with it.
     ((status, printed),) = run(1, *words, "--resume", tmp_path / "one")

@@ -156,7 +156,7 @@ def test_two_replicas_equal_one(method, two_replicas):
     assert_same_training(found, trained(method, plain))
 
 
-@pytest.mark.parametrize("chunks", [2, 4])
+@pytest.mark.parametrize("chunks", [2, pytest.param(4, marks=pytest.mark.large)])
 def test_two_replicas_share_the_groups_with_their_chunks(two_replicas, chunks):
     def network():
         return split(groups=8)
