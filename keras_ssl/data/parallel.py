@@ -14,7 +14,7 @@ _PROCESSORS = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 )
 
-# Two for each processor, as some of them always wait for a compiled function or for the disk.
+# Two for each processor made a fifth more views of 224 pixels than one did (docs/performance.md).
 IMAGES = 2 * _PROCESSORS
 # Batches that are made at the same time: a large machine has more processors than memory for them.
 BATCHES = min(IMAGES, 16)

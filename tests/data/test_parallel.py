@@ -33,3 +33,4 @@ def whole_run(source):
 def test_no_iterator_has_an_autotuner_to_wait_for(batches):
     found = batches(data.arrays(np.zeros((8, 8, 8, 3), np.uint8)))
     assert found.options().autotune.enabled is False  # `None` is tf.data's default: there is one
+    assert found.options().threading.private_threadpool_size == parallel.IMAGES
