@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_ssl.distribute import cluster, rendezvous
 
 Strategy = tf.distribute.Strategy
+"""The base class of all strategies, for annotations and `isinstance`."""
 
 _NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu")
 

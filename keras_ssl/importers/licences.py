@@ -14,6 +14,7 @@ LICENCES = {
         "non-commercial use, with attribution."
     ),
 }
+"""Licence notices of published weights, by kind of checkpoint (`"moco"`, `"byol"`)."""
 
 
 def show_licence(kind: str, what: str) -> None:
