@@ -25,9 +25,7 @@ class Conv2D(keras.layers.Conv2D):
     results are equal up to rounding. Everything else, inference included, is left to
     `keras.layers.Conv2D`.
 
-    Args:
-        *args: those of `keras.layers.Conv2D`.
-        **kwargs: those of `keras.layers.Conv2D`.
+    The arguments are those of `keras.layers.Conv2D`.
 
     Example:
         >>> Conv2D(512, 3, padding="same")(keras.ops.ones((2, 4, 4, 8)), training=True).shape
