@@ -1,7 +1,6 @@
 """keras_ssl: self-supervised pretraining for Keras 3 on TensorFlow.
 
-`import keras_ssl` is cheap: its packages, and TensorFlow with them, are imported when they are first
-used.
+`import keras_ssl` is fast: its packages, and TensorFlow with them, are imported when they are first used.
 """
 
 import importlib
@@ -11,6 +10,7 @@ import pathlib
 import sys
 
 __all__ = [
+    "Run",
     "augment",
     "backbones",
     "callbacks",
@@ -24,13 +24,16 @@ __all__ = [
     "losses",
     "methods",
     "optimizers",
+    "presets",
+    "pretrain",
+    "runs",
     "untrusted",
     "zoo",
 ]
 
 
 def _keras_backend() -> str:
-    """Returns the backend that Keras has, or will have, without importing it."""
+    """Returns the current or future backend of Keras, without importing Keras."""
     if "keras" in sys.modules:
         return sys.modules["keras"].config.backend()
     if name := os.environ.get("KERAS_BACKEND"):
@@ -50,6 +53,10 @@ if _keras_backend() != "tensorflow":
 
 
 def __getattr__(name: str):
+    if name == "pretrain":
+        return importlib.import_module("keras_ssl.runs.pretrain").pretrain
+    if name == "Run":
+        return importlib.import_module("keras_ssl.runs.directory").Run
     if name in __all__:
         return importlib.import_module(f"keras_ssl.{name}")
     raise AttributeError(f"module 'keras_ssl' has no attribute {name!r}")

@@ -1,99 +1,40 @@
-"""SimCLR on CIFAR-10 with ResNet-18: the set-up that lightly and solo-learn report.
+"""SimCLR on CIFAR-10 with ResNet-18, as reported by lightly and solo-learn.
 
-    python recipes/simclr_cifar10.py --data-dir ~/tensorflow_datasets
-    python recipes/simclr_cifar10.py --smoke
+    keras-ssl pretrain --recipe simclr_cifar10 --data-dir ~/tensorflow_datasets
+    keras-ssl pretrain --recipe simclr_cifar10 --smoke
 
 Hardware: one GPU.
 Time:
-Measured here (linear / kNN):
+Measured (linear / kNN):
 Published: lightly, 200 / 800 epochs, kNN .848 / .879; solo-learn, 1,000 epochs, linear 90.74.
 
-The optimizer, its rate (0.06 per 128 images), decay (an L2 penalty, as in PyTorch) and the temperature
-are lightly's; crop, flip and half the colour jitter without blur are the SimCLR paper's for CIFAR-10.
+The optimizer, its learning rate (0.06 per 128 images), its weight decay (an L2 penalty, as in
+PyTorch) and the temperature are lightly's. The views are the SimCLR paper's for CIFAR-10: crop,
+flip, and half the color jitter, without blur.
 """
 
-import pathlib
-from dataclasses import dataclass, replace
+from keras_ssl.cli.pretrain import Pretrain
+from keras_ssl.cli.recipes import run_recipe
+from keras_ssl.presets import SimCLR
 
-import keras
-import numpy as np
-import tyro
-
-from keras_ssl import augment, backbones, callbacks, data, evaluate, export, methods, optimizers
-from keras_ssl.layers import ProjectionHead
-from keras_ssl.pretrain import pretrain
-from keras_ssl.report import measure, show
-from keras_ssl.run import Run
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What can be set on the command line."""
-
-    data_dir: pathlib.Path | None = None
-    """Where TensorFlow Datasets keeps CIFAR-10; it is downloaded if it is not there."""
-    out: pathlib.Path = pathlib.Path("runs/simclr_cifar10")
-    """Run directory; a run that is there goes on."""
-    epochs: int = 200
-    batch_size: int = 512
-    width: float = 1.0
-    temperature: float = 0.5
-    learning_rate: float = 0.06
-    """Per 128 images."""
-    weight_decay: float = 5e-4
-    warmup_epochs: int = 10
-    knn_every: int = 10
-    seed: int = 0
-    smoke: bool = False
-    """A few steps on noise, to see that everything runs."""
-
-
-def main(settings: Settings):
-    """Pretrains, evaluates and exports."""
-    if settings.smoke:
-        settings = replace(settings, epochs=2, batch_size=16, width=0.125, knn_every=1)
-        pixels = np.random.default_rng(0).integers(0, 256, (96, 32, 32, 3), np.uint8)
-        train = data.arrays(pixels[:64], np.arange(64) % 10)
-        test = data.arrays(pixels[64:], np.arange(32) % 10)
-    else:
-        train = data.tfds("cifar10", "train", data_dir=settings.data_dir)
-        test = data.tfds("cifar10", "test", data_dir=settings.data_dir)
-
-    is_new = not (settings.out / "config.json").exists()
-    run = Run.create(settings.out, vars(settings)) if is_new else Run(settings.out)
-    keras.utils.set_random_seed(settings.seed)
-    backbone = backbones.ResNet(18, width=settings.width, input_shape=(32, 32, 3))
-    untrained = keras.models.clone_model(backbone)
-    untrained.set_weights(backbone.get_weights())
-    model = methods.SimCLR(backbone, ProjectionHead(128), temperature=settings.temperature)
-    steps = len(train) // settings.batch_size
-    schedule = optimizers.WarmupCosine(
-        settings.learning_rate * settings.batch_size / 128,
-        total_steps=settings.epochs * steps,
-        warmup_steps=min(settings.warmup_epochs, settings.epochs // 10) * steps,
-    )
-    model.compile(optimizers.SGD(schedule, weight_decay=settings.weight_decay))
-    pretrain(
-        model,
-        train,
-        augment.simclr(32, strength=0.5, blur=False),
-        run,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        callbacks=[callbacks.KNNMonitor(train, test, every=settings.knn_every)],
-    )
-
-    encoders = {
-        "raw pixels": evaluate.pixels((32, 32, 3)),
-        "untrained": untrained,
-        "trained": backbone,
-    }
-    rows = measure(encoders, train, test, per_class=(1,) if settings.smoke else (1, 5, 10))
-    run.add_metrics({"data": "tfds:cifar10", "rows": rows})
-    show(rows)
-    export.saved_model(backbone, run.export, metrics=run.metrics, recipe=run.config, overwrite=True)
-
+RECIPE = Pretrain(
+    preset=SimCLR(
+        epochs=200,
+        batch_size=512,
+        backbone="resnet18",
+        policy="simclr-small",
+        optimizer="sgd",
+        learning_rate=0.12,
+        scaling="linear",
+        weight_decay=5e-4,
+        warmup_epochs=10,
+        temperature=0.5,
+    ),
+    data="tfds:cifar10",
+    knn_every=10,
+    evaluate=True,
+    baselines=True,
+)
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    run_recipe(__file__)

@@ -1,96 +1,40 @@
-"""SimCLR on CIFAR-10 for two CPU cores: a network of 0.65 million parameters, in about 25 minutes.
+"""SimCLR on CIFAR-10, small network, for two CPU cores: about 25 minutes.
 
-    python recipes/simclr_cifar10_cpu.py --data-dir ~/tensorflow_datasets
-    python recipes/simclr_cifar10_cpu.py --smoke
+    keras-ssl pretrain --recipe simclr_cifar10_cpu --data-dir ~/tensorflow_datasets
+    keras-ssl pretrain --recipe simclr_cifar10_cpu --smoke
 
 Hardware: two CPU cores (Intel Xeon with AVX-512 and AMX).
-Time: 38 minutes of pretraining on a machine busy with other work; its quiet epochs took 67 s each (22
-minutes). Evaluation: 3 minutes.
-Measured here (linear / kNN), commit e456b70, 2026-11-22: raw pixels 40.3 / 31.0, untrained 35.8 / 30.2,
-trained 68.1 / 62.9. docs/results.md has few labels.
+Time: 38 minutes of pretraining beside other programs; undisturbed epochs took 67 s each (22
+minutes).
+Evaluation: 3 minutes.
+Measured (linear / kNN), commit e456b70, 2026-11-22: raw pixels 40.3 / 31.0, untrained 35.8 / 30.2,
+trained 68.1 / 62.9. docs/results.md has the results with few labels.
 
-The views are the SimCLR paper's for CIFAR-10. What a short run on a small network changes: the first
-convolution has stride 2, the rate is four times lightly's, and the warm-up is half an epoch.
+The network has 0.65 million parameters, and its first convolution has stride 2. The views are the
+SimCLR paper's for CIFAR-10. For a short run on a small network, the learning rate is four times
+lightly's, and the warm-up takes half an epoch.
 """
 
-import pathlib
-from dataclasses import dataclass, replace
+from keras_ssl.cli.pretrain import Pretrain
+from keras_ssl.cli.recipes import run_recipe
+from keras_ssl.presets import SimCLR
 
-import keras
-import numpy as np
-import tyro
-
-from keras_ssl import augment, backbones, callbacks, data, evaluate, export, methods, optimizers
-from keras_ssl.layers import ProjectionHead
-from keras_ssl.pretrain import pretrain
-from keras_ssl.report import measure, show
-from keras_ssl.run import Run
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What can be set on the command line."""
-
-    data_dir: pathlib.Path | None = None
-    """Where TensorFlow Datasets keeps CIFAR-10; it is downloaded if it is not there."""
-    out: pathlib.Path = pathlib.Path("runs/simclr_cifar10_cpu")
-    """Run directory; a run that is there goes on."""
-    epochs: int = 20
-    batch_size: int = 256
-    filters: int = 48
-    """Of the first stage; the second and the third have two and four times as many."""
-    temperature: float = 0.5
-    learning_rate: float = 0.5
-    weight_decay: float = 5e-4
-    seed: int = 0
-    smoke: bool = False
-    """A few steps on noise, to see that everything runs."""
-
-
-def main(settings: Settings):
-    """Pretrains, evaluates and exports."""
-    if settings.smoke:
-        settings = replace(settings, epochs=2, batch_size=16, filters=8)
-        pixels = np.random.default_rng(0).integers(0, 256, (96, 32, 32, 3), np.uint8)
-        train = data.arrays(pixels[:64], np.arange(64) % 10)
-        test = data.arrays(pixels[64:], np.arange(32) % 10)
-    else:
-        train = data.tfds("cifar10", "train", data_dir=settings.data_dir)
-        test = data.tfds("cifar10", "test", data_dir=settings.data_dir)
-
-    is_new = not (settings.out / "config.json").exists()
-    run = Run.create(settings.out, vars(settings)) if is_new else Run(settings.out)
-    keras.utils.set_random_seed(settings.seed)
-    backbone = backbones.SmallResNet(settings.filters)
-    untrained = keras.models.clone_model(backbone)
-    untrained.set_weights(backbone.get_weights())
-    model = methods.SimCLR(backbone, ProjectionHead(128), temperature=settings.temperature)
-    steps = len(train) // settings.batch_size
-    schedule = optimizers.WarmupCosine(
-        settings.learning_rate, total_steps=settings.epochs * steps, warmup_steps=steps // 2
-    )
-    model.compile(optimizers.SGD(schedule, weight_decay=settings.weight_decay))
-    pretrain(
-        model,
-        train,
-        augment.simclr(32, strength=0.5, blur=False),
-        run,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        callbacks=[callbacks.KNNMonitor(train, test, every=5)],
-    )
-
-    encoders = {
-        "raw pixels": evaluate.pixels((32, 32, 3)),
-        "untrained": untrained,
-        "trained": backbone,
-    }
-    rows = measure(encoders, train, test, per_class=(1,) if settings.smoke else (1, 5, 10))
-    run.add_metrics({"data": "tfds:cifar10", "rows": rows})
-    show(rows)
-    export.saved_model(backbone, run.export, metrics=run.metrics, recipe=run.config, overwrite=True)
-
+RECIPE = Pretrain(
+    preset=SimCLR(
+        epochs=20,
+        backbone="small-resnet",
+        policy="simclr-small",
+        optimizer="sgd",
+        learning_rate=0.5,
+        weight_decay=5e-4,
+        warmup_epochs=0.5,
+        temperature=0.5,
+    ),
+    data="tfds:cifar10",
+    knn_every=5,
+    evaluate=True,
+    baselines=True,
+)
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    run_recipe(__file__)

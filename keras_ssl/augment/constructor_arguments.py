@@ -1,14 +1,14 @@
-"""One way to turn an object into its constructor's arguments."""
+"""Reads the constructor arguments of an object from its attributes."""
 
 import inspect
 from typing import Any
 
 
 def constructor_arguments(instance: Any) -> dict[str, Any]:
-    """Returns the named arguments of an object's constructor, read from attributes of the same name.
+    """Returns the named arguments of an object's constructor.
 
     Args:
-        instance: an object that keeps every named argument of `__init__` as an attribute.
+        instance: an object that keeps every named argument of `__init__` as an attribute of that name.
 
     Raises:
         AttributeError: if an argument has no attribute of its name.

@@ -1,9 +1,23 @@
-"""The settings of `keras-ssl distill`."""
+"""`keras-ssl distill`: trains a student on the predictions of a teacher, without labels."""
 
 import pathlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import tyro
+
+from keras_ssl.cli.finetune import default_out
+from keras_ssl.presets import build_augmentation, build_backbone, build_optimizer
+from keras_ssl.runs.settings import check_unchanged, read_settings
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_ssl.data import Source
+    from keras_ssl.distribute import Strategy
+    from keras_ssl.runs import Run
+
+_OUTPUTS = "teacher_outputs.npz"
 
 
 @dataclass(frozen=True)
@@ -11,49 +25,204 @@ class Distill:
     """Train a student on the predictions of a teacher, without labels, into a run directory."""
 
     teacher: tyro.conf.Positional[pathlib.Path | None] = None
-    """Run directory of a fine-tuning or a distillation, or any SavedModel that scores classes."""
+    """Run directory of a fine-tuning or a distillation, or any SavedModel that returns
+    class scores."""
     data: str | None = None
-    """Images, as for pretrain; where there are labels and test images, the student is tested."""
+    """Images, as for pretrain. If they have labels and test images, the student is
+    tested."""
     data_dir: pathlib.Path | None = None
-    """Where TensorFlow Datasets keeps its data sets."""
+    """Directory of TensorFlow Datasets."""
     channels: int = 3
-    """Channels that the images of a folder are decoded to: 3, or 1 for grey."""
+    """Channels of the images of a folder: 3, or 1 for grayscale."""
     out: pathlib.Path | None = None
-    """Run directory to make; by default runs/distill-<data>-<date and time>."""
+    """Run directory to create. Default: runs/distill-<data>-<date and time>."""
     resume: pathlib.Path | None = None
-    """Run directory of an interrupted distillation to go on with; its own settings hold."""
+    """Run directory of an interrupted distillation to continue; its own settings
+    apply."""
     student: str | None = None
-    """Network, as --backbone for pretrain. By default one of the teacher's own form that begins with
-    the teacher's weights (self-distillation)."""
+    """Network, as --backbone for pretrain. Default: the teacher's architecture with the
+    teacher's weights (self-distillation)."""
     student_width: float = 1.0
     """Factor on the number of filters of the student."""
     temperature: float | None = None
-    """Of both softmaxes; by default 0.1 for self-distillation, 1 for another student."""
+    """Temperature of both softmaxes. Default: 0.1 for self-distillation, 1 for another
+    student."""
     labelled_weight: float = 0.0
-    """Weight of the cross-entropy with the images' own labels, 0 to 1."""
+    """Weight of the cross-entropy with the labels of the images, 0 to 1."""
     precompute: bool = False
-    """Ask the teacher once for each image, before the training, instead of for every crop."""
+    """Compute the teacher's predictions once per image before training, instead of for
+    every crop."""
     epochs: int = 100
     """Passes over the data."""
     batch_size: int = 256
-    """Images per step, over all devices."""
+    """Global batch size: images per step, over all devices."""
     augmentation: str | None = None
-    """How images are changed: crop-flip, or centred (handwriting and the like), the default for
-    digits."""
+    """How images are augmented: crop-flip, or centred (handwriting and other centered
+    objects), the default for digits."""
     optimizer: str = "sgd"
     """sgd, lars or adam."""
     learning_rate: float | None = None
-    """Peak of the schedule; by default the reference's for the optimizer and the batch size, times the
-    temperature where that is below 1: gradients grow with its inverse."""
+    """Peak of the learning-rate schedule. Default: the reference's for the optimizer
+    and the batch size, times the temperature if that is below 1, because gradients grow
+    with its inverse."""
     weight_decay: float | None = None
-    """By default the reference's for the optimizer."""
+    """Weight decay. Default: the reference's for the optimizer."""
     warmup_epochs: int = 5
-    """Epochs of linear warm-up, at most a tenth of all."""
+    """Epochs of linear warm-up, at most a tenth of all epochs."""
     seed: int = 0
-    """Of weights, order and crops: the same seed gives the same run."""
+    """Random seed of weights, order and crops. The same seed gives the same run."""
     strategy: str = "auto"
     """Distribution, as for pretrain."""
     precision: str = "float32"
     """float32, mixed_bfloat16 or mixed_float16."""
     steps_per_execution: int = 1
-    """Steps that run without returning to Python."""
+    """Training steps per call of the compiled function."""
+
+    def execute(self) -> int:
+        """Distills or resumes, tests the student and writes it; returns the exit status."""
+        settings = self._resume() if self.resume else self._complete()
+        from keras_ssl import callbacks, distribute
+        from keras_ssl.data.open_source import open_source, report_skipped
+        from keras_ssl.distill import load_teacher
+        from keras_ssl.runs.console import open_console
+        from keras_ssl.runs.directory import Run
+
+        strategy = distribute.strategy(settings.strategy)
+        console = open_console(quiet=not distribute.is_chief(strategy))
+        train, test = open_source(str(settings.data), settings.data_dir, settings.channels)
+        report_skipped(console, train, test)
+        run = Run(str(settings.out))
+        if not self.resume:
+            run.check_new()
+            load_teacher(teacher_directory(settings.teacher))  # fails before a directory is created
+            Run.create(run.path, asdict(settings))
+        console.print(f"Images: {train}\nRun: {run.path}")
+        try:
+            student = distill(settings, train, run, strategy)
+        except callbacks.Interrupted as stop:
+            console.print(f"Stopped after step {stop.step}; everything is saved. To continue:")
+            console.print(f"  keras-ssl distill --resume {run.path}")
+            return 128 + stop.signal
+        if distribute.is_chief(strategy):
+            measured = write_student(student, test, run)
+            console.print(", ".join(f"{name} {value:,.4g}" for name, value in measured.items()))
+            console.print(f"Written: {run.export_path}")
+        return 0
+
+    def _complete(self) -> "Distill":
+        if self.data is None:
+            raise ValueError("`distill` needs images. Expected: --data DATA. Received: none")
+        if not 0 <= self.labelled_weight <= 1:
+            raise ValueError(
+                f"--labelled-weight must lie in [0, 1]. Received: {self.labelled_weight}"
+            )
+        for name in ("epochs", "batch_size", "steps_per_execution"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} must be at least 1. Received: {getattr(self, name)}")
+        default = 0.1 if self.student is None else 1.0
+        return replace(
+            self,
+            out=default_out("distill", self.data, self.out),
+            temperature=default if self.temperature is None else self.temperature,
+        )
+
+    def _resume(self) -> "Distill":
+        from keras_ssl.runs.directory import Run
+
+        run = Run(str(self.resume))
+        saved = read_settings(
+            Distill,
+            run.config,
+            run.path,
+            ("teacher", "student", "temperature"),
+            "--resume takes the run directory of a distillation.",
+        )
+        check_unchanged(asdict(saved), asdict(self), asdict(Distill()))
+        return replace(saved, out=run.path, strategy=self.strategy)
+
+
+def distill(settings: Distill, train: "Source", run: "Run", strategy: "Strategy") -> "keras.Model":
+    """Returns the trained student. Its logits are divided by the temperature of training.
+
+    `run` keeps the checkpoints, from which an interrupted run continues.
+
+    Raises:
+        keras_ssl.callbacks.Interrupted: if a signal stopped the run; its state is saved.
+    """
+    import keras
+
+    from keras_ssl.distill import Distiller, TeacherOutputs, calibrated, load_teacher, precompute
+    from keras_ssl.runs.training import train as train_into
+
+    keras.utils.set_random_seed(settings.seed)
+    path = teacher_directory(settings.teacher)
+    outputs = run.path / _OUTPUTS
+    if settings.precompute and not outputs.is_file():
+        precompute(load_teacher(path), train, outputs)
+    temperature = settings.temperature or 1.0
+    with strategy.scope():
+        teacher = load_teacher(path)
+        student = _build_student(settings, teacher)
+        distiller = Distiller(
+            TeacherOutputs.load(outputs, train) if settings.precompute else teacher,
+            student,
+            temperature=temperature,
+            labelled_weight=settings.labelled_weight,
+        )
+        steps = len(train) // settings.batch_size
+        warmup = min(settings.warmup_epochs, settings.epochs // 10)
+        optimizer = build_optimizer(
+            settings.optimizer,
+            settings.learning_rate,
+            settings.weight_decay,
+            settings.batch_size,
+            total_steps=settings.epochs * steps,
+            warmup_steps=warmup * steps,
+            factor=1.0 if settings.learning_rate else min(1.0, temperature),
+        )
+        distiller.compile(optimizer, steps_per_execution=settings.steps_per_execution)
+    crops = build_augmentation(settings.augmentation, settings.data, student.input_shape[1])
+    epochs, batch_size = settings.epochs, settings.batch_size
+    train_into(distiller, train, crops, run, epochs, batch_size, seed=settings.seed)
+    return calibrated(student, temperature)
+
+
+def write_student(student: "keras.Model", test: "Source | None", run: "Run") -> dict[str, float]:
+    """Writes the student as a SavedModel, and returns and writes its cost and accuracy."""
+    from keras_ssl import evaluate, export
+    from keras_ssl.evaluate.result import accuracies, best_classes
+
+    measured: dict[str, float] = evaluate.cost(student).to_dict()
+    if test is not None and test.has_labels:
+        found = evaluate.extract(student, test)
+        best = best_classes(found.values)
+        accuracy = accuracies(best, found.targets, found.values.shape[1])[0]
+        measured = {"accuracy": accuracy, **measured}
+    export.saved_model(
+        student, run.export_path, metrics=measured, recipe=run.config, overwrite=True
+    )
+    run.add_metrics(measured)
+    return measured
+
+
+def teacher_directory(teacher: pathlib.Path | None) -> pathlib.Path:
+    """Returns the SavedModel of a run directory, or the directory itself if it is no run.
+
+    Raises:
+        ValueError: if there is no teacher.
+    """
+    if teacher is None:
+        raise ValueError("`distill` needs a teacher: a directory. Received: none")
+    return teacher / "export" if (teacher / "config.json").is_file() else teacher
+
+
+def _build_student(settings: Distill, teacher: "keras.Model") -> "keras.Model":
+    from keras_ssl.evaluate.classifier import with_classes
+    from keras_ssl.evaluate.encoder_part import encoder
+
+    if settings.student is None:
+        return encoder(teacher)
+    side, _, channels = teacher.input_shape[1:]
+    backbone = build_backbone(settings.student, settings.student_width, (side, side, channels))
+    return with_classes(backbone, teacher.output_shape[-1], settings.seed, name="student")

@@ -1,24 +1,79 @@
-"""The settings of `keras-ssl embed`."""
+"""`keras-ssl embed`: writes the features of images, with their names, to one file."""
 
 import pathlib
 from dataclasses import dataclass
 
 import tyro
 
+from keras_ssl.cli.export import load_encoder
+
 
 @dataclass(frozen=True)
 class Embed:
-    """Write the features of images, with their names, into one file; a stopped run goes on."""
+    """Write the features of images, with their names, to one file. An interrupted command resumes."""
 
     model: tyro.conf.Positional[pathlib.Path]
-    """Run directory, or the directory of an export."""
+    """Run directory, or directory of an export."""
     data: str
-    """Images, as for pretrain; labels are kept where there are any."""
+    """Images, as for pretrain; labels are kept if there are any."""
     data_dir: pathlib.Path | None = None
-    """Where TensorFlow Datasets keeps its data sets."""
+    """Directory of TensorFlow Datasets."""
     out: pathlib.Path = pathlib.Path("features.npz")
-    """File to write, .npz or .parquet; one that is there is replaced."""
+    """File to write, .npz or .parquet; an existing one is replaced."""
     batch_size: int = 256
     """Images per forward pass."""
     shard_size: int = 4096
-    """Images after which what is done is kept, in <out>.parts, for a run that goes on after a stop."""
+    """Images after which intermediate results are saved, in <out>.parts, so that the
+    command can resume."""
+
+    def execute(self) -> int:
+        """Writes the features of all images, including test images; returns the exit status."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        from keras_ssl.data.image_folder import FolderSource
+        from keras_ssl.data.open_source import open_source, report_skipped
+        from keras_ssl.runs.console import open_console
+        from keras_ssl.search import embed
+
+        console = open_console()
+        encoder = load_encoder(self.model)
+        train, test = open_source(self.data, self.data_dir, encoder.input_shape[-1])
+        report_skipped(console, train, test)
+        sources = {"": train} if test is None else {"train": train, "test": test}
+        path = pathlib.Path(self.data)
+        about = {
+            "data": str(path.resolve()) if path.exists() else self.data,
+            # Where image files are, so that a search need not list and verify them again.
+            "roots": {
+                prefix: str(pathlib.Path(source.name).expanduser().resolve())
+                for prefix, source in sources.items()
+                if isinstance(source, FolderSource)
+            },
+            "data_dir": None if self.data_dir is None else str(self.data_dir.resolve()),
+            "model": str(self.model.resolve()),
+            "class_names": train.class_names,
+        }
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+            task = bar.add_task("Features", total=None)
+            written = embed(
+                encoder,
+                sources,
+                self.out,
+                about,
+                self.batch_size,
+                self.shard_size,
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        count = sum(map(len, sources.values()))
+        console.print(
+            f"Written: {written}, {count:,} images with {encoder.output_shape[-1]} features each"
+        )
+        console.print(f"Next: keras-ssl search {written} --query 0")
+        return 0

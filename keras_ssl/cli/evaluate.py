@@ -1,4 +1,4 @@
-"""The settings of `keras-ssl evaluate`."""
+"""`keras-ssl evaluate`: measures a frozen encoder on labeled images."""
 
 import pathlib
 from dataclasses import dataclass
@@ -8,21 +8,58 @@ import tyro
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a frozen encoder with labelled images: kNN and linear, with all labels and with few."""
+    """Measure a frozen encoder on labeled images: kNN and linear accuracy, with many labels and few."""
 
     run: tyro.conf.Positional[pathlib.Path]
-    """Run directory, or the directory of an export."""
+    """Run directory, or directory of an export."""
     data: str
-    """Labelled images, as for pretrain. Without test images of their own, a fifth is set aside."""
+    """Labeled images, as for pretrain. Without separate test images, a fifth is held
+    out."""
     data_dir: pathlib.Path | None = None
-    """Where TensorFlow Datasets keeps its data sets."""
+    """Directory of TensorFlow Datasets."""
     labels_per_class: tuple[int, ...] = (1, 5, 10)
-    """Numbers of labelled images per class; classes with fewer images drop a number."""
+    """Numbers of labeled images per class. Numbers that a class does not have are left
+    out."""
     draws: int = 10
-    """Random draws of few labels, over which mean and spread are taken."""
+    """Random draws of few labels, over which mean and standard deviation are taken."""
     baselines: bool = False
-    """Also measure raw pixels and the same encoder untrained (runs only)."""
+    """Also measure raw pixels and the untrained encoder (run directories only)."""
     batch_size: int = 256
     """Images per forward pass."""
     seed: int = 0
-    """Of the draws, and of the split where there are no test images."""
+    """Random seed of the draws, and of the split if there are no test images."""
+
+    def execute(self) -> int:
+        """Prints a table, writes metrics.json, and returns the exit status."""
+        from keras_ssl import export
+        from keras_ssl.data.open_source import open_labeled
+        from keras_ssl.runs.console import open_console
+        from keras_ssl.runs.directory import Run
+        from keras_ssl.runs.report import measure, show
+
+        console = open_console()
+        run = Run(self.run)
+        settings = (self.labels_per_class, self.draws)
+        if run.exists:
+            run.evaluate(
+                self.data,
+                *settings,
+                baselines=self.baselines,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                data_dir=self.data_dir,
+                console=console,
+            )
+            console.print(f"Written: {run.path / 'metrics.json'}")
+            return 0
+        if self.baselines:
+            raise ValueError(
+                "--baselines needs a run directory, which describes the untrained encoder. "
+                f"Received: {str(self.run)!r}"
+            )
+        encoder = export.load(self.run)
+        channels = encoder.input_shape[-1]
+        train, test = open_labeled(self.data, self.data_dir, channels, self.seed, console)
+        rows = measure({"trained": encoder}, train, test, *settings, self.seed, self.batch_size)
+        show(rows, console)
+        return 0

@@ -1,9 +1,18 @@
-"""The settings of `keras-ssl finetune`."""
+"""`keras-ssl finetune`: trains an encoder further with all labels or with few."""
 
 import pathlib
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import tyro
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_ssl.data import Source
+    from keras_ssl.evaluate import Finetuned
+    from keras_ssl.runs import Run
 
 
 @dataclass(frozen=True)
@@ -13,34 +22,121 @@ class Finetune:
     run: tyro.conf.Positional[pathlib.Path]
     """Run directory of a pretraining, or directory of an export, which has no head."""
     data: str
-    """Labelled images, as for pretrain. Without test images of their own, a fifth is set aside."""
+    """Labeled images, as for pretrain. Without separate test images, a fifth is held
+    out."""
     data_dir: pathlib.Path | None = None
-    """Where TensorFlow Datasets keeps its data sets."""
+    """Directory of TensorFlow Datasets."""
     out: pathlib.Path | None = None
-    """Run directory to make; by default runs/finetune-<data>-<date and time>."""
+    """Run directory to create. Default: runs/finetune-<data>-<date and time>."""
     labels: float = 0.1
-    """Share of the labels that is used: 0.01, 0.1, 1.0 or any other; the same number of every class."""
+    """Share of the labels to use: 0.01, 0.1, 1.0 or any other; the same number for
+    every class."""
     from_layer: int | None = None
-    """Layers of the projection head that are kept: 0 for none; by default 1, of an export 0."""
+    """Layers of the projection head to keep; 0 for none. Default: 1 for a run, 0 for an
+    export."""
     from_scratch: bool = False
-    """Begin with untrained weights: supervised training with the same labels, the row to beat."""
+    """Start with untrained weights: supervised training with the same labels, the
+    baseline to beat."""
     epochs: int | None = None
-    """Passes over the labelled images; by default 60 (up to 5% of the labels) or 30, and more where
-    those would be fewer than 1,000 steps."""
+    """Passes over the labeled images. Default: 60 (up to 5% of the labels) or 30, and
+    more if those would be fewer than 1,000 steps."""
     batch_size: int = 128
     """Images per step."""
     optimizer: str | None = None
-    """lars or sgd; by default lars up to 5% of the labels and sgd above; from scratch always sgd."""
+    """lars or sgd. Default: lars up to 5% of the labels and sgd above; sgd from
+    scratch."""
     learning_rate: float | None = None
-    """Peak of the schedule; by default 0.005 * sqrt(batch) for lars, 0.05 * batch / 256 for sgd."""
+    """Peak of the learning-rate schedule. Default: 0.005 * sqrt(batch size) for lars,
+    0.05 * batch size / 256 for sgd."""
     weight_decay: float | None = None
-    """By default 0, from scratch 5e-4."""
+    """Weight decay. Default: 0; from scratch 5e-4."""
     warmup_epochs: int = 0
     """Epochs of linear warm-up."""
     augmentation: str | None = None
-    """How images are changed: crop-flip, or centred (handwriting and the like), the default for
-    digits."""
+    """How training images are augmented: crop-flip, or centred (handwriting and other
+    centered objects), the default for digits."""
     every: int = 10
-    """Epochs from one test to the next."""
+    """Epochs between two tests."""
     seed: int = 0
-    """Of the choice of labels, the new layer, the order and the crops."""
+    """Random seed of the choice of labels, the new layer, the order and the crops."""
+
+    def execute(self) -> int:
+        """Fine-tunes and tests, and writes the classifier and the results; returns the exit status."""
+        from keras_ssl import export
+        from keras_ssl.data.open_source import open_labeled
+        from keras_ssl.runs.console import open_console
+        from keras_ssl.runs.directory import Run
+
+        console = open_console()
+        run = Run(self.run)
+        model = run.method() if run.exists else export.load(self.run)
+        channels = getattr(model, "backbone", model).input_shape[-1]
+        out = default_out("finetune", self.data, self.out)
+        Run(out).check_new()
+        train, test = open_labeled(self.data, self.data_dir, channels, self.seed, console)
+        result = finetune(model, train, test, self)
+        write_classifier(result, Run.create(out, asdict(replace(self, out=out))))
+        console.print(str(result))
+        console.print(f"Written: {out}\n  keras-ssl distill {out} --data DATA")
+        return 0
+
+
+def finetune(
+    model: "keras.Model", train: "Source", test: "Source", command: Finetune
+) -> "Finetuned":
+    """Returns the result of fine-tuning a model with the settings of the command."""
+    from keras_ssl import evaluate
+    from keras_ssl.presets import build_augmentation
+
+    backbone: Any = getattr(model, "backbone", model)
+    augmentation = build_augmentation(command.augmentation, command.data, backbone.input_shape[1])
+    settings: dict[str, Any] = {
+        "labels": command.labels,
+        "epochs": command.epochs,
+        "batch_size": command.batch_size,
+        "learning_rate": command.learning_rate,
+        "every": command.every,
+        "seed": command.seed,
+        "warmup_epochs": command.warmup_epochs,
+        "augmentation": augmentation,
+    }
+    if command.from_scratch:
+        if command.from_layer:
+            raise ValueError(
+                "--from-scratch starts with an untrained backbone, without a head. "
+                f"Received: --from-layer {command.from_layer}"
+            )
+        if command.weight_decay is not None:
+            settings["weight_decay"] = command.weight_decay
+        return evaluate.supervised(backbone, train, test, **settings)
+    return evaluate.finetune(
+        model,
+        train,
+        test,
+        from_layer=command.from_layer,
+        optimizer=command.optimizer,
+        weight_decay=command.weight_decay or 0.0,
+        **settings,
+    )
+
+
+def write_classifier(result: "Finetuned", run: "Run"):
+    """Writes a fine-tuned classifier as a SavedModel, and its history and results."""
+    from keras_ssl import evaluate, export
+
+    network = result.network
+    if network is None:
+        raise ValueError("`result` must contain its network. Received: network=None")
+    measured = {"accuracy": result.accuracy, **evaluate.cost(network).to_dict()}
+    export.saved_model(
+        network, run.export_path, metrics=measured, recipe=run.config, overwrite=True
+    )
+    for line in result.history:
+        run.add_epoch(int(line["epoch"]), {k: v for k, v in line.items() if k != "epoch"})
+    run.add_metrics({**measured, "result": result.to_dict()})
+
+
+def default_out(command: str, data: str | None, out: pathlib.Path | None) -> pathlib.Path:
+    """Returns the run directory to create: `out`, or one that is named after command, data and time."""
+    word = pathlib.Path(str(data).removeprefix("tfds:")).stem
+    return out or pathlib.Path("runs", f"{command}-{word}-{time.strftime('%Y%m%d-%H%M%S')}")

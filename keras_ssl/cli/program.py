@@ -1,12 +1,13 @@
-"""The program `keras-ssl`: reads the words of a command line and runs the command."""
+"""The program `keras-ssl`: reads a command line and runs its command."""
 
 import contextlib
-import importlib
+import functools
+import operator
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -16,56 +17,53 @@ from keras_ssl.cli.embed import Embed
 from keras_ssl.cli.evaluate import Evaluate
 from keras_ssl.cli.export import Export
 from keras_ssl.cli.finetune import Finetune
-from keras_ssl.cli.importweights import ImportWeights
-from keras_ssl.cli.pretrain import Pretrain
+from keras_ssl.cli.import_weights import ImportWeights
+from keras_ssl.cli.pretrain import Pretrain, with_options_of_method
+from keras_ssl.cli.recipes import list_recipes, load_recipe
 from keras_ssl.cli.search import Search
 from keras_ssl.cli.simclrv2 import SimCLRv2
+from keras_ssl.cli.words import option_value
 
-Command = (
-    Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Finetune, tyro.conf.subcommand("finetune")]
-    | Annotated[Distill, tyro.conf.subcommand("distill")]
-    | Annotated[SimCLRv2, tyro.conf.subcommand("simclrv2")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[ImportWeights, tyro.conf.subcommand("import")]
-    | Annotated[Embed, tyro.conf.subcommand("embed")]
-    | Annotated[Search, tyro.conf.subcommand("search")]
-    | Annotated[Demo, tyro.conf.subcommand("demo")]
-)
+COMMANDS: dict[str, type] = {
+    "pretrain": Pretrain,
+    "evaluate": Evaluate,
+    "finetune": Finetune,
+    "distill": Distill,
+    "simclrv2": SimCLRv2,
+    "export": Export,
+    "import": ImportWeights,
+    "embed": Embed,
+    "search": Search,
+    "demo": Demo,
+}
 
-# What a user can mend: shown as one message, without the lines of code that found it.
+# Errors that a user can fix: shown as one message, without a traceback.
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command and exits: 0 when done, 1 on an error, 130 or 143 if a signal stopped it.
+    """Runs a command and exits: 0 if it succeeded, 1 on an error, 130 or 143 if a signal stopped it.
 
     Args:
-        arguments: words after the program's name; `sys.argv` unless given.
+        arguments: the words after the program's name; by default those of `sys.argv`.
 
     Example:
         >>> main(["pretrain", "--data", "digits", "--epochs", "2"])
     """
-    command = tyro.cli(
-        Command,  # type: ignore[arg-type]
-        prog="keras-ssl",
-        description="Self-supervised pretraining for Keras: pretrain, evaluate, distil, export.",
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        command = parse(words)
         with _quiet_start():
-            name = type(command).__name__.lower()
-            module = importlib.import_module(f"keras_ssl.commands.{name}")
-            # Not the logical ones: several workers must meet before those exist.
-            importlib.import_module("tensorflow").config.list_physical_devices()
-        status = module.run(command)
+            import tensorflow as tf
+
+            # Not the logical ones: with several workers, these must not exist before the workers meet.
+            tf.config.list_physical_devices()
+        status = command.execute()
     except _USER_ERRORS as error:
         if os.environ.get("KERAS_SSL_TRACEBACK"):
             raise
         print(f"keras-ssl: error: {error}", file=sys.stderr)
-        print("(KERAS_SSL_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
+        print("(KERAS_SSL_TRACEBACK=1 shows the traceback)", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
         print("keras-ssl: stopped", file=sys.stderr)
@@ -73,9 +71,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     raise SystemExit(status)
 
 
+def parse(words: Sequence[str]) -> Any:
+    """Returns the command that the words of a command line describe.
+
+    Raises:
+        ValueError: if a method or recipe is unknown, or an option belongs to another method.
+        SystemExit: with status 0 after `--help` or a list of recipes; with 2 if the words are invalid.
+    """
+    kinds: dict[str, type] = dict(COMMANDS)
+    defaults: dict[str, Any] = {}
+    name = words[0] if words else ""
+    if name in ("pretrain", "simclrv2") and (recipe := option_value(words, "recipe")) is not None:
+        if not recipe:
+            print(list_recipes(name, COMMANDS[name]))
+            raise SystemExit(0)
+        defaults[name] = load_recipe(recipe, name, COMMANDS[name])
+    if name == "pretrain":
+        defaults[name] = with_options_of_method(words, defaults.get(name, Pretrain()))
+        kinds[name] = type(defaults[name])
+    commands = [
+        Annotated[kind, tyro.conf.subcommand(each, default=defaults[each])]
+        if each in defaults
+        else Annotated[kind, tyro.conf.subcommand(each)]
+        for each, kind in kinds.items()
+    ]
+    return tyro.cli(
+        functools.reduce(operator.or_, commands),  # type: ignore[arg-type]
+        prog="keras-ssl",
+        description="Self-supervised pretraining for Keras: pretrain, evaluate, distill, export.",
+        args=list(words),
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+
+
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
-    """Keeps what TensorFlow's libraries print while they load, and shows it only if they fail."""
+    """Holds back what TensorFlow's libraries print while they load, and shows it only if they fail."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     kept = os.dup(2)

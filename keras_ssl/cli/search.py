@@ -1,9 +1,11 @@
-"""The settings of `keras-ssl search`."""
+"""`keras-ssl search`: finds the images nearest to one, as a list and as a picture."""
 
 import pathlib
 from dataclasses import dataclass
 
 import tyro
+
+from keras_ssl.cli.export import load_encoder
 
 
 @dataclass(frozen=True)
@@ -13,15 +15,49 @@ class Search:
     features: tyro.conf.Positional[pathlib.Path]
     """File that `keras-ssl embed` wrote."""
     query: str
-    """An image file; or the number of an image among the features, or its name there."""
+    """An image file; or the number or name of an image among the features."""
     model: pathlib.Path | None = None
-    """Run directory or export that an image file's features come from; by default the one that the
-    file of features names."""
+    """Run directory or export that computes the features of an image file. Default: the
+    one that computed the features."""
     data: str | None = None
     """The images of the features, if they have moved."""
     data_dir: pathlib.Path | None = None
-    """Where TensorFlow Datasets keeps its data sets, if that has moved."""
+    """Directory of TensorFlow Datasets, if it has moved."""
     out: pathlib.Path = pathlib.Path("neighbours.png")
     """Picture to write."""
     count: int = 10
-    """Neighbours to show."""
+    """Number of neighbors."""
+
+    def execute(self) -> int:
+        """Prints the names of the nearest images and draws them; returns the exit status."""
+        from rich.table import Table
+
+        from keras_ssl.runs.console import open_console
+        from keras_ssl.search import draw_neighbours, nearest, read_features
+        from keras_ssl.search.images import find_row, read_images, read_query
+
+        console = open_console()
+        found = read_features(self.features)
+        row = find_row(self.query, found)
+        if row is None:
+            model = self.model or found.about.get("model")
+            if model is None:
+                raise ValueError("An image file needs --model. Received: features without a model")
+            query, features = read_query(self.query, found, load_encoder(pathlib.Path(model)))
+            name = pathlib.Path(self.query).name
+        else:
+            features, name = found.features[row], str(found.names[row])
+        neighbours = nearest(features, found.features, found.names, self.count, leave_out=row)
+        rows = [neighbour.index for neighbour in neighbours]
+        rows = rows if row is None else [row, *rows]
+        images = read_images(found, rows, self.data, self.data_dir)
+        if row is not None:
+            query, *images = images
+        table = Table("", "cosine", "image", *(["class"] if found.labels is not None else []))
+        for place, neighbour in enumerate(neighbours, 1):
+            class_cell = [] if found.labels is None else [found.class_name(neighbour.index)]
+            table.add_row(str(place), f"{neighbour.similarity:.4f}", neighbour.name, *class_cell)
+        console.print(table)
+        path = draw_neighbours(query, name, neighbours, images, self.out)
+        console.print(f"Written: {path}")
+        return 0

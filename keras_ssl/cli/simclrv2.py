@@ -1,63 +1,407 @@
-"""The settings of `keras-ssl simclrv2`."""
+"""`keras-ssl simclrv2`: pretrains, fine-tunes with few labels and distills, with a table at the end."""
 
 import pathlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from keras_ssl.cli.distill import Distill, distill, write_student
+from keras_ssl.cli.finetune import Finetune, default_out, finetune, write_classifier
+from keras_ssl.presets import Preset, SimCLR, SimCLRMemory
+from keras_ssl.runs.settings import check_unchanged, read_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from keras_ssl.data import Source
+    from keras_ssl.distribute import Strategy
+    from keras_ssl.runs import Run
 
 
 @dataclass(frozen=True)
 class SimCLRv2:
-    """Pretrain, fine-tune with few labels and distil into a small student: the whole way, resumable."""
+    """Pretrain, fine-tune with few labels, and distill into a small student.
+
+    Source: Chen et al. 2020, "Big Self-Supervised Models are Strong Semi-Supervised Learners",
+    figure 3.
+    """
 
     data: str | None = None
-    """Images, as for pretrain, with labels: a share of them is used."""
+    """Labeled images, as for pretrain. Only a share of the labels is used."""
     data_dir: pathlib.Path | None = None
-    """Where TensorFlow Datasets keeps its data sets."""
+    """Directory of TensorFlow Datasets."""
     channels: int = 3
-    """Channels that the images of a folder are decoded to: 3, or 1 for grey."""
+    """Channels of the images of a folder: 3, or 1 for grayscale."""
+    verify: bool = True
+    """Decode all files of a folder before training, and leave out those that are
+    damaged."""
     out: pathlib.Path | None = None
-    """Run directory to make; by default runs/simclrv2-<data>-<date and time>."""
+    """Run directory to create. Default: runs/simclrv2-<data>-<date and time>."""
     resume: pathlib.Path | None = None
-    """Run directory of an interrupted run to go on with; its own settings hold."""
+    """Run directory of an interrupted run to continue; its own settings apply."""
+    recipe: str | None = None
+    """Name of a recipe, or path of a recipe file: its settings become the defaults.
+    --recipe alone lists them."""
     pretrained: pathlib.Path | None = None
-    """Run directory of a pretraining to begin with, in the place of an own one."""
+    """Run directory of a pretraining to use instead of a new one."""
     labels: tuple[float, ...] = (0.01, 0.1)
-    """Shares of the labels, each fine-tuned and distilled apart."""
+    """Shares of the labels. Each is fine-tuned and distilled separately."""
     backbone: str = "resnet18"
     """Network that is pretrained and becomes the teacher, as for pretrain."""
     width: float = 1.0
     """Factor on its number of filters."""
     student: str | None = None
-    """The small student; by default a network like the teacher's."""
+    """The small student. Default: the same architecture as the teacher."""
     student_width: float = 0.5
-    """Factor on the student's number of filters."""
+    """Factor on the number of filters of the student."""
     image_size: int | None = None
-    """Side of the views in pixels; by default as for pretrain."""
+    """Side of the views in pixels. Default: as for pretrain."""
+    policy: str | None = None
+    """How the views of pretraining are made. Default: as for pretrain."""
     head_layers: int = 3
     """Layers of the projection head; 0 for none."""
     from_layer: int = 1
-    """Layers of the head that fine-tuning keeps."""
+    """Layers of the projection head that fine-tuning keeps."""
+    queue_size: int = 0
+    """Keys of a momentum memory (--method simclr-memory of pretrain); 0 for plain
+    SimCLR."""
+    momentum: float = 0.999
+    """With --queue-size: momentum of the target network."""
     temperature: float | None = None
-    """Of the contrastive loss; by default 0.5."""
+    """Temperature of the contrastive loss. Default: 0.5."""
     epochs: int = 100
     """Passes over the data in pretraining."""
     optimizer: str | None = None
-    """Of pretraining: lars, sgd or adam; by default lars."""
+    """Optimizer of pretraining: lars, sgd or adam. Default: lars."""
     learning_rate: float | None = None
-    """Of pretraining, the peak of the schedule; by default the reference's."""
+    """Pretraining: peak of the learning-rate schedule. Default: the reference's."""
+    scaling: str = "none"
+    """Factor on --learning-rate, as for pretrain."""
     weight_decay: float | None = None
-    """Of pretraining; by default the reference's for the optimizer."""
-    warmup_epochs: int = 10
-    """Of pretraining, at most a tenth of its epochs."""
+    """Weight decay of pretraining. Default: the reference's for the optimizer."""
+    warmup_epochs: float = 10
+    """Pretraining: epochs of linear warm-up, at most a tenth of all epochs."""
     finetune_epochs: int | None = None
-    """Passes over the labelled images in fine-tuning and in training from scratch; by default as for
-    finetune."""
+    """Passes over the labeled images in fine-tuning and in training from scratch.
+    Default: as for finetune."""
+    finetune_batch_size: int = 128
+    """Images per step in fine-tuning and in training from scratch."""
+    finetune_optimizer: str | None = None
+    """Optimizer of fine-tuning. Default: as for finetune."""
     distill_epochs: int = 100
     """Passes over the data in each distillation."""
+    distill_optimizer: str = "sgd"
+    """Optimizer of distillation: lars, sgd or adam."""
+    distill_learning_rate: float | None = None
+    """Distillation: peak of the learning-rate schedule. Default: as for distill."""
+    distill_weight_decay: float | None = None
+    """Weight decay of distillation. Default: as for distill."""
     batch_size: int = 256
-    """Images per step of pretraining and distillation, over all devices."""
+    """Global batch size of pretraining and distillation."""
+    chunks: int = 1
+    """Parts of each device's batch in pretraining, as for pretrain."""
     seed: int = 0
-    """Of everything random."""
+    """Random seed."""
     strategy: str = "auto"
     """Distribution of pretraining and distillation, as for pretrain."""
     precision: str = "float32"
-    """float32, mixed_bfloat16 or mixed_float16."""
+    """float32, mixed_bfloat16, mixed_float16, or auto, as for pretrain."""
+    steps_per_execution: int = 1
+    """Training steps per call of the compiled function."""
+    smoke: bool = False
+    """Train for a few steps on noise with a small network, to check that everything
+    runs."""
+
+    def execute(self) -> int:
+        """Runs the stages that are not done yet, and prints the table; returns the exit status."""
+        from keras_ssl import callbacks, distribute
+        from keras_ssl.cli.smoke import noise
+        from keras_ssl.data.open_source import open_labeled
+        from keras_ssl.runs.console import open_console
+        from keras_ssl.runs.directory import Run
+
+        command = self._shrink() if self.smoke else self
+        if self.recipe is not None and self.resume is None:  # a recipe starts or continues its run
+            out = self.out or pathlib.Path("runs", pathlib.Path(self.recipe).stem)
+            command = replace(command, out=out, resume=out if Run(out).exists else None)
+        settings = command._resume() if command.resume else command._complete()
+        run = Run(str(settings.out))
+        if not command.resume:
+            run.check_new()
+        strategy = distribute.strategy(settings.strategy)
+        console = open_console(quiet=not distribute.is_chief(strategy))
+        source = (str(settings.data), settings.data_dir, settings.channels, settings.seed)
+        train, test = (
+            noise() if self.smoke else open_labeled(*source, console, verify=settings.verify)
+        )
+        for share in settings.labels:  # fails before the pretraining
+            label_share(train, share, settings.seed)
+        stages = Stages(settings, train, test, run, console, strategy)
+        stages.create(run, asdict(settings))
+        try:
+            pretrained = stages.pretrain()
+            rows = [row for share in settings.labels for row in stages.train(pretrained, share)]
+        except callbacks.Interrupted as stop:
+            console.print(f"Stopped after step {stop.step}; everything is saved. To continue:")
+            console.print(f"  keras-ssl simclrv2 --resume {run.path}")
+            return 128 + stop.signal
+        if distribute.is_chief(strategy):
+            run.add_metrics({"rows": rows})
+            show(rows, console)
+            console.print(f"Written: {run.path / 'metrics.json'}")
+        return 0
+
+    def _complete(self) -> "SimCLRv2":
+        if self.data is None and not self.smoke:
+            raise ValueError("`simclrv2` needs images. Expected: --data DATA. Received: none")
+        if not self.labels:
+            raise ValueError("--labels must list at least one share. Received: none")
+        if self.pretrained is None and not 0 <= self.from_layer <= self.head_layers:
+            raise ValueError(
+                "--from-layer must lie in [0, --head-layers]. Received: "
+                f"--from-layer {self.from_layer}, --head-layers {self.head_layers}"
+            )
+        return replace(self, out=default_out("simclrv2", self.data, self.out))
+
+    def _resume(self) -> "SimCLRv2":
+        from keras_ssl.runs.directory import Run
+
+        run = Run(str(self.resume))
+        expected = "--resume takes the run directory of `keras-ssl simclrv2`."
+        required = ("labels", "student_width", "distill_epochs")
+        saved = read_settings(SimCLRv2, run.config, run.path, required, expected)
+        given, defaults = asdict(self), asdict(SimCLRv2())
+        check_unchanged(asdict(saved), {**given, "out": None}, {**defaults, "out": None})
+        return replace(saved, out=run.path, strategy=self.strategy)
+
+    def _shrink(self) -> "SimCLRv2":
+        sizes = {"batch_size": 16, "finetune_batch_size": 8, "chunks": 1, "image_size": 32}
+        networks = {"backbone": "tiny", "student": "tiny", "width": 0.25, "student_width": 0.125}
+        epochs = {"epochs": 2, "finetune_epochs": 1, "distill_epochs": 1, "warmup_epochs": 0}
+        queue_size = min(self.queue_size, 24)
+        return replace(self, labels=(0.5,), queue_size=queue_size, **sizes, **networks, **epochs)
+
+    def preset(self) -> Preset:
+        """Returns the preset of the pretraining."""
+        shared: dict[str, Any] = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "backbone": self.backbone,
+            "width": self.width,
+            "image_size": self.image_size,
+            "policy": self.policy,
+            "optimizer": self.optimizer or "lars",
+            "learning_rate": self.learning_rate,
+            "scaling": self.scaling,
+            "weight_decay": self.weight_decay,
+            "warmup_epochs": self.warmup_epochs,
+            "head_layers": self.head_layers,
+            "seed": self.seed,
+            "precision": self.precision,
+            "chunks": self.chunks,
+            "steps_per_execution": self.steps_per_execution,
+        }
+        if self.temperature is not None:
+            shared["temperature"] = self.temperature
+        if self.queue_size:
+            memory = {"queue_size": self.queue_size, "momentum": self.momentum}
+            return SimCLRMemory(**memory, **shared)
+        return SimCLR(**shared)
+
+
+class Stages:
+    """The stages of a run, each in its own directory. A stage with a `metrics.json` is not repeated.
+
+    Args:
+        settings: complete settings.
+        train: images for pretraining and distillation. A share of their labels is used.
+        test: labeled test images.
+        run: run directory that contains those of the stages.
+        console: where to print.
+        strategy: distribution of all stages.
+    """
+
+    def __init__(
+        self,
+        settings: SimCLRv2,
+        train: "Source",
+        test: "Source",
+        run: "Run",
+        console: "Console",
+        strategy: "Strategy",
+    ):
+        self.settings = settings
+        self.images = train
+        self.test = test
+        self.run = run
+        self.console = console
+        self.strategy = strategy
+
+    def create(self, run: "Run", settings: dict[str, Any]):
+        """Creates a run directory if it does not exist: the first worker does, the others wait."""
+        from keras_ssl import distribute
+        from keras_ssl.runs.directory import Run
+
+        if distribute.is_chief(self.strategy) and not run.exists:
+            Run.create(run.path, settings)
+        distribute.gather(self.strategy, 0)
+
+    def pretrain(self) -> "Run":
+        """Starts or continues the pretraining, and returns its run.
+
+        Raises:
+            keras_ssl.callbacks.Interrupted: if a signal stopped it.
+        """
+        from keras_ssl.runs.directory import Run
+        from keras_ssl.runs.pretrain import pretrain
+
+        s = self.settings
+        if s.pretrained is not None:
+            return Run(s.pretrained)
+        path = self.run.path / "pretrain"
+        self.console.print(f"pretraining, no labels: {self.images}")
+        if Run(path).exists:
+            return pretrain(self.images, resume=path, strategy=self.strategy)
+        return pretrain(self.images, s.preset(), path, strategy=self.strategy, knn_every=0)
+
+    def train(self, pretrained: "Run", share: float) -> list[dict[str, Any]]:
+        """Runs all stages of one share of the labels, and returns the rows of the table."""
+        s = self.settings
+        few = Finetune(
+            run=pretrained.path,
+            data=str(s.data),
+            labels=share,
+            epochs=s.finetune_epochs,
+            batch_size=s.finetune_batch_size,
+            every=20,
+            seed=s.seed,
+        )
+        scratch = self._finetune("supervised", pretrained, replace(few, from_scratch=True))
+        linear = self._linear(pretrained, share, scratch)
+        few = replace(few, from_layer=s.from_layer, optimizer=s.finetune_optimizer)
+        teacher = self._finetune("fine-tuned", pretrained, few)
+        precision = s.precision
+        if precision == "auto":  # resolved when the pretraining started
+            precision = pretrained.pretrain_settings[0].preset.precision
+        common = Distill(
+            data=s.data,
+            epochs=s.distill_epochs,
+            batch_size=s.batch_size,
+            optimizer=s.distill_optimizer,
+            learning_rate=s.distill_learning_rate,
+            weight_decay=s.distill_weight_decay,
+            seed=s.seed,
+            strategy=s.strategy,
+            precision=precision,
+            steps_per_execution=s.steps_per_execution,
+        )
+        again = replace(common, teacher=teacher.path, temperature=0.1)
+        again = self._distill("self-distilled", share, again)
+        small = replace(
+            common,
+            teacher=again.path,
+            student=s.student or s.backbone,
+            student_width=s.student_width,
+            temperature=1.0,
+        )
+        small = self._distill("small student", share, small)
+        stages = {
+            "from scratch": scratch,
+            "linear probe": linear,
+            "fine-tuned": teacher,
+            "self-distilled": again,
+            "small student": small,
+        }
+        columns = ("accuracy", "parameters", "flops", "bytes", "images_per_second")
+        return [
+            {"labels": share, "network": name, **{key: run.metrics[key] for key in columns}}
+            for name, run in stages.items()
+        ]
+
+    def _stage(self, name: str, share: float) -> "Run":
+        from keras_ssl.runs.directory import Run
+
+        return Run(self.run.path / f"{name.replace(' ', '-')}-{share:g}")
+
+    def _finetune(self, name: str, pretrained: "Run", command: Finetune) -> "Run":
+        from keras_ssl import distribute
+
+        run = self._stage(name, command.labels)
+        if run.metrics:
+            return run
+        self.console.print(f"{name}, {command.labels:.0%} of the labels")
+        self.create(run, asdict(replace(command, out=run.path)))
+        with self.strategy.scope():
+            result = finetune(pretrained.method(), self.images, self.test, command)
+        if distribute.is_chief(self.strategy):
+            write_classifier(result, run)
+        distribute.gather(self.strategy, 0)
+        return run
+
+    def _linear(self, pretrained: "Run", share: float, scratch: "Run") -> "Run":
+        from keras_ssl import distribute, evaluate
+
+        run = self._stage("linear probe", share)
+        if run.metrics:
+            return run
+        self.create(run, {"labels": share, "run": str(pretrained.path)})
+        if distribute.is_chief(self.strategy):
+            shown = label_share(self.images, share, self.settings.seed)
+            result = evaluate.linear(pretrained.encoder(), shown, self.test, inverse_l2=1.0)
+            # It costs what the network from scratch costs: both are the encoder and a linear layer.
+            measured = {"accuracy": result.accuracy, "result": result.to_dict()}
+            run.add_metrics({**scratch.metrics, **measured})
+        distribute.gather(self.strategy, 0)
+        return run
+
+    def _distill(self, name: str, share: float, command: Distill) -> "Run":
+        from keras_ssl import distribute
+
+        run = self._stage(name, share)
+        if run.metrics:
+            return run
+        self.console.print(f"{name}, {share:.0%} of the labels")
+        settings = replace(command, out=run.path)
+        self.create(run, asdict(settings))
+        student = distill(settings, self.images, run, self.strategy)
+        if distribute.is_chief(self.strategy):
+            write_student(student, self.test, run)
+        distribute.gather(self.strategy, 0)
+        return run
+
+
+def label_share(train: "Source", share: float, seed: int) -> "Source":
+    """Returns the images of a share of the labels, the same that `evaluate.finetune` selects.
+
+    Raises:
+        ValueError: if there are no labels, or `share` is out of range.
+    """
+    from keras_ssl import evaluate
+
+    if train.labels is None:
+        raise ValueError(
+            "`simclrv2` needs labels of some images: class sub-folders, or arrays with labels. "
+            f"Received: {train.name!r}, without labels"
+        )
+    return train.subset(evaluate.label_subset(train.labels, share, seed))
+
+
+def show(rows: list[dict[str, Any]], console: "Console"):
+    """Prints the table of a run."""
+    from rich.table import Table
+
+    table = Table(title="SimCLRv2: accuracy in % with a share of the labels, and cost")
+    for name in ("labels", "network"):
+        table.add_column(name, no_wrap=True)
+    for name in ("accuracy", "parameters", "MFLOPs", "MiB", "images/s"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            f"{row['labels']:.4g}",
+            row["network"],
+            f"{100 * row['accuracy']:.1f}",
+            f"{row['parameters']:,}",
+            f"{row['flops'] / 1e6:,.1f}",
+            f"{row['bytes'] / 2**20:.2f}",
+            f"{row['images_per_second']:,.0f}",
+        )
+    console.print(table)

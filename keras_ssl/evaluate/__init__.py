@@ -1,6 +1,6 @@
-"""Standard protocols: nearest neighbours, a linear classifier and few labels on frozen features; and
-fine-tuning."""
+"""Standard evaluation protocols: k-nearest neighbors, linear probe, few labels and fine-tuning."""
 
+from keras_ssl.evaluate.cost import Cost, cost
 from keras_ssl.evaluate.features import Features, extract, pixels
 from keras_ssl.evaluate.few_labels import few_labels
 from keras_ssl.evaluate.finetune import Finetuned, finetune, supervised
@@ -11,10 +11,12 @@ from keras_ssl.evaluate.linear import linear
 from keras_ssl.evaluate.result import FewLabels, Result
 
 __all__ = [
+    "Cost",
     "Features",
     "FewLabels",
     "Finetuned",
     "Result",
+    "cost",
     "extract",
     "few_labels",
     "finetune",

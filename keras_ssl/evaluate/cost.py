@@ -1,4 +1,4 @@
-"""What a network costs: parameters, operations, bytes on disk, and images per second."""
+"""Measures the cost of a network: parameters, operations, size on disk, images per second."""
 
 import pathlib
 import tempfile
@@ -13,11 +13,11 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs to use.
+    """The cost of using a network.
 
     Attributes:
-        parameters: number of weights, moving statistics included.
-        flops: floating-point operations for one image, a multiplication and an addition being two.
+        parameters: number of weights, including moving statistics.
+        flops: floating-point operations per image; a multiply-add counts as two.
         bytes: size of the weights as a `.keras` file.
         images_per_second: in inference mode, on this machine, in batches.
     """
@@ -28,23 +28,23 @@ class Cost:
     images_per_second: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the attributes as a dictionary that JSON can hold."""
+        """Returns the attributes as a JSON-serializable dictionary."""
         return asdict(self)
 
 
 def cost(
     network: keras.Model, batch_size: int = 64, batches: int = 5, image_size: int | None = None
 ) -> Cost:
-    """Measures what a network costs.
+    """Measures the cost of a network.
 
     Args:
         network: built `keras.Model` that maps images to vectors.
         batch_size: images per batch, for the speed.
-        batches: batches that are timed; the fastest counts, which other programs disturb least.
-        image_size: side of the images, where the network leaves it open.
+        batches: number of timed batches. The fastest counts: other programs disturb it least.
+        image_size: side of the images in pixels, for a network that takes any size.
 
     Raises:
-        ValueError: if the network leaves the size open and `image_size` is not given.
+        ValueError: if the network takes any size and `image_size` is not given.
 
     Example:
         >>> cost(keras_ssl.backbones.Tiny((8, 8, 3))).parameters > 0
@@ -70,7 +70,7 @@ def _flops(forward: Any, shape: Any) -> int:
     profiler = tf.compat.v1.profiler
     log = tf.get_logger()
     level = log.level
-    log.setLevel("ERROR")  # there is no other profiler, and this one says that it is old
+    log.setLevel("ERROR")  # the only profiler, and it logs that it is deprecated
     options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
     options = options.with_empty_output().build()
     try:
@@ -88,10 +88,10 @@ def _bytes(network: keras.Model) -> int:
 
 def _speed(forward: Any, images: np.ndarray, batches: int) -> float:
     batch = tf.constant(images)
-    forward(batch)  # traced here
+    forward(batch)  # trace
     times = []
     for _ in range(batches):
         start = time.perf_counter()
-        tf.reduce_sum(forward(batch)).numpy()  # waits for the device
+        tf.reduce_sum(forward(batch)).numpy()  # wait for the device
         times.append(time.perf_counter() - start)
     return len(images) / min(times)

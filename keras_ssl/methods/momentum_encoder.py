@@ -1,12 +1,67 @@
-"""The momentum of a target network over a training."""
+"""The callback that sets the momentum of target networks during training."""
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_ssl.layers import momentum_update, target_pairs
-from keras_ssl.methods.momentum import CosineMomentum, MomentumMethod, check_momentum
+
+
+@dataclass(frozen=True)
+class CosineMomentum:
+    """Momentum as a function of the optimizer's step: from `first` to `final` by half a cosine.
+
+        momentum(k) = final - (final - first) * (cos(pi * k / total_steps) + 1) / 2
+
+    where k is counted from step `origin`. It is constant if `first == final`.
+
+    Args:
+        first: momentum of the first step, in [0, 1].
+        final: momentum from step `origin + total_steps` onwards, in [0, 1].
+        total_steps: steps from `first` to `final`.
+        origin: the optimizer's step at which the schedule begins.
+
+    Raises:
+        ValueError: if a momentum is not in [0, 1] or `total_steps` is not positive.
+
+    Example:
+        >>> momentum = CosineMomentum(0.996, 1.0, total_steps=100)
+        >>> [round(float(momentum(step)), 3) for step in (0, 50, 100)]
+        [0.996, 0.998, 1.0]
+
+    Source: Grill et al. 2020 (BYOL), section 3.3.
+    """
+
+    first: float
+    final: float
+    total_steps: int = 1
+    origin: int = 0
+
+    def __post_init__(self):
+        check_momentum("first", self.first)
+        check_momentum("final", self.final)
+        if self.total_steps < 1:
+            raise ValueError(
+                f"`total_steps` must be positive. Received: total_steps={self.total_steps}"
+            )
+
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
+        """Returns the momentum of a step, a float32 scalar."""
+        if self.first == self.final:
+            return tf.constant(self.final, tf.float32)
+        # 1 - momentum is small, and float32 has few digits to spare near 1.
+        progress = tf.cast(step - self.origin, tf.float32) / self.total_steps
+        weight = (tf.cos(math.pi * tf.clip_by_value(progress, 0.0, 1.0)) + 1.0) / 2.0  # 1 to 0
+        return self.final - (self.final - self.first) * weight
+
+
+def check_momentum(name: str, value: float):
+    """Raises ValueError if a momentum does not lie in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{name}` must lie in [0, 1]. Received: {name}={value}")
 
 
 class MomentumEncoder(keras.callbacks.Callback):
@@ -14,25 +69,26 @@ class MomentumEncoder(keras.callbacks.Callback):
 
     For methods of this package it sets the schedule on the model, which updates its targets within
     the training step. The schedule is a function of the optimizer's step over the steps of this
-    `fit`: with accumulated gradients one per update, and a resumed training goes on where it was. A
-    second `fit` from epoch 0 begins a schedule of its own. The momentum stands in the epoch's logs
+    `fit`. With gradient accumulation it counts updates, and a resumed training continues where it
+    stopped. A second `fit` from epoch 0 starts a new schedule. The momentum appears in the epoch's logs
     as "momentum".
 
-    For any other Keras model with target networks (see `keras_ssl.layers.target_network`) it makes the
-    update itself, after each batch in which the optimizer made a step. Targets are found by their
-    names: the attribute `target_encoder` follows `encoder`, `target` follows `online`.
+    For any other Keras model with target networks (see `keras_ssl.layers.target_network`) the callback
+    performs the update itself, after each batch in which the optimizer took a step. It finds targets by
+    name: the attribute `target_encoder` follows `encoder`, `target` follows `online`.
 
     Args:
-        momentum: of the first step, in [0, 1]: what a target keeps of itself at each step. 0 copies the
-            online network, 1 never moves the target (BYOL's experiment with a random target).
-        final: of the last step, in [0, 1].
-        total_steps: steps of the optimizer from `momentum` to `final`, counted from its first; `None`
-            takes the steps of this `fit`.
+        momentum: share of the target that is kept at the first step, in [0, 1]. 0 copies the online
+            network; 1 never moves the target (BYOL's experiment with a random target).
+        final: the same at the last step, in [0, 1].
+        total_steps: optimizer steps from `momentum` to `final`, counted from the optimizer's first;
+            `None` takes the steps of this `fit`.
 
     Raises:
-        ValueError: if a momentum is not in [0, 1] or `total_steps` not positive; when training begins,
-            if the model has no target, if `steps_per_execution` is above 1 and the model has a
-            `train_step` of its own, or if a changing momentum meets data of unknown length.
+        ValueError: if a momentum is not in [0, 1] or `total_steps` is not positive; when training
+            starts, if the model has no target, if the callback performs the update and
+            `steps_per_execution` is above 1, or if the momentum changes and the number of steps is
+            unknown.
 
     Example:
         ```python
@@ -52,12 +108,12 @@ class MomentumEncoder(keras.callbacks.Callback):
         self.momentum = momentum
         self.final = final
         self.total_steps = total_steps
-        self._schedule: Any = None  # a `CosineMomentum` from the first epoch
+        self._schedule: Any = None  # a `CosineMomentum` once training has started
         self._pairs: list = []
         self._steps_taken = 0
 
     def on_train_begin(self, logs=None):
-        """Checks that there is something to move."""
+        """Finds the target networks."""
         self._schedule = None
         self._pairs = target_pairs(self.model)
         if not self._pairs:
@@ -70,22 +126,22 @@ class MomentumEncoder(keras.callbacks.Callback):
             return
         if self.model.steps_per_execution > 1:
             raise ValueError(
-                "A target network that a callback moves needs steps_per_execution=1: callbacks run "
-                "once per execution. Methods of keras_ssl move theirs within the step. "
+                "`steps_per_execution` must be 1 if a callback moves the target network: callbacks run "
+                "once per execution. Methods of keras_ssl move it within the training step. "
                 f"Received: {type(self.model).__name__} compiled with "
                 f"steps_per_execution={self.model.steps_per_execution}"
             )
         self._steps_taken = self._steps_of_optimizer()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Sets the schedule, at the first epoch of a training."""
+        """Sets the schedule at the first epoch of a training."""
         if self._schedule is None:
             self._schedule = self._schedule_from(epoch)
             if self._updates_itself():
                 self.model.momentum = self._schedule
 
     def on_train_batch_end(self, batch, logs=None):
-        """Moves the targets of a model that does not do so itself."""
+        """Moves the targets of a model that does not do it in its training step."""
         if self._updates_itself():
             return
         steps = self._steps_of_optimizer()
@@ -102,7 +158,7 @@ class MomentumEncoder(keras.callbacks.Callback):
             logs["momentum"] = float(self._schedule(last))
 
     def _updates_itself(self) -> bool:
-        return isinstance(self.model, MomentumMethod)
+        return hasattr(self.model, "move_targets")  # a `keras_ssl.methods.momentum.MomentumMethod`
 
     def _steps_of_optimizer(self) -> int:
         return int(tf.convert_to_tensor(self.model.optimizer.iterations))
@@ -124,8 +180,7 @@ class MomentumEncoder(keras.callbacks.Callback):
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         steps_per_epoch = batches / (optimizer.gradient_accumulation_steps or 1)
         taken = self._steps_of_optimizer()
-        # An optimizer that is where this epoch's steps end, or further, comes from an earlier training
-        # than the one that goes on here.
+        # An optimizer that has already taken this epoch's steps comes from an earlier training.
         is_resumed = taken < (epoch + 1) * steps_per_epoch
         origin = 0 if is_resumed else taken - round(epoch * steps_per_epoch)
         total = max(1, int(epochs * steps_per_epoch))

@@ -1,11 +1,12 @@
-"""A run directory: what a run was told, where it stands, and what came of it."""
+"""A run directory: the settings of a run, its state, and its results."""
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import pathlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import filelock
@@ -13,31 +14,41 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ssl import callbacks, evaluate, export
+from keras_ssl.data import Source
+from keras_ssl.data.open_source import open_labeled
+from keras_ssl.methods import SelfSupervised
+from keras_ssl.presets import ImageFacts
+from keras_ssl.runs.report import measure, show
+from keras_ssl.runs.settings import PretrainSettings, read_pretrain_settings
+
 _CONFIG = "config.json"
 _METRICS = "metrics.json"
 _LOCK = ".lock"
 
 
 class Run:
-    """The files of one run.
+    """A run directory, and what people do next with a run.
 
     ```
-    config.json    the settings, and the versions they ran with
-    checkpoints/   step-<steps taken>, each a directory
-    .lock          held while a process trains
+    config.json    settings, and the versions of the packages
+    checkpoints/   step-<steps taken>, one directory each
+    .lock          held by the process that trains
     logs/          TensorBoard
-    history.jsonl  one line per epoch: loss and what callbacks measured
-    metrics.json   what `keras-ssl evaluate` found
-    export/        the SavedModel
+    history.jsonl  one line per epoch: the loss, and what callbacks measured
+    metrics.json   results of evaluations
+    export/        SavedModel
     ```
 
     Args:
-        path: the directory.
+        path: the directory. It need not exist yet.
 
     Example:
-        >>> run = Run.create("runs/first", {"method": "simclr"})
-        >>> Run("runs/first").config["method"]
-        'simclr'
+        ```python
+        run = keras_ssl.pretrain("photos", out="runs/photos")  # or, later: keras_ssl.Run("runs/photos")
+        run.evaluate("labeled")
+        encoder = run.encoder()
+        ```
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -45,92 +56,218 @@ class Run:
         self.checkpoints = self.path / "checkpoints"
         self.logs = self.path / "logs"
         self.history_file = self.path / "history.jsonl"
-        self.export = self.path / "export"
+        self.export_path = self.path / "export"
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
 
     @classmethod
     def create(cls, path: str | os.PathLike, settings: Mapping[str, Any]) -> "Run":
-        """Starts a run directory.
+        """Creates a run directory.
 
         Args:
             path: a directory that does not exist or is empty.
-            settings: what JSON can hold.
+            settings: JSON-serializable settings.
 
         Raises:
             FileExistsError: if there is something at `path`.
         """
         run = cls(path)
-        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
-            raise FileExistsError(
-                "A run needs a new directory, so that nothing is overwritten. To go on with a run, "
-                f"resume it. Received: {str(run.path)!r}, which is not empty"
-            )
+        run.check_new()
         run.path.mkdir(parents=True, exist_ok=True)
         write_json(run.path / _CONFIG, {"settings": dict(settings), "versions": _versions()})
         return run
 
+    def check_new(self):
+        """Checks that there is nothing yet at the path.
+
+        Raises:
+            FileExistsError: if a run would overwrite something.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise FileExistsError(
+                "A run needs a new directory, so that nothing is overwritten. To continue a run, "
+                f"resume it. Received: {str(self.path)!r}, which is not empty"
+            )
+
+    def encoder(self) -> keras.Model:
+        """Returns the trained encoder: images in [0, 1] to features.
+
+        For a pretraining run, this is the backbone of the newest checkpoint; for other runs, the
+        network that they exported.
+
+        Raises:
+            FileNotFoundError: if this is no run directory, or the run has no checkpoint yet.
+            ValueError: if another program wrote it.
+        """
+        if "method" not in self.config and self.export_path.is_dir():
+            return export.load(self.export_path)
+        settings, images = self.pretrain_settings
+        # Batch normalization is split for pretraining only; the encoder takes batches of any size.
+        encoder = settings.preset.build_backbone(images)
+        encoder.set_weights(self.method().backbone.get_weights())
+        return encoder
+
+    def untrained_encoder(self) -> keras.Model:
+        """Returns the encoder of a pretraining run before training; sets the global random seed."""
+        settings, images = self.pretrain_settings
+        keras.utils.set_random_seed(settings.preset.seed)
+        return settings.preset.build_backbone(images)
+
+    def method(self) -> SelfSupervised:
+        """Returns the method of a pretraining run, including heads, from the newest checkpoint.
+
+        Raises:
+            FileNotFoundError: if the run has no checkpoint yet.
+            ValueError: if another program wrote it.
+        """
+        settings, images = self.pretrain_settings
+        preset = settings.preset.resolve(images)  # an old run lacks options that are newer
+        model = preset.build_model(preset.build_backbone(images), images)
+        if callbacks.restore(model, self.checkpoints) == 0:
+            raise FileNotFoundError(
+                "The run must have a checkpoint: train for at least one epoch first. "
+                f"Received: {str(self.path)!r}"
+            )
+        return model
+
+    def evaluate(
+        self,
+        data: str | os.PathLike | Source | tuple[Source, Source],
+        labels_per_class: Sequence[int] = (1, 5, 10),
+        draws: int = 10,
+        baselines: bool = False,
+        batch_size: int = 256,
+        seed: int = 0,
+        data_dir: str | os.PathLike | None = None,
+        console: Any = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Measures the encoder by kNN and linear accuracy, prints a table, and writes `metrics.json`.
+
+        Args:
+            data: labeled images: a name or path, as for `keras_ssl.pretrain`; a source, of which a
+                fifth is held out for testing; or a training and a test source.
+            labels_per_class: numbers of labeled images per class; numbers that a class does not have
+                are left out.
+            draws: random draws of few labels, over which mean and standard deviation are taken.
+            baselines: also measure raw pixels and the untrained encoder.
+            batch_size: images per forward pass.
+            seed: seed of the draws, and of the split if there are no test images.
+            data_dir: directory of TensorFlow Datasets.
+            console: `rich.console.Console` to print to.
+
+        Returns:
+            Row name ("trained", ...) -> {"knn": result, "linear": result, "few_labels": [results]}.
+
+        Raises:
+            ValueError: if the images have no labels.
+        """
+        encoders: dict[str, keras.Model] = {}
+        trained = self.encoder()
+        if baselines:
+            encoders["raw pixels"] = evaluate.pixels(trained.input_shape[1:])
+            encoders["untrained"] = self.untrained_encoder()
+        encoders["trained"] = trained
+        if isinstance(data, tuple):
+            train, test = data
+        else:
+            train, test = open_labeled(data, data_dir, trained.input_shape[-1], seed, console)
+        rows = measure(encoders, train, test, labels_per_class, draws, seed, batch_size)
+        self.add_metrics(
+            {"data": train.name if isinstance(data, tuple) else str(data), "rows": rows}
+        )
+        show(rows, console)
+        return rows
+
+    def export(self, path: str | os.PathLike | None = None) -> pathlib.Path:
+        """Writes the encoder as a SavedModel with the run's settings and metrics, and checks it.
+
+        An earlier export at the same path is replaced.
+
+        Args:
+            path: directory to write; by default `export/` in the run directory.
+
+        Returns:
+            The directory. `keras_ssl.export.load` loads it.
+        """
+        path = self.export_path if path is None else pathlib.Path(path)
+        return export.saved_model(
+            self.encoder(), path, metrics=self.metrics, recipe=self.config, overwrite=True
+        )
+
     @property
-    def is_begun(self) -> bool:
+    def exists(self) -> bool:
         """Whether there is a run in the directory."""
         return (self.path / _CONFIG).is_file()
 
     @property
+    def pretrain_settings(self) -> tuple[PretrainSettings, ImageFacts]:
+        """The settings of a pretraining run, and the facts about its images.
+
+        Raises:
+            FileNotFoundError: if this is no run directory.
+            ValueError: if another program or command wrote it.
+        """
+        return read_pretrain_settings(self.config, self.path)
+
+    @property
     def config(self) -> dict[str, Any]:
-        """The run's settings.
+        """The settings in `config.json`.
 
         Raises:
             FileNotFoundError: if this is no run directory.
         """
         file = self.path / _CONFIG
-        if not self.is_begun:
+        if not self.exists:
             found = ", ".join(sorted(p.name for p in self.path.glob("*"))) or "nothing"
             raise FileNotFoundError(
-                f"A run directory holds {_CONFIG}. Received: {str(self.path)!r}, with {found}"
+                f"A run directory must contain {_CONFIG}. Received: {str(self.path)!r}, with {found}"
             )
         return json.loads(file.read_text())["settings"]
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What was measured so far; empty before the first evaluation."""
+        """Results of evaluations; empty before the first one."""
         file = self.path / _METRICS
         return json.loads(file.read_text()) if file.is_file() else {}
 
     def add_metrics(self, metrics: Mapping[str, Any]):
-        """Writes measurements into metrics.json; those of other names stay."""
+        """Adds results to `metrics.json`. Results with other names are kept."""
         write_json(self.path / _METRICS, {**self.metrics, **metrics})
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """The values of each finished epoch, the first epoch first."""
+        """The values of each finished epoch, in order."""
         if not self.history_file.is_file():
             return []
         return [json.loads(line) for line in self.history_file.read_text().splitlines()]
 
     def add_epoch(self, epoch: int, values: Mapping[str, Any]):
-        """Writes an epoch's values into history.jsonl, over what later epochs had left there.
+        """Writes the values of an epoch to `history.jsonl`, and removes those of this and later epochs.
 
         Args:
-            epoch: number of the epoch, the first being 1.
-            values: what was measured.
+            epoch: number of the epoch, counted from 1.
+            values: name -> number.
         """
         earlier = [line for line in self.history if line["epoch"] < epoch]
         own = {"epoch": epoch, **{name: float(value) for name, value in values.items()}}
         lines = [json.dumps(line) + "\n" for line in (*earlier, own)]
-        _write_whole(self.history_file, "".join(lines))
+        _write_atomically(self.history_file, "".join(lines))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training in this directory; a process that dies lets go.
+        """Prevents other processes from training in this directory. The lock ends with the process.
 
         Raises:
-            BlockingIOError: if one does already.
+            BlockingIOError: if another process holds the lock.
         """
         lock = filelock.FileLock(self.path / _LOCK)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
             raise BlockingIOError(
-                "A run directory serves one run at a time. Expected: that nothing else trains there. "
-                f"Received: {str(self.path)!r}, where another process does"
+                "Only one process may train in a run directory. "
+                f"Received: {str(self.path)!r}, in which another process is training"
             ) from error
         try:
             yield
@@ -139,29 +276,29 @@ class Run:
 
 
 class HistoryFile(keras.callbacks.Callback):
-    """Writes each epoch's values to a run's history.jsonl."""
+    """Writes the values of each epoch to the `history.jsonl` of a run."""
 
     def __init__(self, run: Run):
         super().__init__()
         self.run = run
 
     def on_epoch_end(self, epoch, logs=None):
-        """Writes one line."""
+        """Writes the line of the epoch."""
         self.run.add_epoch(epoch + 1, logs or {})
 
 
 def write_json(path: pathlib.Path, content: Any):
-    """Writes a JSON file whole or not at all."""
-    _write_whole(path, json.dumps(content, indent=2, default=_plain) + "\n")
+    """Writes a JSON file atomically."""
+    _write_atomically(path, json.dumps(content, indent=2, default=_plain) + "\n")
 
 
-def _write_whole(path: pathlib.Path, text: str):
+def _write_atomically(path: pathlib.Path, text: str):
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("w") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())  # a power cut leaves the old file or the new one
+            os.fsync(file.fileno())  # after a power cut there is the old file or the new one
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -177,6 +314,7 @@ def _plain(value: Any) -> Any:
 
 def _versions() -> dict[str, str]:
     return {
+        "keras_ssl": importlib.metadata.version("keras_ssl"),
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,

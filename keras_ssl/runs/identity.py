@@ -1,4 +1,4 @@
-"""What makes a run the run that it is: what must be the same when it goes on."""
+"""The settings that must not change when a run is resumed."""
 
 import hashlib
 import json
@@ -7,9 +7,9 @@ from typing import Any
 import keras
 
 from keras_ssl.augment import Augmentation, Policy
+from keras_ssl.augment.constructor_arguments import constructor_arguments
 from keras_ssl.data import Source
 from keras_ssl.methods import Learner
-from keras_ssl.serialization import constructor_arguments
 
 
 def identity(
@@ -19,14 +19,14 @@ def identity(
     batch_size: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Returns what a run must keep, by name, as one reads it and as JSON holds it.
+    """Returns the settings that must not change, in readable form, for JSON.
 
     Args:
-        model: compiled learner.
-        source: the images.
-        policy: what makes the views.
-        batch_size: images per step, over all replicas.
-        seed: of the order and the views.
+        model: compiled method or other learner.
+        source: the training images.
+        policy: makes the views.
+        batch_size: global batch size.
+        seed: seed of the order and the views.
 
     Example:
         >>> identity(model, digits("train"), policy, batch_size=64, seed=0)["images"]
@@ -39,7 +39,7 @@ def identity(
     numbers = {name: each for name, each in arguments.items() if name not in layers}
     optimizer: Any = model.optimizer
     return {
-        "method": f"{type(model).__name__}({_listed(numbers)})",
+        "method": f"{type(model).__name__}({_format_arguments(numbers)})",
         **{name: _network(layer) for name, layer in layers.items()},
         "optimizer": type(getattr(optimizer, "inner_optimizer", optimizer)).__name__,
         "precision": network.dtype_policy.name,
@@ -50,12 +50,12 @@ def identity(
     }
 
 
-def _listed(numbers: dict[str, Any]) -> str:
+def _format_arguments(numbers: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in numbers.items())
 
 
 def _network(layer: keras.Layer) -> str:
-    # By shapes: names count up with each layer that a program makes.
+    # Shapes, not names: Keras numbers layers by the order in which a program creates them.
     shapes = [tuple(weight.shape) for weight in layer.weights]
     count = layer.count_params()
     return f"{type(layer).__name__} with {count:,} weights ({_digest(shapes)})"
@@ -63,16 +63,16 @@ def _network(layer: keras.Layer) -> str:
 
 def _augmentation(augmentation: keras.Layer) -> str:
     layers = [type(layer).__name__ for layer in augmentation.layers]
-    return f"{', '.join(layers)} ({_digest(_nameless(augmentation.get_config()))})"
+    return f"{', '.join(layers)} ({_digest(_without_names(augmentation.get_config()))})"
 
 
-def _nameless(config: Any) -> Any:
-    """Returns a configuration without what tells one object from another of the same form."""
+def _without_names(config: Any) -> Any:
+    """Returns a configuration without the names that differ between equal objects."""
     if isinstance(config, dict):
         kept = config.keys() - {"name", "build_config", "shared_object_id"}
-        return {key: _nameless(config[key]) for key in sorted(kept)}
+        return {key: _without_names(config[key]) for key in sorted(kept)}
     if isinstance(config, (list, tuple)):
-        return [_nameless(value) for value in config]
+        return [_without_names(value) for value in config]
     return config
 
 

@@ -1,4 +1,4 @@
-"""The demo's picture: how training went, what the features know, what the views look like."""
+"""The picture of the demo: the loss, maps of the features, and views."""
 
 import pathlib
 
@@ -27,21 +27,21 @@ def demo_picture(
     policy: Policy,
     path: pathlib.Path,
 ) -> pathlib.Path:
-    """Draws loss curve, feature maps before and after training, and a grid of views.
+    """Draws the loss curve, maps of the features before and after training, and a grid of views.
 
     Args:
         history: one dictionary per epoch, with "epoch" and "loss".
         untrained: encoder before training.
         trained: encoder after training.
-        train: images whose views are shown.
-        test: labelled images whose features are mapped to two dimensions (t-SNE).
-        policy: what makes the views.
+        train: images of which views are shown.
+        test: labeled images whose features are mapped to two dimensions (t-SNE).
+        policy: makes the views.
         path: PNG file to write.
 
     Returns:
         `path`.
 
-    Example: `keras_ssl.commands.demo`.
+    Example: `keras_ssl/cli/demo.py`.
     """
     figure = Figure(figsize=(15, 8.5), layout="constrained")
     top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=(1.55, 1)))
@@ -63,10 +63,10 @@ def demo_picture(
 def _map(axes: Axes, encoder: keras.Model, source: Source, title: str):
     features = evaluate.extract(encoder, source).values
     features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    # Cosine distance is what the loss shapes, and what kNN uses.
+    # Unit length: the loss and kNN use cosine similarity.
     tsne = TSNE(random_state=0, init="pca", perplexity=min(30, len(source) // 4))
-    # Its threads wait for each other after every little step: on a busy machine that takes 40 times
-    # as long as one thread does.
+    # The threads of t-SNE wait for each other after every small step, which takes 40 times as long as
+    # one thread on a busy machine.
     with threadpool_limits(limits=1):
         places = tsne.fit_transform(features)
     labels = np.asarray(source.labels)

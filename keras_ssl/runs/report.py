@@ -1,4 +1,4 @@
-"""The standard protocols over several encoders, as one table."""
+"""Evaluates encoders by the standard protocols, and prints a table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,14 +28,14 @@ def measure(
     """Measures each encoder by kNN and linear accuracy, with all labels and with few.
 
     Args:
-        encoders: row name -> network from images to features.
-        train: labelled images to learn from.
-        test: labelled images to test on.
-        per_class: numbers of labels per class; those that a class does not have are left out.
-        draws: random draws of few labels; the same for all encoders.
-        seed: of the draws.
+        encoders: row name -> network that maps images to features.
+        train: labeled training images.
+        test: labeled test images.
+        per_class: numbers of labels per class; numbers that a class does not have are left out.
+        draws: number of random draws of few labels, the same for all encoders.
+        seed: seed of the draws.
         batch_size: images per forward pass.
-        progress: whether to show progress bars.
+        progress: show progress bars.
 
     Returns:
         Row name -> {"knn": result, "linear": result, "few_labels": [results]}, for JSON.
@@ -51,7 +51,7 @@ def measure(
     labels, _ = _labels(train, "training"), _labels(test, "test")
     rarest = int(np.unique(labels[labels >= 0], return_counts=True)[1].min())
     possible = [count for count in per_class if count <= rarest]
-    neighbours = min(_NEIGHBOURS, rarest)  # more would have to come from other classes
+    neighbours = min(_NEIGHBOURS, rarest)  # further neighbors would be of other classes
     rows = {}
     for name, encoder in encoders.items():
         seen, unseen = (
@@ -77,20 +77,20 @@ def measure(
 def _labels(source: Source, role: str) -> np.ndarray:
     if source.labels is None:
         raise ValueError(
-            f"Evaluation needs labelled {role} images: class sub-folders, or arrays with labels. "
+            f"Evaluation needs labeled {role} images: class sub-folders, or arrays with labels. "
             f"Received: {source.name!r}, without labels"
         )
     return source.labels
 
 
 def show(rows: Mapping[str, Mapping[str, Any]], console: Console | None = None):
-    """Prints the table of what `measure` returned: accuracies in percent."""
+    """Prints the results of `measure` as a table of accuracies in percent."""
     first = next(iter(rows.values()))
     counts = sorted({result["per_class"] for result in first["few_labels"]})
     draws = max((len(result["accuracies"]) for result in first["few_labels"]), default=0)
     table = Table(
         title="Accuracy in %, by labels per class"
-        + (f" (mean ± spread of {draws} draws)" * bool(draws))
+        + (f" (mean ± std of {draws} draws)" * bool(draws))
     )
     table.add_column("encoder")
     table.add_column("protocol")
@@ -107,5 +107,5 @@ def show(rows: Mapping[str, Mapping[str, Any]], console: Console | None = None):
     (console or Console()).print(table)
     if any(row["knn"]["collapsed"] for row in rows.values()):
         (console or Console()).print(
-            "Features of at least one encoder have collapsed to one point."
+            "The features of at least one encoder have collapsed to a point."
         )

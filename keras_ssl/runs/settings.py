@@ -1,178 +1,155 @@
-"""The settings of a run: completed when it begins, kept in config.json, and read from there."""
+"""The settings of a run: how `config.json` is written and read, and what may change on resume."""
 
 import pathlib
-import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from typing import Any, TypeVar
 
-import keras
-import numpy as np
+from keras_ssl.presets import ImageFacts, Preset, SimCLR, find_preset
 
-from keras_ssl import cli, names
-from keras_ssl.data import Source
-from keras_ssl.layers import LinearProbe
-from keras_ssl.methods import SelfSupervised
-from keras_ssl.run import Run
-from keras_ssl.saved_settings import refuse_others, saved_settings
+# What may differ each time that a run is started.
+_CHANGEABLE = ("resume", "strategy", "recipe", "evaluate", "baselines", "labels_per_class", "smoke")
 
-_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-# Runs from before these came do without them.
-_ADDED_LATER = (
-    "momentum",
-    "final_momentum",
-    "queue_size",
-    "groups",
-    "probe",
-    "chunks",
-    "views_on",
-    "head_layers",
-)
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
-class Images:
-    """What the form of a network takes from the images: kept in config.json beside the settings.
+class PretrainSettings:
+    """The settings of a pretraining run: its images, its preset, and how it is watched."""
+
+    data: str | None = None
+    """digits, tfds:<name>, an .npz file (x_train, ... or images, labels), or a folder
+    of images (JPEG, PNG, BMP, GIF; flat, or with one sub-folder per class, or with
+    train and val folders)."""
+    data_dir: pathlib.Path | None = None
+    """Directory of TensorFlow Datasets."""
+    channels: int = 3
+    """Channels of the images of a folder: 3, or 1 for grayscale."""
+    verify: bool = True
+    """Decode all files of a folder before training, and leave out those that are
+    damaged."""
+    knn_every: int = 10
+    """Epochs between kNN evaluations during training, if the data have labels; 0 for
+    none."""
+    knn_data: str | None = None
+    """Labeled data for the kNN evaluation, if they are not the training data."""
+    strategy: str = "auto"
+    """Distribution: none, mirrored (all GPUs of this machine), multi_worker (TF_CONFIG
+    or SLURM), tpu, or auto, which takes what is there."""
+    preset: Preset = field(default_factory=SimCLR)
+
+    def flat(self) -> dict[str, Any]:
+        """Returns all settings in one dictionary: the method, its options, and those of the run."""
+        own = {each.name: getattr(self, each.name) for each in fields(PretrainSettings)}
+        preset = own.pop("preset")
+        return {"method": preset.method, **asdict(preset), **own}
+
+    def to_config(self, images: ImageFacts) -> dict[str, Any]:
+        """Returns the content of `config.json`."""
+        return {**self.flat(), **asdict(images)}
+
+
+def read_pretrain_settings(
+    config: Mapping[str, Any], path: pathlib.Path
+) -> tuple[PretrainSettings, ImageFacts]:
+    """Returns the settings of a pretraining run, and the facts about its images.
 
     Args:
-        image_channels: channels of an image.
-        image_count: number of images; 0 where a run did not write it down.
-        class_count: number of classes, where there is a probe; otherwise 0.
-    """
-
-    image_channels: int
-    image_count: int = 0
-    class_count: int = 0
-
-
-def images_of(source: Source, settings: cli.Pretrain) -> Images:
-    """Returns what a run must remember of its images.
+        config: content of its `config.json`.
+        path: run directory, for the error message.
 
     Raises:
-        ValueError: if there is to be a probe, and there are no labels of two classes or more.
+        ValueError: if another program or command wrote the file.
     """
-    classes = 0
-    if settings.probe:
-        if not source.has_labels:
-            raise ValueError(
-                "--probe needs labels: class sub-folders, or arrays with labels. "
-                f"Received: {source.name!r}, without labels"
-            )
-        named = len(source.class_names or ())
-        classes = named or int(np.max(source.labels)) + 1  # type: ignore[arg-type]
-        if classes < 2:
-            raise ValueError(
-                f"--probe needs two classes or more. Received: {source.name!r} with {classes}"
-            )
-    return Images(source.image_shape[2], len(source), classes)
-
-
-def completed(command: cli.Pretrain, source: Source, replicas: int) -> cli.Pretrain:
-    """Fills in what the method, the images and the devices decide.
-
-    Raises:
-        ValueError: if a setting is not one of the method's, or makes no sense.
-    """
-    check_numbers(command)
-    if command.chunks > 1 and command.batch_size % (command.chunks * replicas):
+    config = upgrade(config)
+    required = {"method", "data", "epochs", "batch_size", "backbone", "image_channels"}
+    if missing := sorted(required.difference(config)):
         raise ValueError(
-            "--chunks must divide the batch of each device evenly. Received: "
-            f"--chunks {command.chunks}, --batch-size {command.batch_size}, {replicas} devices"
+            "The run must be one of `keras-ssl pretrain`, whose config.json describes its network. "
+            "Export a run of another program and evaluate the export. "
+            f"Received: {str(path)!r}, without the settings {', '.join(missing)}"
         )
-    height, width, _ = source.image_shape
-    size = command.image_size or (height if height is not None and height == width else 224)
-    own = "centred" if command.data == "digits" else names.default_policy(command.method, size)
-    word = pathlib.Path(str(command.data).removeprefix("tfds:")).stem
-    out = pathlib.Path("runs", f"{command.method}-{word}-{time.strftime('%Y%m%d-%H%M%S')}")
-    options = names.options(command.method, _options(command, len(source), replicas))
-    return replace(
-        command,
-        image_size=size,
-        policy=command.policy or own,
-        out=command.out or out,
-        optimizer=command.optimizer or names.known_method(command.method).optimizer,
-        **{name: getattr(options, name) for name in names.OPTIONS},
-    )
+    preset = _from_config(find_preset(config["method"]), config)
+    images = _from_config(ImageFacts, config)
+    return replace(_from_config(PretrainSettings, config), preset=preset), images
 
 
-def check_numbers(settings: cli.Pretrain):
-    """Refuses settings that nothing else refuses before the training.
+def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of any version's `config.json` as today's version writes them.
+
+    Earlier versions wrote `null` for the options of other methods and for options that the method
+    did not have. Options that did not exist yet are missing and take their defaults.
+    """
+    upgraded = {name: value for name, value in config.items() if value is not None}
+    # These have always been written, and may be null.
+    return {"data": None, **upgraded} if "data" in config else upgraded
+
+
+def read_settings(
+    kind: type[Settings],
+    config: Mapping[str, Any],
+    path: pathlib.Path,
+    required: Collection[str],
+    expected: str,
+) -> Settings:
+    """Returns the settings of another command's run.
+
+    Args:
+        kind: dataclass of the command.
+        config: content of the run's `config.json`.
+        path: run directory, for the error message.
+        required: settings that tell the runs of this command from others. The rest may be missing: a run of
+            earlier version has their defaults.
+        expected: what the run should be, for the error message.
 
     Raises:
-        ValueError: if a number or the precision makes no sense.
+        ValueError: if a setting is missing.
     """
-    positive = ("epochs", "batch_size", "image_size", "embedding", "queue_size", "groups")
-    _check_least(settings, 1, (*positive, "steps_per_execution", "chunks"), "be at least 1")
-    _check_least(settings, 0, ("warmup_epochs", "knn_every", "head_layers"), "not be negative")
-    if not 0 <= settings.seed < 2**32:
-        raise ValueError(f"--seed must lie in 0 to 2**32 - 1. Received: {settings.seed}")
-    if settings.precision not in _PRECISIONS:
-        raise names.unknown("precision", settings.precision, _PRECISIONS)
-    if settings.views_on not in ("host", "step"):
-        raise ValueError(f"--views-on must be host or step. Received: {settings.views_on!r}")
+    if missing := sorted(set(required).difference(config)):
+        raise ValueError(
+            f"{expected} Received: {str(path)!r}, without the settings {', '.join(missing)}"
+        )
+    return _from_config(kind, config)
 
 
-def _check_least(settings: cli.Pretrain, least: int, options: Iterable[str], rule: str):
-    for name in options:
-        value = getattr(settings, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name.replace('_', '-')} must {rule}. Received: {value}")
+def check_unchanged(
+    saved: Mapping[str, Any], given: Mapping[str, Any], defaults: Mapping[str, Any]
+):
+    """Refuses to resume a run with different settings.
 
-
-def network(settings: cli.Pretrain, images: Images) -> SelfSupervised:
-    """Returns the untrained method of completed settings."""
-    probe = LinearProbe(images.class_count, name="probe") if settings.probe else None
-    # A run from before an option came has its default.
-    options = names.options(settings.method, _options(settings, images.image_count))
-    options = replace(options, probe=probe)
-    return names.method(settings.method, backbone(settings, images), options)
-
-
-def backbone(settings: cli.Pretrain, images: Images) -> keras.Model:
-    """Returns the untrained backbone of completed settings, its batch normalisation not split."""
-    return names.backbone(settings.backbone, settings.width, image_shape(settings, images))
-
-
-def image_shape(settings: cli.Pretrain, images: Images) -> tuple[int, int, int]:
-    """Returns (height, width, channels) of the views."""
-    side = settings.image_size or 0  # a number since `completed`
-    return side, side, images.image_channels
-
-
-def as_config(settings: cli.Pretrain, images: Images) -> dict[str, Any]:
-    """Returns what a run's config.json holds."""
-    return {**asdict(settings), **asdict(images)}
-
-
-def of_run(run: Run) -> tuple[cli.Pretrain, Images]:
-    """Returns a run's settings, and what it remembers of its images, from its config.json.
+    Args:
+        saved: settings of the run.
+        given: settings of the new command. Those that have their default are ignored.
+        defaults: default of each of them.
 
     Raises:
-        ValueError: if another program wrote it.
+        ValueError: if settings differ.
     """
-    wanted = (
-        "The run must be one of `keras-ssl`, whose config.json says how its network is built. Of "
-        "another program's run, evaluate the export."
-    )
-    optional = [field.name for field in fields(Images) if field.name != "image_channels"]
-    return (
-        saved_settings(run, cli.Pretrain, wanted, _ADDED_LATER),
-        saved_settings(run, Images, wanted, optional),
-    )
+    differences = [
+        f"{name}: {saved.get(name)!r} in the run, {new!r} now"
+        for name, new in given.items()
+        if name not in _CHANGEABLE
+        if new not in (saved.get(name), defaults[name], "auto")
+    ]
+    if differences:
+        raise ValueError(
+            "A run resumes with its own settings. Expected: --resume alone, or the same settings. "
+            f"Received: {'; '.join(differences)}"
+        )
 
 
-def resumed(command: cli.Pretrain, run: Run) -> tuple[cli.Pretrain, Images]:
-    """Returns a run's own settings, with the command's strategy, and its images.
-
-    Raises:
-        ValueError: if the command says otherwise.
-    """
-    settings, images = of_run(run)
-    check_numbers(settings)
-    refuse_others(settings, command)
-    return replace(settings, strategy=command.strategy), images
-
-
-def _options(settings: cli.Pretrain, images: int, replicas: int = 1) -> names.Options:
-    given = {name: getattr(settings, name) for name in names.OPTIONS}
-    return names.Options(images, settings.batch_size, replicas, settings.chunks, **given)
+def _from_config(kind: type[Settings], config: Mapping[str, Any]) -> Settings:
+    """Returns a dataclass from JSON values: strings become paths, lists become tuples."""
+    types = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for each in fields(kind):  # type: ignore[arg-type]
+        name = each.name
+        if name in config:
+            value = config[name]
+            if value is not None and pathlib.Path in (types[name], *typing.get_args(types[name])):
+                value = pathlib.Path(value)
+            values[name] = tuple(value) if isinstance(value, list) else value
+        elif each.default is MISSING and each.default_factory is MISSING:
+            raise ValueError(f"`config.json` must have {name!r}. Received: {sorted(config)}")
+    return kind(**values)

@@ -1,4 +1,4 @@
-"""Pretraining into a run directory: checkpoints, logs, progress, and going on after a stop."""
+"""The training loop of a run: checkpoints, logs, progress, and resuming."""
 
 import contextlib
 import copy
@@ -19,15 +19,15 @@ from keras_ssl.callbacks import (
     restore,
 )
 from keras_ssl.data import Source, views
-from keras_ssl.identity import identity
 from keras_ssl.methods import Learner, SelfSupervised
 from keras_ssl.methods.momentum import MomentumMethod
-from keras_ssl.run import HistoryFile, Run
+from keras_ssl.runs.directory import HistoryFile, Run
+from keras_ssl.runs.identity import identity
 
 _INTERVAL = 30.0  # seconds between checkpoints at the ends of epochs
 
 
-def pretrain(
+def train(
     model: Learner,
     source: Source,
     policy: Policy | Augmentation,
@@ -36,50 +36,55 @@ def pretrain(
     batch_size: int,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    within_epoch: float = 600.0,
+    mid_epoch_interval: float = 600.0,
     keep: int = 2,
     finish: str = "host",
 ) -> list[dict[str, float]]:
-    """Fits a model on views of unlabelled images, from the run's newest checkpoint on.
+    """Trains a compiled model on views of images, from the newest checkpoint of a run onwards.
 
-    It is `model.fit` with the callbacks that a long run wants: checkpoints that answer Ctrl-C,
-    TensorBoard, history.jsonl, a progress bar, and a `CollapseMonitor`, which measures the features
-    after each epoch and stops at a loss or weights that are not finite.
+    It calls `model.fit` with the callbacks that a long run needs: checkpoints, also after Ctrl-C;
+    TensorBoard; `history.jsonl`; a progress bar; and a `CollapseMonitor`, which measures the features
+    after each epoch and stops training if the loss or the weights are not finite.
 
-    A run goes on exactly: killed at any moment, it ends with the weights of a run that was not, to the
-    bit on one device. What it goes on with must be what it began with.
+    Resuming is exact: a run that was killed at any moment ends with the same weights as one that was
+    not, to the bit on one device. The model, the policy, the images, the batch size and the seed must
+    be those that the run started with.
 
-    Under a strategy of several workers, each worker calls this, and the first one writes.
+    With several workers, each worker calls this function, and the first one writes.
 
     Args:
-        model: compiled method; or another learner, such as a `keras_ssl.distill.Distiller`.
-        source: images; their labels are for a model that takes them, such as one with a probe.
-        policy: what makes the views.
-        run: where the run is kept. An interrupted one goes on where it was, with the batches that it
-            would have seen; a finished one returns at once.
-        epochs: passes over the data, in all.
-        batch_size: images per step, over all replicas.
-        seed: of the order and the views.
-        callbacks: further callbacks, called before the values of an epoch are written. A method with
-            a target network takes its default momentum if there is no `MomentumEncoder` among them.
-        within_epoch: seconds after which a long epoch has a checkpoint in its middle.
-        keep: number of checkpoints that are kept.
+        model: compiled method, or another learner, such as a `keras_ssl.distill.Distiller`.
+        source: images. Their labels are used by a model that takes labels, such as one with a probe.
+        policy: makes the views.
+        run: run directory. An interrupted run continues with the batches that would have come next; a
+            finished one returns immediately.
+        epochs: passes over the data, in total.
+        batch_size: global batch size.
+        seed: seed of the order and the views.
+        callbacks: further callbacks. They are called before the values of an epoch are written. Without
+            a `MomentumEncoder`, a method with a target network gets its default momentum.
+        mid_epoch_interval: seconds after which a long epoch gets a checkpoint in its middle.
+        keep: number of checkpoints to keep.
         finish: where the views are finished, "host" or "step"; see `keras_ssl.data.views`.
 
     Returns:
         The values of each epoch, such as `{"epoch": 1, "loss": 5.2}`.
 
     Raises:
-        ValueError: if the batch is larger than the data set, or does not divide among the replicas; if
-            the run began with another method, network, policy, batch size, seed or images, which are
-            listed; if its checkpoints are all damaged; if workers differ.
-        BlockingIOError: if another process trains in the run's directory.
+        ValueError: if the batch is larger than the data set or does not divide evenly among the
+            replicas; if the run started with another method, network, policy, batch size, seed or
+            images, which are listed; if all its checkpoints are damaged; if workers differ.
+        BlockingIOError: if another process trains in the run directory.
         OSError: if a checkpoint cannot be written.
         keras_ssl.callbacks.Interrupted: if a signal stopped the run; its state is saved.
         keras_ssl.distribute.WorkerLostError: if another worker died.
         FloatingPointError: if the loss, a weight or a feature is not finite.
 
-    Example: recipes/simclr_cifar10.py.
+    Example:
+        ```python
+        run = Run.create("runs/own", {"note": "a model of my own"})
+        train(model, source, keras_ssl.augment.simclr(96), run, epochs=100, batch_size=256)
+        ```
     """
     strategy = model.distribute_strategy
     distribute.check_batch_size(batch_size, strategy.num_replicas_in_sync)
@@ -119,7 +124,7 @@ def pretrain(
                 start,
                 keep=keep,
                 interval=_INTERVAL,
-                within_epoch=within_epoch,
+                mid_epoch_interval=mid_epoch_interval,
                 settings=settings,
             )
             _fit(model, batches, run, checkpoint, epochs, callbacks)
@@ -135,12 +140,12 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
 ):
     steps, start = checkpoint.steps_per_epoch, checkpoint.start
-    # Inference costs a third of training: where a sixteenth of the images is measured, some 2 %.
+    # Inference costs a third of training, so measuring a sixteenth of the images costs about 2%.
     images = steps * tf.nest.flatten(batches.element_spec)[0].shape[0]
     monitors = []
     if isinstance(model, SelfSupervised):
         monitors = [CollapseMonitor(images=min(512, max(64, images // 16)))]
-    written: list[keras.callbacks.Callback] = []  # by the first worker alone
+    written: list[keras.callbacks.Callback] = []  # by the first worker only
     bar = ProgressBar(steps, start)
     if distribute.is_chief(model.distribute_strategy):
         log = keras.callbacks.TensorBoard(run.logs, write_graph=False)
@@ -159,7 +164,7 @@ def _fit(
             ],
         )
     except Interrupted as stop:
-        # A signal that came while the epoch was being measured has cut that short.
+        # The signal arrived while callbacks measured the epoch, which they did not finish.
         epoch, left = divmod(stop.step, steps)
         if written and not left and epoch and not any(e["epoch"] == epoch for e in run.history):
             run.add_epoch(epoch, model.get_metrics_result())
@@ -171,7 +176,7 @@ def _fit(
 
 @contextlib.contextmanager
 def _locked(run: Run, strategy: distribute.Strategy) -> Iterator[None]:
-    """Locks the run's directory, on behalf of all workers."""
+    """Locks the run directory for all workers."""
     with contextlib.ExitStack() as stack:
         refused = None
         if distribute.is_chief(strategy):
@@ -181,7 +186,7 @@ def _locked(run: Run, strategy: distribute.Strategy) -> Iterator[None]:
                 refused = error
         if any(distribute.gather(strategy, refused is not None)):
             raise refused or BlockingIOError(
-                f"The first worker may not train in {str(run.path)!r}; its message says why."
+                f"The first worker could not lock {str(run.path)!r}; see its error message."
             )
         yield
 
@@ -189,10 +194,10 @@ def _locked(run: Run, strategy: distribute.Strategy) -> Iterator[None]:
 def _with_momentum(
     model: SelfSupervised, callbacks: Sequence[keras.callbacks.Callback], batches: int
 ) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks, whose momentum now goes over the whole run.
+    """Returns the callbacks, with a `MomentumEncoder` that spans the entire run.
 
-    By itself `MomentumEncoder` counts the steps of a `fit`, which does not know them where a run goes
-    on in the middle of an epoch.
+    By default, `MomentumEncoder` counts the steps of a `fit`, which does not know them if a run resumes
+    in the middle of an epoch.
     """
     optimizer: Any = model.optimizer
     inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -200,7 +205,7 @@ def _with_momentum(
     complete = []
     for callback in callbacks:
         if isinstance(callback, MomentumEncoder) and callback.total_steps is None:
-            callback = copy.copy(callback)  # the caller's serves for other runs
+            callback = copy.copy(callback)  # the caller may use theirs for other runs
             callback.total_steps = total_steps
         complete.append(callback)
     has_one = any(isinstance(callback, MomentumEncoder) for callback in complete)

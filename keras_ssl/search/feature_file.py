@@ -35,6 +35,13 @@ class FeatureFile:
     labels: np.ndarray | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
+    def class_name(self, row: int) -> str:
+        """Returns the name of an image's class, its label if it has no name, or "" without a label."""
+        if self.labels is None or self.labels[row] < 0:
+            return ""
+        label, names = int(self.labels[row]), self.about.get("class_names")
+        return str(names[label] if names else label)
+
 
 def write_features(content: FeatureFile, path: pathlib.Path) -> None:
     """Writes a file whole or not at all; one that is there is replaced.

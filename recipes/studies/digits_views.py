@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import keras
 import tyro
+from keras_ssl.report import measure, show
 
 from keras_ssl import augment, backbones, data, methods, optimizers
 from keras_ssl.augment import Augmentation, Policy, RandomCrop, RandomFlip, RandomWarp
-from keras_ssl.report import measure, show
 
 SIDE = 8  # pixels
 

@@ -17,10 +17,10 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
+from keras_ssl.run import write_json
 
 from keras_ssl import augment, backbones, callbacks, data, evaluate, methods, optimizers
 from keras_ssl.layers import MLPHead, split_batch_norm
-from keras_ssl.run import write_json
 
 MOMENTA = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_ssl.backbones import Tiny
 from keras_ssl.layers import MLPHead
 from keras_ssl.methods import BYOL
-from keras_ssl.methods.momentum import CosineMomentum
+from keras_ssl.methods.momentum_encoder import CosineMomentum
 
 SHAPE = (8, 8, 3)
 

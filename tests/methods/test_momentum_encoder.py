@@ -123,7 +123,7 @@ def test_refuses_several_steps_per_execution_of_a_users_model():
     model = own_model(steps_per_execution=2)
     with pytest.raises(
         ValueError,
-        match=r"needs steps_per_execution=1: .* Received: Own compiled with steps_per_execution=2",
+        match=r"`steps_per_execution` must be 1 .* Received: Own compiled with steps_per_execution=2",
     ):
         fit_own(model, [MomentumEncoder(0.5)], count=4)
 
@@ -264,8 +264,8 @@ def test_a_fit_without_it_takes_the_papers_momentum_and_says_so_once(caplog):
     with caplog.at_level(logging.WARNING, logger="keras_ssl"):
         logs = [model.fit(views(), verbose=0).history for _ in range(2)]
     assert messages(caplog) == [
-        "BYOL trains with its paper's momentum, 0.996 to 1. Set another with "
-        "keras_ssl.callbacks.MomentumEncoder."
+        "BYOL uses its paper's momentum, 0.996 to 1. Pass "
+        "keras_ssl.callbacks.MomentumEncoder to change it."
     ]
     for history in logs:
         assert history["momentum"] == pytest.approx([cosine(2, 3, 0.996)], abs=1e-6)
@@ -277,7 +277,7 @@ def test_moco_without_it_keeps_0_999(caplog):
     with caplog.at_level(logging.WARNING, logger="keras_ssl"):
         logs = model.fit(views(), epochs=2, verbose=0).history
     assert len(messages(caplog)) == 1
-    assert "MoCo trains with its paper's momentum, 0.999 to 0.999." in messages(caplog)[0]
+    assert "MoCo uses its paper's momentum, 0.999 to 0.999." in messages(caplog)[0]
     assert logs["momentum"] == pytest.approx([0.999, 0.999], abs=1e-6)
 
 

@@ -14,7 +14,7 @@ from keras_ssl.callbacks import Interrupted, KNNMonitor, MomentumEncoder
 from keras_ssl.callbacks.checkpoint_files import checkpoints
 from keras_ssl.layers import MLPHead, split_batch_norm
 from keras_ssl.methods import BYOL, MemoryBank, MoCo, SimCLR
-from keras_ssl.methods.momentum import CosineMomentum
+from keras_ssl.methods.momentum_encoder import CosineMomentum
 from keras_ssl.optimizers import LARS, WarmupCosine
 from keras_ssl.pretrain import _with_momentum, pretrain
 from keras_ssl.run import Run

@@ -1,0 +1,58 @@
+"""One preset per method: its options with their defaults, and what it trains with.
+
+Importing this package does not import TensorFlow.
+"""
+
+from keras_ssl.presets.backbones import build_backbone
+from keras_ssl.presets.byol import BYOL
+from keras_ssl.presets.lookup import lookup, unknown_name
+from keras_ssl.presets.memory_bank import MemoryBank
+from keras_ssl.presets.moco import MoCo
+from keras_ssl.presets.optimizers import build_optimizer
+from keras_ssl.presets.policies import build_augmentation, build_policy
+from keras_ssl.presets.preset import ImageFacts, Preset
+from keras_ssl.presets.simclr import SimCLR
+from keras_ssl.presets.simclr_memory import SimCLRMemory
+
+PRESETS: dict[str, type[Preset]] = {
+    preset.method: preset for preset in (SimCLR, SimCLRMemory, MoCo, BYOL, MemoryBank)
+}
+
+__all__ = [
+    "BYOL",
+    "PRESETS",
+    "ImageFacts",
+    "MemoryBank",
+    "MoCo",
+    "Preset",
+    "SimCLR",
+    "SimCLRMemory",
+    "build_augmentation",
+    "build_backbone",
+    "build_optimizer",
+    "build_policy",
+    "find_preset",
+    "lookup",
+    "option_owners",
+    "unknown_name",
+]
+
+
+def find_preset(method: str) -> type[Preset]:
+    """Returns the preset class of a method. Case, dashes and underscores do not matter.
+
+    Raises:
+        ValueError: if there is no such method.
+
+    Example:
+        >>> find_preset("Simclr_Memory").method
+        'simclr-memory'
+    """
+    name = method.lower().replace("_", "-")
+    spelled = {preset.__name__.lower(): preset for preset in PRESETS.values()}
+    return spelled.get(name.replace("-", "")) or lookup("method", name, PRESETS)
+
+
+def option_owners(option: str) -> list[str]:
+    """Returns the methods that have an option, such as "queue_size"."""
+    return [method for method, preset in PRESETS.items() if option in preset.options()]

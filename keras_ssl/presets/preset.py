@@ -1,0 +1,209 @@
+"""The base of all presets: the options that every method has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_ssl.presets.backbones import build_backbone
+from keras_ssl.presets.lookup import unknown_name
+from keras_ssl.presets.optimizers import build_optimizer
+from keras_ssl.presets.policies import LARGEST_WITHOUT_BLUR, build_policy
+
+if TYPE_CHECKING:
+    import keras
+    from typing_extensions import Self
+
+    from keras_ssl.augment import Policy
+    from keras_ssl.methods import SelfSupervised
+
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What a network depends on besides its preset.
+
+    Args:
+        image_channels: channels of an image.
+        image_count: number of training images; 0 if unknown.
+        class_count: number of classes, for a probe; 0 without one.
+    """
+
+    image_channels: int
+    image_count: int = 0
+    class_count: int = 0
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a method trains with: its options, and the objects that they stand for.
+
+    A subclass adds the options of its method, overrides defaults, and implements `build_model`. Its
+    fields are the method's options everywhere: on the command line, in recipes, in `config.json` and in
+    `keras_ssl.pretrain`. `None` means that the value depends on the images, the batch or the devices;
+    `resolve` fills it in.
+    """
+
+    method: ClassVar[str]  # name on the command line
+    large_policy: ClassVar[str]  # views above 64 pixels
+    small_policy: ClassVar[str]  # views up to 64 pixels
+    minimums: ClassVar[Mapping[str, int]] = {  # a subclass adds those of its own options
+        "epochs": 1,
+        "batch_size": 1,
+        "image_size": 1,
+        "warmup_epochs": 0,
+        "chunks": 1,
+        "steps_per_execution": 1,
+    }
+
+    epochs: int = 100
+    """Passes over the data."""
+    batch_size: int = 256
+    """Global batch size: images per step, over all devices."""
+    backbone: str = "resnet18"
+    """resnet18, 34, 50, 101, 152, 200 (from 50 on also with selective kernels:
+    resnet50-sk), small-resnet, tiny, or the name of a network of keras.applications."""
+    width: float = 1.0
+    """Factor on the number of filters (resnet, small-resnet, tiny)."""
+    image_size: int | None = None
+    """Side of the views in pixels. Default: the size of the images if they are square
+    and all of one size, 224 otherwise."""
+    policy: str | None = None
+    """How views are made: simclr, moco-v1, moco-v2, byol; without blur, for images of
+    up to 64 pixels: simclr-small (half the color jitter), moco-v2-small,
+    moco-v2-no-blur, byol-small; centred (handwriting and other centred objects).
+    Default: centred for digits, otherwise the method's own for the size."""
+    optimizer: str = "lars"
+    """lars, sgd or adam."""
+    learning_rate: float | None = None
+    """Peak of the learning-rate schedule. Default: the reference's for the optimizer
+    and the batch size."""
+    scaling: str = "none"
+    """Factor on --learning-rate: none; linear (batch size / 256); or sqrt (square root
+    of the batch size)."""
+    weight_decay: float | None = None
+    """Weight decay. Default: the reference's for the optimizer."""
+    warmup_epochs: float = 10
+    """Epochs of linear warm-up, at most a tenth of all epochs."""
+    probe: bool = False
+    """Train a linear classifier beside the method and log its accuracy. Needs labels;
+    the encoder does not learn from them."""
+    seed: int = 0
+    """Random seed of weights, order and views. The same seed gives the same run."""
+    precision: str = "float32"
+    """float32, mixed_bfloat16, mixed_float16, or auto: mixed_bfloat16 on GPUs and TPUs,
+    float32 on CPUs."""
+    chunks: int = 1
+    """Number of parts in which each device's batch passes through the network, one
+    after the other. Saves memory at the cost of a third more computation; the loss is
+    still that of the full batch."""
+    steps_per_execution: int = 1
+    """Training steps per call of the compiled function. More is faster on TPUs."""
+    views_on: str = "host"
+    """Where color jitter and blur run: host, in the data pipeline; or step, in the
+    training step on the device, for a device that waits for its host. The pixels are
+    the same."""
+
+    def build_model(self, backbone: "keras.Model", images: ImageFacts) -> "SelfSupervised":
+        """Returns the untrained, uncompiled method around a backbone.
+
+        Args:
+            backbone: network to train.
+            images: what `resolve` was called with.
+        """
+        raise NotImplementedError
+
+    def build_backbone(self, images: ImageFacts) -> "keras.Model":
+        """Returns the untrained backbone."""
+        return build_backbone(self.backbone, self.width, self.view_shape(images))
+
+    def build_policy(self) -> "Policy":
+        """Returns the policy of views. Call `resolve` first."""
+        return build_policy(str(self.policy), int(self.image_size or 0))
+
+    def build_optimizer(self, steps_per_epoch: int) -> "keras.optimizers.Optimizer":
+        """Returns the optimizer with its learning-rate schedule."""
+        warmup_epochs = min(self.warmup_epochs, self.epochs // 10)
+        return build_optimizer(
+            self.optimizer,
+            self.learning_rate,
+            self.weight_decay,
+            self.batch_size,
+            total_steps=self.epochs * steps_per_epoch,
+            warmup_steps=int(warmup_epochs * steps_per_epoch),
+            scaling=self.scaling,
+        )
+
+    def build_callbacks(self) -> "list[keras.callbacks.Callback]":
+        """Returns the callbacks of the method, such as the schedule of its momentum."""
+        return []
+
+    def view_shape(self, images: ImageFacts) -> tuple[int, int, int]:
+        """Returns (height, width, channels) of the views. Call `resolve` first."""
+        side = int(self.image_size or 0)
+        return side, side, images.image_channels
+
+    def resolve(
+        self,
+        images: ImageFacts,
+        replicas: int = 1,
+        sides: tuple[int | None, int | None] = (None, None),
+        centred: bool = False,
+    ) -> "Self":
+        """Returns a copy in which every option has a value, checked.
+
+        Args:
+            images: number and channels of the training images.
+            replicas: number of replicas that train together.
+            sides: (height, width) of the training images; `None` where they differ.
+            centred: whether the images show one centred object each, so that crops would harm.
+
+        Raises:
+            ValueError: if an option makes no sense.
+        """
+        self.check()
+        if self.chunks > 1 and self.batch_size % (self.chunks * replicas):
+            raise ValueError(
+                "`chunks` must divide the batch of each device evenly. Received: "
+                f"chunks={self.chunks}, batch_size={self.batch_size}, {replicas} devices"
+            )
+        height, width = sides
+        size = self.image_size or (height if height is not None and height == width else 224)
+        default = self.large_policy if size > LARGEST_WITHOUT_BLUR else self.small_policy
+        policy = self.policy or ("centred" if centred else default)
+        return replace(self, image_size=size, policy=policy)
+
+    def shrink(self) -> "Self":
+        """Returns a preset that trains on 64 images within seconds, to check that everything runs."""
+        size = {"backbone": "tiny", "width": 0.25, "image_size": 32}
+        return replace(self, epochs=2, batch_size=16, warmup_epochs=0, **size)
+
+    def check(self):
+        """Checks the values that nothing else checks before training.
+
+        Raises:
+            ValueError: if an option makes no sense.
+        """
+        for cls in type(self).__mro__:
+            for name, minimum in vars(cls).get("minimums", {}).items():
+                value = getattr(self, name)
+                if value is not None and value < minimum:
+                    raise ValueError(
+                        f"`{name}` must be at least {minimum}. Received: {name}={value}"
+                    )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"`seed` must lie in [0, 2**32 - 1]. Received: seed={self.seed}")
+        if self.precision not in _PRECISIONS:
+            raise unknown_name("precision", self.precision, _PRECISIONS)
+        if self.views_on not in ("host", "step"):
+            raise ValueError(f"`views_on` must be host or step. Received: {self.views_on!r}")
+
+    def _build_probe(self, images: ImageFacts) -> Any:
+        from keras_ssl.layers import LinearProbe
+
+        return LinearProbe(images.class_count, name="probe") if self.probe else None
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """Returns the names of the method's options."""
+        return [field.name for field in fields(cls)]

@@ -1,0 +1,252 @@
+"""Pretraining in one call: `keras_ssl.pretrain`, which the command line calls too."""
+
+import os
+import pathlib
+import time
+from dataclasses import fields, replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ssl import callbacks, distribute
+from keras_ssl.data import Source
+from keras_ssl.data.open_source import open_labeled, open_source, report_skipped
+from keras_ssl.methods import SelfSupervised
+from keras_ssl.presets import ImageFacts, Preset, find_preset, option_owners
+from keras_ssl.runs.console import open_console
+from keras_ssl.runs.directory import Run
+from keras_ssl.runs.settings import PretrainSettings, check_unchanged
+from keras_ssl.runs.training import train
+
+Images = str | os.PathLike | Source | tuple[Source, Source]
+
+
+def pretrain(
+    data: Images | None = None,
+    method: str | Preset = "simclr",
+    out: str | os.PathLike | None = None,
+    resume: str | os.PathLike | None = None,
+    strategy: str | distribute.Strategy = "auto",
+    **settings: Any,
+) -> Run:
+    """Trains an encoder on images without labels, into a run directory.
+
+    Prints the images, the run directory and a progress bar. Ctrl-C (in a notebook: interrupt) stops
+    after the current step and saves; `pretrain(resume=run_directory)` continues with the batches that
+    would have come next.
+
+    Args:
+        data: the images: "digits"; "tfds:<name>"; the path of an .npz file; the path of a folder of
+            images; a source; or a training and a test source, for a kNN accuracy during training.
+        method: name of a method, such as "byol", or a preset, such as
+            `keras_ssl.presets.BYOL(momentum=0.97)`.
+        out: run directory to create; by default `runs/<method>-<data>-<date and time>`.
+        resume: run directory to continue; its own settings apply. With `data`, a run starts there if
+            there is none. If the data were a source, pass the same source again.
+        strategy: how to distribute training: "none", "mirrored" (all GPUs of this machine),
+            "multi_worker" (`TF_CONFIG` or SLURM), "tpu", "auto" (whichever is there), or a strategy.
+        **settings: options of the method (the fields of its preset, such as `epochs`, `batch_size`,
+            `backbone`, `image_size`, `learning_rate`, `temperature`), and of the run: `data_dir`,
+            `channels`, `verify`, `knn_every`, `knn_data`. `keras-ssl pretrain --help` explains them.
+
+    Returns:
+        The run: `run.encoder()`, `run.evaluate(labeled_data)`, `run.export()`.
+
+    Raises:
+        FileExistsError: if `out` is not empty.
+        FileNotFoundError: if there are no such data.
+        ValueError: if a setting makes no sense, is not an option of the method, or differs from the run
+            to resume.
+        keras_ssl.callbacks.Interrupted: if a signal stopped the run; its state is saved.
+        FloatingPointError: if the loss, a weight or a feature is not finite.
+
+    Example:
+        ```python
+        run = keras_ssl.pretrain("photos", method="simclr", out="runs/photos", epochs=100)
+        run.evaluate("labeled")
+        run.export()
+        ```
+    """
+    word = strategy if isinstance(strategy, str) else type(strategy).__name__
+    given = _combine(data, method, {"strategy": word, **settings})
+    run: Run | None = None
+    if resume is not None and (Run(resume).exists or data is None):
+        run = Run(resume)
+        given = _resume(run, given)
+    elif data is None:
+        raise ValueError(
+            "`pretrain` needs images. Expected: --data DATA, or --resume RUN. Received: neither"
+        )
+    if isinstance(strategy, str):  # before the images: TensorFlow wants workers to connect first
+        strategy = distribute.strategy(strategy)
+    if run is None:
+        out = out or resume
+        if out is None and distribute.worker_count(strategy) > 1:
+            raise ValueError(
+                "Several workers need one run directory that all of them can access. Expected: --out "
+                "RUN, or --resume RUN, which starts a run if there is none. Received: neither"
+            )
+        if out is not None and distribute.is_chief(strategy):
+            Run(out).check_new()  # before the images are opened, which may take long
+    console = open_console(quiet=not distribute.is_chief(strategy))
+    images, test = _open(data, given)
+    precision = keras.config.dtype_policy().name
+    try:
+        run, model, given = _prepare(given, run, out, images, strategy)
+        console.print(f"Images: {images}")
+        report_skipped(console, images, test)
+        console.print(f"Run: {run.path}")
+        history = train(
+            model,
+            images,
+            given.preset.build_policy(),
+            run,
+            given.preset.epochs,
+            given.preset.batch_size,
+            given.preset.seed,
+            [*given.preset.build_callbacks(), *_build_monitors(given, images, test)],
+            finish=given.preset.views_on,
+        )
+    except callbacks.Interrupted as stop:
+        console.print(f"Stopped after step {stop.step}; everything is saved. To continue:")
+        console.print(f"  keras-ssl pretrain --resume {run.path}")
+        raise
+    finally:
+        keras.config.set_dtype_policy(precision)
+    values = ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())
+    console.print(f"Done: {values}")
+    return run
+
+
+def _combine(data: Images | None, method: str | Preset, given: dict[str, Any]) -> PretrainSettings:
+    """Returns the settings that the arguments of `pretrain` describe."""
+    preset = method if isinstance(method, Preset) else find_preset(method)()
+    of_run = {field.name for field in fields(PretrainSettings)} - {"data", "preset"}
+    options = {name: value for name, value in given.items() if name not in of_run}
+    if unknown := sorted(set(options).difference(preset.options())):
+        owners = ", ".join(option_owners(unknown[0]))
+        hint = f"It is an option of {owners}." if owners else "No method has it."
+        raise ValueError(
+            f"`{unknown[0]}` is not an option of {preset.method}. {hint} "
+            f"Received: {unknown[0]}={options[unknown[0]]!r}"
+        )
+    path = str(data) if isinstance(data, (str, os.PathLike)) else None
+    own = {name: value for name, value in given.items() if name in of_run}
+    return PretrainSettings(data=path, preset=replace(preset, **options), **own)
+
+
+def _resume(run: Run, given: PretrainSettings) -> PretrainSettings:
+    """Returns the settings of a run.
+
+    Raises:
+        ValueError: if other settings were given.
+    """
+    saved, _ = run.pretrain_settings
+    saved.preset.check()
+    defaults = PretrainSettings(preset=type(given.preset)())
+    check_unchanged(saved.flat(), given.flat(), {**defaults.flat(), "method": "simclr"})
+    return saved
+
+
+def _open(data: Images | None, given: PretrainSettings) -> tuple[Source, Source | None]:
+    """Returns the images to train on, and test images if there are any."""
+    if isinstance(data, tuple):
+        return data
+    if isinstance(data, Source):
+        return data, None
+    if given.data is None:
+        raise ValueError(
+            "The images of this run were passed as a source. Expected: the same source, "
+            "`keras_ssl.pretrain(source, resume=...)`. Received: none"
+        )
+    return open_source(given.data, given.data_dir, given.channels, given.verify)
+
+
+def _prepare(
+    given: PretrainSettings,
+    run: Run | None,
+    out: str | os.PathLike | None,
+    images: Source,
+    strategy: distribute.Strategy,
+) -> tuple[Run, SelfSupervised, PretrainSettings]:
+    """Returns the run directory, the compiled method, and the complete settings.
+
+    A new run directory is created last, when nothing is left that could be refused.
+    """
+    if run is None:
+        facts = _image_facts(images, given.preset)
+        preset = given.preset
+        if preset.precision == "auto":
+            accelerated = any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
+            preset = replace(preset, precision="mixed_bfloat16" if accelerated else "float32")
+        replicas, sides = strategy.num_replicas_in_sync, images.image_shape[:2]
+        preset = preset.resolve(facts, replicas, sides, centred=given.data == "digits")
+        given = replace(given, preset=preset)
+    else:
+        _, facts = run.pretrain_settings
+    preset = given.preset
+    _check_count(preset, facts, images)
+    keras.utils.set_random_seed(preset.seed)
+    keras.config.set_dtype_policy(preset.precision)
+    with strategy.scope():
+        model = preset.build_model(preset.build_backbone(facts), facts)
+        model.compile(
+            preset.build_optimizer(len(images) // preset.batch_size),
+            steps_per_execution=preset.steps_per_execution,
+            chunks=preset.chunks,
+        )
+    preset.build_policy()
+    if run is None:
+        word = pathlib.Path((given.data or images.name).removeprefix("tfds:")).stem
+        name = f"{preset.method}-{word}-{time.strftime('%Y%m%d-%H%M%S')}"
+        run = Run(out or pathlib.Path("runs", name))
+        if distribute.is_chief(strategy):
+            Run.create(run.path, given.to_config(facts))
+        distribute.gather(strategy, 0)  # the other workers wait until it exists
+    return run, model, given
+
+
+def _image_facts(images: Source, preset: Preset) -> ImageFacts:
+    classes = 0
+    if preset.probe:
+        if not images.has_labels:
+            raise ValueError(
+                "`probe` needs labels: class sub-folders, or arrays with labels. "
+                f"Received: {images.name!r}, without labels"
+            )
+        names = len(images.class_names or ())
+        classes = names or int(np.max(images.labels)) + 1  # type: ignore[arg-type]
+        if classes < 2:
+            raise ValueError(
+                f"`probe` needs at least two classes. Received: {images.name!r} with {classes}"
+            )
+    return ImageFacts(images.image_shape[2], len(images), classes)
+
+
+def _check_count(preset: Preset, facts: ImageFacts, images: Source):
+    if len(images) < preset.batch_size:
+        raise ValueError(
+            "`batch_size` must not be larger than the data set. Received: "
+            f"batch_size={preset.batch_size}, and {len(images)} images in {images.name!r}"
+        )
+    if facts.image_count not in (0, len(images)):  # 0: the run did not record it
+        raise ValueError(
+            f"A run resumes with the images that it started with. Expected: {facts.image_count} "
+            f"images. Received: {len(images)} in {images.name!r}"
+        )
+
+
+def _build_monitors(
+    given: PretrainSettings, images: Source, test: Source | None
+) -> list[keras.callbacks.Callback]:
+    if given.knn_every == 0:
+        return []
+    if given.knn_data is not None:
+        images, test = open_labeled(
+            given.knn_data, given.data_dir, given.channels, given.preset.seed, verify=given.verify
+        )
+    elif test is None or images.labels is None or test.labels is None:
+        return []
+    return [callbacks.KNNMonitor(images, test, every=given.knn_every)]
