@@ -85,10 +85,10 @@ def measured(settings: dict[str, Any]) -> dict[str, Any]:
     """Returns size, seconds and cosine of one network in one format."""
     import numpy as np
 
-    from keras_ssl import names
+    from keras_ssl.presets import build_backbone
 
     side, batch_size = settings["side"], settings["batch_size"]
-    backbone = names.backbone(settings["network"], 1.0, (side, side, 3))
+    backbone = build_backbone(settings["network"], 1.0, (side, side, 3))
     for seed in range(4):
         backbone(blurred_noise(64, side, seed), training=True)
     images = blurred_noise(batch_size, side, 9)

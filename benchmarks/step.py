@@ -8,7 +8,7 @@
 Each contestant trains in a process of its own; they take turns, round after round, and the table shows
 the median of all steps. Images are the same noise at each step, so that only the step is measured, but
 for the row "fit, data.views", which reads, augments and trains. `fit` has the callbacks of
-`keras_ssl.pretrain`: progress, collapse monitor, momentum, TensorBoard, history and checkpoints. What
+`keras_ssl.runs.train`: progress, collapse monitor, momentum, TensorBoard, history and checkpoints. What
 they do at the end of an epoch is a column of its own.
 
 A peer that is not there leaves its cells blank.
@@ -139,8 +139,8 @@ def _fit(settings: dict[str, Any]) -> dict[str, Any]:
 
     from keras_ssl import augment, data
     from keras_ssl.callbacks import Checkpoint
-    from keras_ssl.pretrain import _fit as fit_with_all_callbacks
-    from keras_ssl.run import Run
+    from keras_ssl.runs.training import _fit as fit_with_all_callbacks
+    from keras_ssl.runs import Run
 
     if settings["precision"] == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")

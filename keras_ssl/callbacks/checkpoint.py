@@ -57,7 +57,7 @@ class Checkpoint(keras.callbacks.Callback):
         keep: number of checkpoints kept, at least 1.
         interval: seconds from one checkpoint to the next, at least: where epochs are short, most end
             without one. The last epoch always has one.
-        within_epoch: seconds after which there is a checkpoint in the middle of an epoch.
+        mid_epoch_interval: seconds after which there is a checkpoint in the middle of an epoch.
         settings: what a run that goes on from here must have in common with this one, such as
             `{"batch_size": 256}`; values of JSON. `restore` compares them.
 
@@ -81,7 +81,7 @@ class Checkpoint(keras.callbacks.Callback):
         start: int = 0,
         keep: int = 2,
         interval: float = 0.0,
-        within_epoch: float = 600.0,
+        mid_epoch_interval: float = 600.0,
         settings: Mapping[str, Any] | None = None,
     ):
         super().__init__()
@@ -93,7 +93,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.start = start
         self.keep = keep
         self.interval = interval
-        self.within_epoch = within_epoch
+        self.mid_epoch_interval = mid_epoch_interval
         self.settings = dict(settings or {})
         self.step = start
         self._saved_step = start
@@ -134,7 +134,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.step = min(self._epoch_start + batch + 1, self._epoch_end)
         self._is_busy = False
         if self.step < self._epoch_end:
-            self._answer(is_due=time.monotonic() - self._saved_at >= self.within_epoch)
+            self._answer(is_due=time.monotonic() - self._saved_at >= self.mid_epoch_interval)
 
     def on_epoch_end(self, epoch, logs=None):
         """Saves, unless the last checkpoint is fresh, and stops if a signal came."""

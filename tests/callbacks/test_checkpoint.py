@@ -269,7 +269,7 @@ def test_a_checkpoint_in_the_middle_of_an_epoch(tmp_path):
             [step for step, _ in checkpoints(tmp_path)]
         )
     )
-    fit(trained, tmp_path, epochs=1, within_epoch=0.0, callbacks=[note])
+    fit(trained, tmp_path, epochs=1, mid_epoch_interval=0.0, callbacks=[note])
     assert saved == [[], [1], [1, 2], [2, 3]]
 
 

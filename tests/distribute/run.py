@@ -15,8 +15,7 @@ import numpy as np
 from keras_ssl import distribute
 from keras_ssl.callbacks import Interrupted
 from keras_ssl.optimizers import LARS
-from keras_ssl.pretrain import pretrain
-from keras_ssl.run import Run
+from keras_ssl.runs import Run, train
 from tests import cluster
 from tests.distribute import equal
 
@@ -53,7 +52,7 @@ def main():
         Run.create(run.path, {})
     distribute.gather(strategy, 0)  # until it exists
     try:
-        pretrain(
+        train(
             model,
             equal.source(),
             equal.policy(),
@@ -62,7 +61,7 @@ def main():
             equal.BATCH,
             seed=3,
             callbacks=[Steps(arguments.seconds)],
-            within_epoch=0.0,  # a checkpoint after every step: kills often meet one
+            mid_epoch_interval=0.0,  # a checkpoint after every step: kills often meet one
         )
     except Interrupted as stop:
         print(stop, flush=True)
