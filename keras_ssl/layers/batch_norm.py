@@ -128,14 +128,14 @@ class BatchNorm(keras.layers.BatchNormalization):
             and distribute.replica_count() > 1
             and mask is None
             and self.axis in (-1, len(inputs.shape) - 1)
-            and not self.renorm
+            and not getattr(self, "renorm", False)  # new in Keras 3.14
         )
 
     def _can_fuse(self, inputs):
         return (
             len(inputs.shape) == 4
             and self.axis in (-1, 3)
-            and not self.renorm
+            and not getattr(self, "renorm", False)  # new in Keras 3.14
             and inputs.dtype in _FUSED_DTYPES
             and inputs.dtype == self.compute_dtype
         )
