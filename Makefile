@@ -34,7 +34,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 $(VENV)/installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info < (3, 14) or sys.exit("Python 3.10 to 3.13 is needed (TensorFlow has no other). Received: %s. Name another with: make PYTHON=python3.12" % sys.version.split()[0])'
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("Python 3.11 to 3.13 is needed (TensorFlow has no other). Received: %s. Name another with: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@

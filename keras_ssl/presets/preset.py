@@ -84,7 +84,7 @@ class Preset:
     weight_decay: float | None = None
     """Weight decay. Default: the reference's for the optimizer."""
     warmup_epochs: float = 10
-    """Epochs of linear warm-up, at most a tenth of all epochs."""
+    """Epochs of linear warm-up, at most a tenth of all epochs; or less than one epoch."""
     probe: bool = False
     """Train a linear classifier beside the method and log its accuracy. Needs labels;
     the encoder does not learn from them."""
@@ -123,7 +123,9 @@ class Preset:
 
     def build_optimizer(self, steps_per_epoch: int) -> "keras.optimizers.Optimizer":
         """Returns the optimizer with its learning-rate schedule."""
-        warmup_epochs = min(self.warmup_epochs, self.epochs // 10)
+        warmup_epochs = self.warmup_epochs
+        if warmup_epochs >= 1:
+            warmup_epochs = min(warmup_epochs, self.epochs // 10)
         return build_optimizer(
             self.optimizer,
             self.learning_rate,

@@ -1,149 +1,60 @@
-"""How slowly should the target follow? MoCo and BYOL over six constant momenta, on CIFAR-10.
+"""How slowly should the target follow? MoCo and BYOL with six constant momenta, on CIFAR-10.
 
     python recipes/studies/momentum.py --data-dir ~/tensorflow_datasets
     python recipes/studies/momentum.py --smoke
 
-Hardware: two CPU cores. Result: docs/results.md and the picture it shows.
+Hardware: two CPU cores. Result: docs/results.md and its picture. A stopped study continues.
 
-Momentum 0 makes the target a copy of the online network, 1 leaves it as it began. The runs are short: a
-target of momentum m moves by the last 1 / (1 - m) steps, so that the best m grows with their length.
+With momentum 0 the target is a copy of the online network; with 1 it never moves. A target of momentum m
+averages the last 1 / (1 - m) steps, so the best m grows with the length of training.
 """
 
-import json
 import pathlib
-from dataclasses import dataclass, replace
 
-import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
-from keras_ssl.run import write_json
 
-from keras_ssl import augment, backbones, callbacks, data, evaluate, methods, optimizers
-from keras_ssl.layers import MLPHead, split_batch_norm
+import keras_ssl
+from keras_ssl.cli.smoke import noise
+from keras_ssl.presets import BYOL, MoCo
 
 MOMENTA = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
+SHARED = {"epochs": 8, "batch_size": 64, "backbone": "small-resnet", "width": 0.5}
+SHARED |= {"optimizer": "sgd", "learning_rate": 0.1, "warmup_epochs": 0.4, "embedding": 128}
+MOCO = MoCo(policy="moco-v2-no-blur", weight_decay=5e-4, queue_size=1024, groups=4, **SHARED)
+BYOL_ = BYOL(policy="byol-small", weight_decay=1e-3, hidden_units=512, **SHARED)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What can be set on the command line."""
-
-    data_dir: pathlib.Path | None = None
-    """Where TensorFlow Datasets keeps CIFAR-10; it is downloaded if it is not there."""
-    out: pathlib.Path = pathlib.Path("runs/momentum")
-    """Directory of the results; those that are there are not measured again."""
-    images: int = 10_000
-    epochs: int = 8
-    batch_size: int = 64
-    filters: int = 24
-    queue_size: int = 1024
-    seed: int = 0
-    smoke: bool = False
-    """A few steps on noise, to see that everything runs."""
-
-
-def moco(settings: Settings) -> methods.MoCo:
-    """Returns MoCo as in recipes/moco_v2_cifar10_cpu.py."""
-    backbone = split_batch_norm(backbones.SmallResNet(settings.filters), groups=4)
-    return methods.MoCo(backbone, MLPHead(128), queue_size=settings.queue_size)
-
-
-def byol(settings: Settings) -> methods.BYOL:
-    """Returns BYOL as in recipes/byol_cifar10_cpu.py."""
-    return methods.BYOL(
-        backbones.SmallResNet(settings.filters),
-        projector=MLPHead(128, 512, batch_norm=True),
-        predictor=MLPHead(128, 512, batch_norm=True),
-    )
-
-
-METHODS = {
-    "MoCo": (moco, augment.moco_v2(32, blur=False), 0.1, 5e-4),
-    "BYOL": (byol, augment.byol(32, blur=False), 0.1, 1e-3),
-}
-
-
-def accuracies(backbone: keras.Model, train: data.Source, test: data.Source) -> dict:
-    """Returns what is measured of an encoder, in percent."""
-    features, test_features = evaluate.extract(backbone, train), evaluate.extract(backbone, test)
-    return {
-        "knn": 100 * evaluate.knn(None, features, test_features).accuracy,
-        "linear": 100 * evaluate.linear(None, features, test_features).accuracy,
-    }
-
-
-def trained(name: str, momentum: float, settings: Settings, train: data.Source) -> keras.Model:
-    """Returns the encoder after a training with a constant momentum."""
-    make, policy, learning_rate, weight_decay = METHODS[name]
-    keras.utils.set_random_seed(settings.seed)
-    model = make(settings)
-    views = data.views(train, policy, settings.batch_size, settings.seed)
-    steps = settings.epochs * len(views)
-    schedule = optimizers.WarmupCosine(learning_rate, steps, warmup_steps=steps // 20)
-    model.compile(optimizers.SGD(schedule, weight_decay=weight_decay))
-    encoder = callbacks.MomentumEncoder(momentum, final=momentum)
-    model.fit(views, epochs=settings.epochs, verbose=0, callbacks=[encoder])
-    return model.backbone
-
-
-def plot(results: dict, path: pathlib.Path):
-    """Draws linear accuracy against momentum, with the untrained encoder as the base line."""
+def main(
+    data_dir: pathlib.Path | None = None,
+    out: pathlib.Path = pathlib.Path("runs/momentum"),
+    images: int = 10_000,
+    smoke: bool = False,
+):
+    """Trains one encoder per method and momentum, and draws their linear accuracy."""
+    train, test = noise() if smoke else keras_ssl.data.open_source("tfds:cifar10", data_dir)
+    train = train.subset(np.arange(min(images, len(train))))
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name, marker in zip(METHODS, "os", strict=True):
-        heights = [results[f"{name} {momentum:g}"]["linear"] for momentum in MOMENTA]
+    for name, preset, marker in (("MoCo", MOCO, "o"), ("BYOL", BYOL_, "s")):
+        heights = []
+        for momentum in MOMENTA:
+            settings = {"momentum": momentum, "final_momentum": momentum, "knn_every": 0}
+            run = keras_ssl.pretrain(
+                train, preset.shrink() if smoke else preset, resume=out / f"{name} {momentum:g}", **settings
+            )
+            if not run.metrics:
+                run.evaluate((train, test), labels_per_class=(), baselines=True)
+            heights.append(100 * run.metrics["rows"]["trained"]["linear"]["accuracy"])
         axes.plot(range(len(MOMENTA)), heights, marker=marker, label=name)
-    axes.axhline(results["untrained"]["linear"], color="grey", linestyle="--", label="untrained")
+    untrained = 100 * run.metrics["rows"]["untrained"]["linear"]["accuracy"]
+    axes.axhline(untrained, color="gray", linestyle="--", label="untrained")
     axes.set_xticks(range(len(MOMENTA)), [f"{momentum:g}" for momentum in MOMENTA])
-    axes.set_xlabel("momentum of the target network")
-    axes.set_ylabel("linear accuracy, %")
+    axes.set(xlabel="momentum of the target network", ylabel="linear accuracy, %")
     axes.legend()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def main(settings: Settings):
-    """Trains one encoder for each method and momentum, prints and plots what they are worth."""
-    if settings.smoke:
-        settings = replace(settings, epochs=1, batch_size=16, filters=8, queue_size=40)
-        pixels = np.random.default_rng(0).integers(0, 256, (48, 32, 32, 3), np.uint8)
-        train = data.arrays(pixels[:32], np.arange(32) % 4)
-        test = data.arrays(pixels[32:], np.arange(16) % 4)
-    else:
-        train = data.tfds("cifar10", "train", data_dir=settings.data_dir)
-        train = train.subset(np.arange(settings.images))
-        test = data.tfds("cifar10", "test", data_dir=settings.data_dir)
-
-    path = settings.out / "results.json"
-    asked = {
-        name: value for name, value in vars(settings).items() if name not in ("data_dir", "out")
-    }
-    found = json.loads(path.read_text()) if path.exists() else {"settings": asked, "rows": {}}
-    if found["settings"] != asked:
-        raise ValueError(
-            f"{path} holds results of other settings. Expected: another --out. "
-            f"Received: {asked}, and {found['settings']} in the file"
-        )
-    settings.out.mkdir(parents=True, exist_ok=True)
-    results = found["rows"]
-    wanted = {f"{name} {momentum:g}": (name, momentum) for name in METHODS for momentum in MOMENTA}
-    if "untrained" not in results:
-        keras.utils.set_random_seed(settings.seed)
-        untrained = backbones.SmallResNet(settings.filters)
-        results["untrained"] = accuracies(untrained, train, test)
-    for row, (name, momentum) in wanted.items():
-        if row not in results:
-            encoder = trained(name, momentum, settings, train)
-            results[row] = accuracies(encoder, train, test)
-            write_json(path, found)
-        print(f"{row}: kNN {results[row]['knn']:.1f}, linear {results[row]['linear']:.1f}")
-    print(
-        f"untrained: kNN {results['untrained']['knn']:.1f}, "
-        f"linear {results['untrained']['linear']:.1f}"
-    )
-    plot(results, settings.out / "momentum.png")
-    print(f"Written: {path} and {settings.out / 'momentum.png'}")
+    figure.savefig(out / "momentum.png", dpi=120)
+    print(f"Written: {out / 'momentum.png'}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    tyro.cli(main)
