@@ -152,25 +152,36 @@ def distill(settings: Distill, train: "Source", run: "Run", strategy: "Strategy"
     """
     import keras
 
-    from keras_ssl.distill import Distiller, TeacherOutputs, calibrated, load_teacher, precompute
-    from keras_ssl.runs.training import train as train_into
-
+    precision = keras.config.dtype_policy().name
     keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy(settings.precision)
+    try:
+        return _distill(settings, train, run, strategy)
+    finally:
+        keras.config.set_dtype_policy(precision)
+
+
+def _distill(
+    settings: Distill, images: "Source", run: "Run", strategy: "Strategy"
+) -> "keras.Model":
+    from keras_ssl.distill import Distiller, TeacherOutputs, calibrated, load_teacher, precompute
+    from keras_ssl.runs.training import train
+
     path = teacher_directory(settings.teacher)
     outputs = run.path / _OUTPUTS
     if settings.precompute and not outputs.is_file():
-        precompute(load_teacher(path), train, outputs)
+        precompute(load_teacher(path), images, outputs)
     temperature = settings.temperature or 1.0
     with strategy.scope():
         teacher = load_teacher(path)
         student = _build_student(settings, teacher)
         distiller = Distiller(
-            TeacherOutputs.load(outputs, train) if settings.precompute else teacher,
+            TeacherOutputs.load(outputs, images) if settings.precompute else teacher,
             student,
             temperature=temperature,
             labelled_weight=settings.labelled_weight,
         )
-        steps = len(train) // settings.batch_size
+        steps = len(images) // settings.batch_size
         warmup = min(settings.warmup_epochs, settings.epochs // 10)
         optimizer = build_optimizer(
             settings.optimizer,
@@ -184,7 +195,7 @@ def distill(settings: Distill, train: "Source", run: "Run", strategy: "Strategy"
         distiller.compile(optimizer, steps_per_execution=settings.steps_per_execution)
     crops = build_augmentation(settings.augmentation, settings.data, student.input_shape[1])
     epochs, batch_size = settings.epochs, settings.batch_size
-    train_into(distiller, train, crops, run, epochs, batch_size, seed=settings.seed)
+    train(distiller, images, crops, run, epochs, batch_size, seed=settings.seed)
     return calibrated(student, temperature)
 
 
