@@ -1,5 +1,6 @@
-"""One progress bar over a whole training, with its loss and an estimate of the time left."""
+"""One progress bar for an entire training, with the loss and the estimated time left."""
 
+import time
 from typing import Any
 
 import keras
@@ -14,11 +15,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-_LINES = 20  # of output where there is no terminal to draw a bar on
+from keras_ssl.data.progress import can_draw
+
+_LINES = 20  # printed over a run if no bar can be drawn
+_SECONDS = 60.0  # between two lines within an epoch
 
 
 class _BarAndValues(Progress):
-    """A bar with a line of values below it, however long that is."""
+    """A bar with a line of values below it."""
 
     values = ""
 
@@ -30,14 +34,15 @@ class _BarAndValues(Progress):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows epochs, steps, loss and the time left; replaces Keras' bar, which starts anew each epoch.
+    """Shows epochs, steps, loss and the time left, in one bar; the bar of Keras restarts each epoch.
 
-    Without a terminal (a file, a pipe) it prints about twenty lines over the run instead.
+    In a notebook the bar needs ipywidgets. Without a terminal (a file, a pipe) or ipywidgets, it
+    prints about twenty lines over the run, and one per minute within long epochs.
 
     Args:
         steps_per_epoch: batches in a full pass over the data.
         start: steps taken before this training.
-        console: where to draw; standard output unless told.
+        console: where to draw; by default standard output.
 
     Example:
         ```python
@@ -50,7 +55,11 @@ class ProgressBar(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.start = start
         self.console = console or Console()
-        self._bar: Any = None  # a `Progress` from the start of the training
+        self._animated = self.console.is_terminal or (
+            self.console.is_jupyter and can_draw(self.console)
+        )
+        self._printed_at = 0.0
+        self._bar: Any = None  # a `Progress` from the start of training
 
     def on_train_begin(self, logs=None):
         """Draws the bar."""
@@ -63,20 +72,26 @@ class ProgressBar(keras.callbacks.Callback):
             TextColumn("left:"),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not self._animated,
         )
+        self._printed_at = time.monotonic()
         total = self.params["epochs"] * self.steps_per_epoch
         self._task = self._bar.add_task("Pretraining", total=total, completed=self.start)
         self._bar.start()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Finds the place in the run."""
+        """Computes the range of steps of the epoch."""
         self._epoch_start = max(epoch * self.steps_per_epoch, self.start)
         self._epoch_end = (epoch + 1) * self.steps_per_epoch
 
     def on_train_batch_end(self, batch, logs=None):
         """Moves the bar."""
-        self._bar.update(self._task, completed=min(self._epoch_start + batch + 1, self._epoch_end))
+        step = min(self._epoch_start + batch + 1, self._epoch_end)
+        self._bar.update(self._task, completed=step)
+        if not self._animated and time.monotonic() - self._printed_at > _SECONDS:
+            values = ", ".join(f"{name} {float(value):.3f}" for name, value in (logs or {}).items())
+            total = self._bar.tasks[0].total
+            self._print(f"step {step}/{total:.0f}: {values}")
 
     def on_epoch_end(self, epoch, logs=None):
         """Shows the epoch's values."""
@@ -84,11 +99,14 @@ class ProgressBar(keras.callbacks.Callback):
         epochs = self.params["epochs"]
         self._bar.values = f"epoch {epoch + 1}/{epochs}: {values}"
         every = max(1, epochs // _LINES)
-        if not self.console.is_terminal and (epoch % every == every - 1 or epoch == epochs - 1):
+        if not self._animated and (epoch % every == every - 1 or epoch == epochs - 1):
             left = self._bar.tasks[0].time_remaining
             estimate = "" if left is None else f", about {left:.0f} s left"
-            line = f"epoch {epoch + 1}/{epochs}: {values}{estimate}"
-            self.console.print(line, highlight=False, soft_wrap=True)
+            self._print(f"epoch {epoch + 1}/{epochs}: {values}{estimate}")
+
+    def _print(self, line: str):
+        self.console.print(line, highlight=False, soft_wrap=True)
+        self._printed_at = time.monotonic()
 
     def on_train_end(self, logs=None):
         """Leaves the finished bar on the screen."""

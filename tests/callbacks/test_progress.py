@@ -9,6 +9,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from keras_ssl.callbacks import ProgressBar
+from keras_ssl.data.progress import can_draw
 
 
 def fit(*callbacks, epochs=3, batches=4, **arguments):
@@ -107,3 +108,23 @@ def test_stop_releases_the_screen():
     assert bar._bar.live.is_started
     bar.stop()
     assert not bar._bar.live.is_started
+
+
+def test_a_long_epoch_prints_lines_where_no_bar_can_be_drawn(monkeypatch):
+    monkeypatch.setattr("keras_ssl.callbacks.progress._SECONDS", 0.0)
+    console = Console(file=io.StringIO())
+    bar = ProgressBar(steps_per_epoch=3, console=console)
+    bar.set_params({"epochs": 2})
+    bar.on_train_begin()
+    bar.on_epoch_begin(1)
+    bar.on_train_batch_end(0, {"loss": 0.25})
+    bar.stop()
+    assert console.file.getvalue() == "step 4/6: loss 0.250\n"
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_notebook_gets_a_bar_only_with_ipywidgets(installed, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: "spec" if installed else None)
+    notebook = Console(file=io.StringIO(), force_jupyter=True)
+    assert can_draw(notebook) == installed
+    assert can_draw(Console(file=io.StringIO()))
