@@ -1,4 +1,4 @@
-"""Networks that map images to features: any `keras.Model` of that kind is a backbone."""
+"""Backbones: networks that map images to features. Any `keras.Model` that does so can be used."""
 
 from keras_ssl.backbones.pooled import pooled
 from keras_ssl.backbones.resnet import ResNet

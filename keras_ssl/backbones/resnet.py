@@ -20,7 +20,7 @@ _STAGES = {
 }
 _BASIC_DEPTHS = (18, 34)
 _STEMS = ("auto", "small", "imagenet")
-_SMALL_SIDE = 64  # pixels: up to here the "auto" stem keeps the full resolution
+_SMALL_SIDE = 64  # pixels: up to this side the "auto" stem keeps the full resolution
 
 
 def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
@@ -38,27 +38,30 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
     above. `model.get_layer(name).output` is the feature map after "stem", "block1", "block2",
     "block3" and "block4".
 
-    Convolutions have no biases and pad explicitly, as PyTorch's do, so that weights can be
-    imported; a shortcut is a projection only where the shape changes, also as in PyTorch
-    (google-research/simclr has one more, in the first block of depths 18 and 34). Kernels start
-    with He's normal initialisation over the outputs (PyTorch's; google-research/simclr draws from a
-    variance of 1 / inputs), and the last batch normalisation of each residual block at zero, so
-    that the block starts as its shortcut.
+    Convolutions have no biases and pad explicitly, as in PyTorch, so that its weights can be imported.
+    A shortcut is a projection only where the shape changes, as in PyTorch (google-research/simclr has
+    one more, in the first block of depths 18 and 34). Kernels are initialized with He's normal
+    distribution over fan-out, as in PyTorch (google-research/simclr uses a variance of 1 / fan-in).
+    The last batch normalization of each residual block starts with gamma = 0, so that the block starts
+    as its shortcut.
 
     Args:
         depth: 18 or 34 (basic blocks), 50, 101, 152 or 200 (bottleneck blocks).
         width: positive factor on the number of filters.
-        sk_ratio: 0 for a plain ResNet. Positive (0.0625 in SimCLRv2) for selective kernels in the
-            bottleneck blocks, together with ResNet-D's stem of three 3x3 convolutions (in place of
-            the 7x7) and average-pooled shortcuts. Depths 18 and 34 take only the ResNet-D part.
+        sk_ratio: 0 for a plain ResNet. A positive value (0.0625 in SimCLRv2) adds selective kernels to
+            the bottleneck blocks, and ResNet-D's stem of three 3x3 convolutions (instead of one 7x7)
+            and average-pooled shortcuts. Depths 18 and 34 get only the ResNet-D part.
         stem: "imagenet" divides the side by 4 (convolution and max pooling, stride 2 each), "small"
-            keeps it (one 3x3 convolution), "auto" takes "small" for sides of at most 64 pixels.
-        input_shape: (height, width, channels). Height and width may be `None`; then say which stem.
+            keeps it (one 3x3 convolution), "auto" uses "small" for sides of at most 64 pixels.
+        input_shape: (height, width, channels). Height and width may be `None` if `stem` is not "auto".
         name: name of the model; "resnet" and the depth by default.
 
+    Returns:
+        A functional `keras.Model`.
+
     Raises:
-        ValueError: for a depth or a stem that does not exist, a width that leaves no filters, a
-            negative `sk_ratio`, or an `input_shape` that is not (height, width, channels).
+        ValueError: if `depth` or `stem` is unknown, `width` leaves too few filters, `sk_ratio` is
+            negative, or `input_shape` is not (height, width, channels).
 
     Example:
         >>> ResNet(18, width=0.25, input_shape=(32, 32, 3))(keras.ops.ones((2, 32, 32, 3))).shape
@@ -77,7 +80,7 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
     features = _stem(images, stem, _filters(64, width), resnet_d=sk_ratio > 0)
     for stage, blocks in enumerate(_STAGES[depth], start=1):
         for block in range(1, blocks + 1):
-            # The last layer of a stage has the name of the stage: its output is the feature map.
+            # The last layer of a stage is named after the stage: its output is the feature map.
             last = f"block{stage}"
             spec = _Block(
                 prefix=f"block{stage}_{block}",
@@ -87,7 +90,7 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
                 sk_ratio=sk_ratio,
             )
             features = build_block(features, spec)
-    # float32 whatever the policy: a mean over many pixels, and the input of every loss.
+    # Always float32: this is a mean over many pixels, and the input of every loss.
     pooled = layers.GlobalAveragePooling2D(dtype="float32", name="features")(features)
     return keras.Model(images, pooled, name=name or f"resnet{depth}")
 
@@ -115,7 +118,7 @@ def _check_arguments(depth, width, sk_ratio, stem, input_shape):
         )
     if stem == "auto" and None in input_shape[:2]:
         raise ValueError(
-            "`stem` must be 'small' or 'imagenet' when the size of the images is unknown. "
+            "`stem` must be 'small' or 'imagenet' when the image size is unknown. "
             f"Received: stem='auto', input_shape={input_shape}"
         )
 
@@ -126,7 +129,7 @@ def _filters(filters, width):
 
 @dataclass(frozen=True)
 class _Block:
-    """One residual block: the names of its layers, and its form."""
+    """Names and sizes of one residual block."""
 
     prefix: str
     output: str
@@ -149,7 +152,7 @@ def _stem(images, kind, filters, resnet_d):
     else:
         features = _conv(images, filters, 7, 2, "stem_conv")
         features = _norm_relu(features, "stem_norm", "stem_relu")
-    # Zeros are as good as PyTorch's minus infinity: nothing after a ReLU is smaller.
+    # Zero padding gives the same result as PyTorch's minus infinity, since ReLU outputs are >= 0.
     features = layers.ZeroPadding2D(1, name="stem_pad")(features)
     return layers.MaxPooling2D(3, 2, name="stem")(features)
 
@@ -164,7 +167,7 @@ def _basic_block(inputs, block):
 def _bottleneck_block(inputs, block):
     x = _conv(inputs, block.filters, 1, 1, f"{block.prefix}_conv1")
     x = _norm_relu(x, f"{block.prefix}_norm1", f"{block.prefix}_relu1")
-    if block.sk_ratio > 0:  # both streams come out of one convolution
+    if block.sk_ratio > 0:  # one convolution computes both streams
         x = _conv(x, 2 * block.filters, 3, block.stride, f"{block.prefix}_conv2")
         x = _norm_relu(x, f"{block.prefix}_norm2", f"{block.prefix}_relu2")
         x = SelectiveKernel(block.filters, block.sk_ratio, name=f"{block.prefix}_select")(x)
@@ -180,7 +183,7 @@ def _add_shortcut(residual, inputs, block, norm_name):
     shortcut, filters, stride = inputs, residual.shape[-1], block.stride
     if stride > 1 or inputs.shape[-1] != filters:
         if block.sk_ratio > 0:
-            # Only pixels count where the side is odd; the reference averages zeros in as well.
+            # For odd sides, "same" pooling averages existing pixels; the reference includes zeros.
             pool_name = f"{block.prefix}_shortcut_pool"
             shortcut = layers.AveragePooling2D(2, stride, "same", name=pool_name)(shortcut)
             stride = 1
@@ -195,7 +198,7 @@ def _norm_relu(x, norm_name, relu_name):
 
 
 def _conv(x, filters, size, stride, name):
-    # "same" pads a strided convolution on the right and below only; PyTorch pads all four sides.
+    # "same" pads a strided convolution at the right and bottom only; PyTorch pads all four sides.
     padding = "same"
     if stride > 1 and size > 1:
         x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)

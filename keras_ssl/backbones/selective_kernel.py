@@ -8,15 +8,16 @@ from keras_ssl.layers.batch_norm import BatchNorm
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class SelectiveKernel(keras.layers.Layer):
-    """Mixes the two halves of the channels with weights computed from the whole image.
+    """Mixes the two halves of the channels with weights computed from the entire image.
 
     The two streams are the two halves of one 3x3 convolution with twice the filters, as in SimCLRv2
-    (the original paper uses a 3x3 and a dilated 3x3). Their sum, averaged over the image, goes
-    through a small two-layer network whose softmax weighs the streams channel by channel.
+    (the original paper uses a 3x3 and a dilated 3x3). Their sum is averaged over the image and passed
+    through a small two-layer network, whose softmax weights the streams per channel.
 
     Args:
-        filters: positive, the channels of one stream.
-        ratio: positive, the hidden units as a share of `filters`; never fewer than 32 units.
+        filters: positive, the number of channels of one stream.
+        ratio: positive, the number of hidden units as a fraction of `filters`; at least 32 units are
+            used.
 
     Raises:
         ValueError: if a number is not positive, or the input does not have `2 * filters` channels.

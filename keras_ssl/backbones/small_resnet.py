@@ -1,4 +1,4 @@
-"""A residual network that a laptop trains on small images in minutes."""
+"""SmallResNet: a residual network for small images that trains on a laptop in minutes."""
 
 import keras
 from keras import layers
@@ -11,16 +11,16 @@ def SmallResNet(  # noqa: N802 (a model's constructor, spelled as one)
     input_shape: tuple[int, int, int] = (32, 32, 3),
     name: str | None = None,
 ) -> keras.Model:
-    """Returns a residual network of three stages with one convolution or block each.
+    """Returns a residual network of one convolution and two residual blocks.
 
-    The first convolution has stride 2; two blocks with twice and four times as many filters follow,
-    each at half the size. With 48 filters it has 0.65 million parameters. The stages' feature maps
-    are the outputs of the layers
-    "block1", "block2" and "block3".
+    The convolution has stride 2. The blocks have two and four times as many filters, and each halves
+    the resolution. With 48 filters the network has 0.65 million parameters. The feature maps are the
+    outputs of the layers "block1", "block2" and "block3".
 
     Args:
-        filters: of the first stage, positive; the result has four times as many features.
-        input_shape: (height, width, channels), sides of 8 pixels or more.
+        filters: positive number of filters of the first convolution; the output has four times as many
+            features.
+        input_shape: (height, width, channels), with sides of at least 8 pixels.
         name: name of the model, "small_resnet" by default.
 
     Returns:
@@ -33,14 +33,14 @@ def SmallResNet(  # noqa: N802 (a model's constructor, spelled as one)
         >>> SmallResNet(filters=8)(keras.ops.ones((2, 32, 32, 3))).shape
         TensorShape([2, 32])
 
-    Source: basic blocks as in He et al. 2016 ("Deep Residual Learning"), the last batch normalisation
-    of a block starting at zero as in the self-supervised references; sizes are this package's.
+    Source: basic blocks as in He et al. 2016 ("Deep Residual Learning"). The last batch normalization
+    of a block starts with gamma = 0, as in the self-supervised references. The sizes are our choice.
     """
     if filters < 1:
         raise ValueError(f"`filters` must be at least 1. Received: filters={filters}")
     if len(input_shape) != 3 or min(input_shape[:2]) < 8 or input_shape[2] < 1:
         raise ValueError(
-            "`input_shape` must be (height, width, channels) with sides of 8 pixels or more. "
+            "`input_shape` must be (height, width, channels) with sides of at least 8 pixels. "
             f"Received: input_shape={input_shape}"
         )
     images = keras.Input(input_shape, name="images")

@@ -1,11 +1,11 @@
-"""Tiny: three convolutions, for tests and for images of a few pixels."""
+"""Tiny: three convolutions, for tests and very small images."""
 
 import keras
 from keras import layers
 
 from keras_ssl.layers.batch_norm import BatchNorm
 
-_SMALLEST_SIDE = 4  # pixels: no convolution halves a side below this
+_MIN_SIDE = 4  # pixels: strided convolutions keep at least this side
 
 
 def Tiny(  # noqa: N802 (a model's constructor, spelled as one)
@@ -15,14 +15,14 @@ def Tiny(  # noqa: N802 (a model's constructor, spelled as one)
 ) -> keras.Model:
     """Returns a small network that maps images to globally average-pooled features.
 
-    Three times a 3x3 convolution, batch normalisation and ReLU, with a quarter, a half and all of
-    the features. The first convolution sees every pixel; the others have stride 2 as long as both
-    sides keep at least 4 pixels. The feature maps are the outputs of the layers "block1", "block2"
-    and "block3".
+    It has three blocks of 3x3 convolution, batch normalization and ReLU, with a quarter, a half and
+    all of the features. The first block has stride 1; the others have stride 2 as long as both sides
+    keep at least 4 pixels. The feature maps are the outputs of the layers "block1", "block2" and
+    "block3".
 
     Args:
-        input_shape: (height, width, channels); 8x8 digits are large enough.
-        features: number of features of the result, at least 4.
+        input_shape: (height, width, channels); 8x8 pixels are enough.
+        features: number of output features, at least 4.
         name: name of the model, "tiny" by default.
 
     Returns:
@@ -44,7 +44,7 @@ def Tiny(  # noqa: N802 (a model's constructor, spelled as one)
         )
     x = images = keras.Input(input_shape, name="images")
     for number, filters in enumerate((features // 4, features // 2, features), start=1):
-        stride = 2 if number > 1 and min(x.shape[1:3]) >= 2 * _SMALLEST_SIDE else 1
+        stride = 2 if number > 1 and min(x.shape[1:3]) >= 2 * _MIN_SIDE else 1
         conv = layers.Conv2D(
             filters,
             3,

@@ -1,4 +1,4 @@
-"""Losses of self-supervised methods: pure mathematics on embeddings or scores."""
+"""Losses of self-supervised methods: pure functions of embeddings or logits."""
 
 from keras_ssl.losses.cosine import CosineRegression
 from keras_ssl.losses.distillation import Distillation

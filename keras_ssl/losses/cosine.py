@@ -1,4 +1,4 @@
-"""Cosine regression, the loss of BYOL: a prediction points where its target points."""
+"""Cosine regression, the loss of BYOL: makes predictions point in the direction of their targets."""
 
 import keras
 import tensorflow as tf
@@ -7,17 +7,17 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class CosineRegression(keras.losses.Loss):
-    """Squared distance of two embeddings of length 1: `2 - 2 * cos`, from 0 (equal) to 4 (opposite).
+    """Squared distance between normalized embeddings: `2 - 2 * cos`, from 0 (equal) to 4 (opposite).
 
-    Computed in float32 whatever the dtype of the embeddings. Gradients flow into both; BYOL stops
-    those of the targets, `keras_ssl.methods.BYOL` does so.
+    It is always computed in float32. Gradients flow into both arguments; `keras_ssl.methods.BYOL`
+    stops those of the targets.
 
     Call arguments:
         targets: (batch, dim).
         predictions: (batch, dim).
 
     Raises:
-        ValueError: when called, if the shapes are not the same `(batch, dim)`.
+        ValueError: when called, if the two shapes differ or are not `(batch, dim)`.
 
     Example:
         >>> z = keras.ops.convert_to_tensor([[1.0, 0.0], [0.0, 2.0]])
@@ -37,7 +37,7 @@ class CosineRegression(keras.losses.Loss):
                 "`targets` and `predictions` must have the same shape (batch, dim). Received: "
                 f"targets.shape={tuple(targets.shape)}, predictions.shape={tuple(predictions.shape)}"
             )
-        # Keras' own `normalize` has a gradient that is no number for embeddings of length zero.
+        # The gradient of Keras' `normalize` is NaN for embeddings of length zero.
         targets = tf.math.l2_normalize(targets, axis=-1)
         predictions = tf.math.l2_normalize(predictions, axis=-1)
         return 2 - 2 * ops.sum(targets * predictions, axis=-1)

@@ -1,4 +1,4 @@
-"""Distillation: a student predicts the distribution over classes that its teacher predicts."""
+"""Distillation: a student learns to predict its teacher's distribution over classes."""
 
 import keras
 import tensorflow as tf
@@ -6,13 +6,13 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class Distillation(keras.losses.Loss):
-    """Cross-entropy of a student's classes against a teacher's, both softened by a temperature.
+    """Cross-entropy between a teacher's and a student's predictions, softened by a temperature.
 
         loss = -sum_y p_teacher(y) * log p_student(y),    p(y) = softmax(logits / temperature)
 
-    The smallest value is the entropy of the teacher's distribution, not 0. Unlike Hinton et al. 2015,
-    SimCLRv2 does not multiply by the square of the temperature. Computed in float32 whatever the dtype
-    of the logits. No gradient flows into the teacher's logits.
+    Its minimum is the entropy of the teacher's distribution, not 0. Unlike Hinton et al. 2015, and like
+    SimCLRv2, it is not multiplied by the square of the temperature. It is always computed in float32.
+    No gradient flows into the teacher's logits.
 
     Call arguments:
         teacher_logits: (batch, classes), before the softmax.
@@ -20,12 +20,12 @@ class Distillation(keras.losses.Loss):
         sample_weight: (batch,) weights, as for other Keras losses.
 
     Args:
-        temperature: positive; 0.1 in SimCLRv2 for a student of the teacher's own form, 1 for a smaller
-            one.
+        temperature: positive. SimCLRv2 uses 0.1 for a student with the teacher's architecture, and 1
+            for a smaller one.
 
     Raises:
-        ValueError: if `temperature` is not positive, or (when called) if the shapes are not the same
-            `(batch, classes)`.
+        ValueError: if `temperature` is not positive, or (when called) if the two shapes differ or are
+            not `(batch, classes)`.
 
     Example:
         >>> teacher = keras.ops.convert_to_tensor([[4.0, 0.0]])

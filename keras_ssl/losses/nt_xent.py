@@ -1,4 +1,4 @@
-"""NT-Xent, the normalised temperature-scaled cross-entropy of SimCLR."""
+"""NT-Xent, the normalized temperature-scaled cross-entropy of SimCLR."""
 
 import keras
 import tensorflow as tf
@@ -10,17 +10,16 @@ from keras_ssl.losses import blockwise
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class NTXent(keras.losses.Loss):
-    """Normalised temperature-scaled cross-entropy between two views.
+    """Normalized temperature-scaled cross-entropy between two views.
 
-    For each of the 2N embeddings, the other view of the same image is the positive and the other
-    2N - 2 embeddings, of both views, are the negatives. The value is the mean over the 2N rows (the
-    paper's equation; also lightly's and solo-learn's value). google-research/simclr reports the sum
-    of the two directions, which is twice as much. An encoder that maps all images to one point gives
-    `log(2N - 1)`.
+    For each of the 2N embeddings, the other view of the same image is the positive, and the other
+    2N - 2 embeddings, of both views, are the negatives. The loss is the mean over the 2N rows, as in
+    the paper, lightly and solo-learn. google-research/simclr reports the sum of the two directions,
+    which is twice as large. An encoder that maps all images to one point gives `log(2N - 1)`.
 
-    Under a distribution strategy the negatives come from all replicas. Similarities are computed in
-    float32 whatever the dtype of the embeddings; those of a large batch in blocks, so that they need
-    little memory, with the same value and gradient.
+    Under a distribution strategy the negatives come from all replicas. Similarities are always computed
+    in float32, and in blocks for a large batch: values and gradients are the same, and less memory is
+    used.
 
     Args:
         temperature: positive; the paper's best value is 0.1 for ImageNet and 0.5 for CIFAR-10.
@@ -51,7 +50,7 @@ class NTXent(keras.losses.Loss):
                 "`z_1` and `z_2` must be two views of the same images, both of shape (batch, dim). "
                 f"Received: z_1.shape={tuple(z_1.shape)}, z_2.shape={tuple(z_2.shape)}"
             )
-        # Keras' own `normalize` has a gradient that is no number for embeddings of length zero.
+        # The gradient of Keras' `normalize` is NaN for embeddings of length zero.
         z_1 = tf.math.l2_normalize(z_1, axis=-1)
         z_2 = tf.math.l2_normalize(z_2, axis=-1)
         all_1 = distribute.all_gather(z_1)  # (global_batch, dim)
@@ -69,14 +68,14 @@ class NTXent(keras.losses.Loss):
         return ops.mean(ops.reshape(rows, (2, -1)), axis=0)
 
     def _log_sums(self, z, candidates, own):
-        """Returns log(sum(exp(similarity))) of each row, without its own column, `(rows,)`."""
-        if blockwise.is_worthwhile(z.shape[0], candidates.shape[0]):
+        """Returns `(rows,)` values log(sum(exp(similarity))), without each row's own column."""
+        if blockwise.should_use_blocks(z.shape[0], candidates.shape[0]):
             if distribute.replica_count() == 1:
-                return blockwise.among_others(z, self.temperature)
-            return blockwise.over_columns(z, candidates, self.temperature, own=own)
+                return blockwise.log_sum_of_others(z, self.temperature)
+            return blockwise.log_sum_over_columns(z, candidates, self.temperature, own=own)
         similarity = z @ ops.transpose(candidates) / self.temperature
-        itself = ops.one_hot(own, ops.shape(candidates)[0], dtype="bool")
-        return ops.logsumexp(ops.where(itself, similarity.dtype.min, similarity), axis=-1)
+        own_column = ops.one_hot(own, ops.shape(candidates)[0], dtype="bool")
+        return ops.logsumexp(ops.where(own_column, similarity.dtype.min, similarity), axis=-1)
 
     def get_config(self):
         """Returns the arguments of the constructor."""

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules of the self-supervised recipes."""
+"""Optimizers and learning-rate schedules for self-supervised training."""
 
 from keras_ssl.optimizers.lars import LARS
 from keras_ssl.optimizers.schedules import WarmupCosine, scaled_learning_rate

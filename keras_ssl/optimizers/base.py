@@ -1,4 +1,4 @@
-"""What LARS and SGD share: a momentum buffer, and an L2 penalty in the gradient."""
+"""Base class of LARS and SGD: a momentum buffer, and an L2 penalty in the gradient."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,25 +11,25 @@ from keras import ops
 class MomentumOptimizer(keras.optimizers.Optimizer):
     """An optimizer with momentum whose weight decay is an L2 penalty in the gradient.
 
-    Keras' own `weight_decay` shrinks the weights beside the update (decoupled, as in AdamW);
-    recipes of SimCLR, MoCo and their PyTorch ports mean a penalty that passes through the momentum.
-    Subclasses implement `update_step` with `penalised_gradient` and `move`.
+    Keras' own `weight_decay` shrinks the weights separately from the update (decoupled, as in AdamW).
+    In SimCLR, MoCo and their PyTorch ports, weight decay is added to the gradient and so passes through
+    the momentum. Subclasses implement `update_step` with `penalised_gradient` and `move`.
 
     Args:
         learning_rate: a number, a `LearningRateSchedule`, or a function without arguments.
         momentum: in [0, 1).
         weight_decay: factor of the penalty's gradient, not negative.
-        exclude: which variables are left out: `None` for those of rank 1 or less (biases, and gamma
-            and beta of normalisation), or regular expressions that are searched in `variable.path`
-            ("head/", "gamma$"); an empty sequence leaves none out. Keras' variable names are just
-            "kernel" and "gamma", only paths contain the layer.
-        nesterov: look ahead by one momentum step.
+        exclude: variables without weight decay: `None` for all of rank 1 or less (biases, and gamma
+            and beta of normalization layers), or regular expressions to search for in `variable.path`
+            ("head/", "gamma$"). An empty sequence excludes none. Patterns match paths because Keras'
+            variable names ("kernel", "gamma") do not contain the layer.
+        nesterov: use Nesterov momentum.
         name: name of the optimizer.
         **kwargs: further arguments of `keras.optimizers.Optimizer`: `clipnorm`, `use_ema`,
-            `loss_scale_factor`, `gradient_accumulation_steps` and the like.
+            `loss_scale_factor`, `gradient_accumulation_steps` and others.
 
     Raises:
-        ValueError: if a number is out of its range, or `exclude` is one string.
+        ValueError: if a number is out of range, or `exclude` is a single string.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class MomentumOptimizer(keras.optimizers.Optimizer):
         self.nesterov = nesterov
 
     def build(self, variables):
-        """Creates one momentum buffer per variable, and decides which variables are excluded."""
+        """Creates one momentum buffer per variable, and finds the excluded variables."""
         if self.built:
             return
         super().build(variables)
         self.momentums = self.add_optimizer_variables(variables, "momentum")
-        # Decided here, once: `update_step` receives TensorFlow's variables, which have no path.
+        # `update_step` receives TensorFlow variables, which have no path, so this is decided here.
         self._is_excluded = [self._matches_exclude(variable) for variable in variables]
 
     def _matches_exclude(self, variable):
@@ -77,7 +77,7 @@ class MomentumOptimizer(keras.optimizers.Optimizer):
         return any(re.search(pattern, path) for pattern in self.exclude)
 
     def is_excluded(self, variable) -> bool:
-        """Tells whether `exclude` covers this variable, one that the optimizer was built with."""
+        """Returns whether `exclude` covers a variable that the optimizer was built with."""
         return self._is_excluded[self._get_variable_index(variable)]
 
     def penalised_gradient(self, gradient, variable):
@@ -88,13 +88,13 @@ class MomentumOptimizer(keras.optimizers.Optimizer):
         return gradient + ops.cast(self.weight_decay, variable.dtype) * variable
 
     def move(self, variable, increment, rate):
-        """Adds the increment to the variable's momentum buffer, and moves the variable by it.
+        """Updates the momentum buffer with the increment, and the variable with the buffer.
 
         v = momentum * v + increment
         w = w - rate * v        (nesterov: w - rate * (increment + momentum * v))
         """
         buffer = self.momentums[self._get_variable_index(variable)]
-        # One pass over the memory: by single operations an update costs as much as a normalisation.
+        # A fused update reads memory once. Separate operations cost as much as a normalization layer.
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle,
             accum=buffer.value.handle,
@@ -105,16 +105,16 @@ class MomentumOptimizer(keras.optimizers.Optimizer):
         )
 
     def _apply_weight_decay(self, variables):
-        """Does nothing: Keras would decay the weights a second time, beside the update."""
+        """Does nothing: the penalty is in the gradient, and Keras would decay the weights again."""
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
-        """Refuses: the argument `exclude` of the constructor does this.
+        """Not supported: use the constructor's `exclude` argument.
 
         Raises:
             ValueError: always.
         """
         raise ValueError(
-            f"{type(self).__name__} takes its exclusions as the argument `exclude`. Received: "
+            f"{type(self).__name__} expects exclusions in its argument `exclude`. Received: "
             f"exclude_from_weight_decay(var_list={var_list}, var_names={var_names})"
         )
 

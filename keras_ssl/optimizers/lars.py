@@ -1,4 +1,4 @@
-"""LARS, layer-wise adaptive rate scaling, for batches of thousands of images."""
+"""LARS, layer-wise adaptive rate scaling, for large-batch training."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,17 +12,17 @@ from keras_ssl.optimizers.base import MomentumOptimizer
 class LARS(MomentumOptimizer):
     """Layer-wise adaptive rate scaling, in the form of SimCLR's reference code.
 
-    With the gradient g of a variable w and its buffer v:
+    For a variable w with gradient g and momentum buffer v:
 
         g = g + weight_decay * w
         trust = eta * norm(w) / norm(g)        (1 where a norm is 0)
         v = momentum * v + learning_rate * trust * g
         w = w - v        (nesterov: w - (momentum * v + learning_rate * trust * g))
 
-    The learning rate stands inside the momentum buffer, as in google-research/simclr, so a change
-    of the rate acts on new gradients only. BYOL's code and optax keep it outside: with a constant
-    rate both take the same steps, during warm-up they do not. Excluded variables are neither
-    adapted nor decayed.
+    The learning rate multiplies the gradient before it enters the momentum buffer, as in
+    google-research/simclr, so a change of the rate affects new gradients only. BYOL's code and optax
+    multiply the buffer instead. The two agree for a constant rate, but not during warm-up. Excluded
+    variables get neither the trust ratio nor weight decay.
 
     Args:
         learning_rate: a number, a `LearningRateSchedule`, or a function without arguments.
@@ -31,14 +31,14 @@ class LARS(MomentumOptimizer):
             in the README of its code and in SimCLRv2.
         eta: positive, the trust coefficient.
         exclude: `None` excludes every variable of rank 1 or less: biases, and gamma and beta of
-            batch normalisation. Or regular expressions that are searched in `variable.path`, in its
-            place; an empty sequence excludes none.
-        nesterov: look ahead by one momentum step.
+            batch normalization. A sequence of regular expressions excludes the variables whose
+            `variable.path` matches one of them; an empty sequence excludes none.
+        nesterov: use Nesterov momentum.
         name: name of the optimizer.
         **kwargs: further arguments of `keras.optimizers.Optimizer`.
 
     Raises:
-        ValueError: if a number is out of its range, or `exclude` is one string.
+        ValueError: if a number is out of range, or `exclude` is a single string.
 
     Example:
         >>> optimizer = LARS(1.0, weight_decay=0.0)
@@ -68,7 +68,7 @@ class LARS(MomentumOptimizer):
         self.eta = eta
 
     def update_step(self, gradient, variable, learning_rate):
-        """Moves one variable."""
+        """Updates one variable."""
         gradient = self.penalised_gradient(gradient, variable)
         rate = ops.cast(learning_rate, "float32")
         if not self.is_excluded(variable):
@@ -88,5 +88,5 @@ class LARS(MomentumOptimizer):
 
 
 def _norm(values):
-    # float32 whatever the dtype: squares of small gradients vanish in float16.
+    # Always float32: squares of small gradients underflow in float16.
     return ops.sqrt(ops.sum(ops.square(ops.cast(values, "float32"))))

@@ -8,25 +8,25 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up from 0, then half a cosine down to `final`.
+    """Linear warm-up from 0 to `peak`, then cosine decay to `final`.
 
         step < warmup_steps:   peak * step / warmup_steps
         later:                 final + (peak - final) * (1 + cos(pi * progress)) / 2
                                with progress = (step - warmup_steps) / (total_steps - warmup_steps)
 
-    Steps count from 0, so the first update of a warm-up has the rate 0, step `warmup_steps` is the
-    first at `peak`, and the rate is `final` from step `total_steps` on (the last update, step
-    `total_steps - 1`, stands just above). With `gradient_accumulation_steps` Keras asks once per
-    batch: count batches, not updates.
+    Steps count from 0. The first step of a warm-up has rate 0, step `warmup_steps` is the first with
+    rate `peak`, and the rate is `final` from step `total_steps`, so the last update (step
+    `total_steps - 1`) is slightly above it. With `gradient_accumulation_steps` Keras advances the
+    schedule once per batch: count batches, not updates.
 
     Args:
-        peak: positive, the largest rate.
-        total_steps: positive, the steps of the whole training, warm-up included.
-        warmup_steps: at least 0 and fewer than `total_steps`.
-        final: the last rate, between 0 and `peak`.
+        peak: positive, the largest learning rate.
+        total_steps: positive, number of training steps including warm-up.
+        warmup_steps: at least 0 and less than `total_steps`.
+        final: learning rate at the end, between 0 and `peak`.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if a number is out of range.
 
     Example:
         >>> schedule = WarmupCosine(peak=0.4, total_steps=100, warmup_steps=10)
@@ -56,7 +56,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.final = final
 
     def __call__(self, step):
-        """Returns the rate of this step, a float32 scalar."""
+        """Returns the learning rate at this step, a float32 scalar."""
         step = ops.cast(step, "float32")
         warmup = self.peak * step / max(self.warmup_steps, 1)
         progress = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
@@ -75,17 +75,20 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def scaled_learning_rate(base: float, batch_size: int, rule: str = "linear") -> float:
-    """Returns the learning rate for a batch size.
+    """Scales a learning rate to a batch size.
 
     Args:
-        base: positive, the rate of the recipe: per 256 images for "linear" (0.3 in SimCLR), per
-            image for "sqrt" (0.075 in SimCLR). The two agree at a batch of 4096.
-        batch_size: positive, the global batch: all replicas together.
-        rule: "linear" for base * batch_size / 256, "sqrt" for base * sqrt(batch_size). The square
-            root trains better with small batches (README of google-research/simclr).
+        base: positive base learning rate: per 256 images for "linear" (0.3 in SimCLR), per image for
+            "sqrt" (0.075 in SimCLR). The two agree at a batch size of 4096.
+        batch_size: positive, the global batch size.
+        rule: "linear" for base * batch_size / 256, or "sqrt" for base * sqrt(batch_size), which trains
+            better with small batches (README of google-research/simclr).
+
+    Returns:
+        The learning rate for `batch_size`.
 
     Raises:
-        ValueError: if a number is not positive, or for another rule.
+        ValueError: if a number is not positive, or `rule` is unknown.
 
     Example:
         >>> scaled_learning_rate(0.3, 4096), scaled_learning_rate(0.075, 4096, rule="sqrt")

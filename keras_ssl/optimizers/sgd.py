@@ -1,4 +1,4 @@
-"""SGD with momentum and L2 penalty as in PyTorch, for recipes that come from there."""
+"""SGD with momentum and L2 penalty as in PyTorch, for recipes ported from it."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,30 +11,29 @@ from keras_ssl.optimizers.base import MomentumOptimizer
 class SGD(MomentumOptimizer):
     """Stochastic gradient descent as `torch.optim.SGD` computes it.
 
-    With the gradient g of a variable w and its buffer v:
+    For a variable w with gradient g and momentum buffer v:
 
         g = g + weight_decay * w
         v = momentum * v + g
         w = w - learning_rate * v        (nesterov: w - learning_rate * (g + momentum * v))
 
-    Two things differ from `keras.optimizers.SGD`: the weight decay is part of the gradient, and the
-    learning rate stands outside the buffer, so that a step of the schedule acts on the whole
-    velocity at once.
+    It differs from `keras.optimizers.SGD` in two ways. Weight decay is added to the gradient. The
+    learning rate multiplies the momentum buffer, so a change of the rate affects past gradients too.
 
     Args:
         learning_rate: a number, a `LearningRateSchedule`, or a function without arguments.
         momentum: in [0, 1). PyTorch's default is 0; the recipes use 0.9.
         weight_decay: factor of the penalty's gradient, not negative; 1e-4 in MoCo.
-        nesterov: look ahead by one momentum step.
-        exclude: variables without weight decay: regular expressions that are searched in
+        nesterov: use Nesterov momentum.
+        exclude: variables without weight decay: regular expressions to search for in
             `variable.path`, or `None` for every variable of rank 1 or less. The default excludes
-            none: PyTorch decays biases and batch normalisation as well, and MoCo's recipes count on
-            it.
+            none: PyTorch decays biases and batch normalization as well, and MoCo's recipes rely on
+            that.
         name: name of the optimizer.
         **kwargs: further arguments of `keras.optimizers.Optimizer`.
 
     Raises:
-        ValueError: if a number is out of its range, or `exclude` is one string.
+        ValueError: if a number is out of range, or `exclude` is a single string.
 
     Example:
         >>> optimizer = SGD(0.03, weight_decay=1e-4)
@@ -59,5 +58,5 @@ class SGD(MomentumOptimizer):
         super().__init__(learning_rate, momentum, weight_decay, exclude, nesterov, name, **kwargs)
 
     def update_step(self, gradient, variable, learning_rate):
-        """Moves one variable."""
+        """Updates one variable."""
         self.move(variable, self.penalised_gradient(gradient, variable), learning_rate)

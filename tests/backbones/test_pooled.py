@@ -1,4 +1,4 @@
-"""Networks that others built, as backbones: one step, exported, reloaded."""
+"""Third-party networks as backbones: trained for one step, exported and reloaded."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ def pictures(side, seed=0, batch=4):
     return np.random.default_rng(seed).uniform(size=(batch, side, side, 3)).astype("float32")
 
 
-def survives(network, path, side=32):
+def train_export_reload(network, path, side=32):
     """Pretrains one step, exports, reloads; returns the number of features."""
     backbone = pooled(network)
     model = SimCLR(backbone, ProjectionHead(8))
@@ -59,12 +59,12 @@ def test_maps_tokens_and_vectors():
     assert pooled(maps).get_layer("maps") is maps.get_layer("maps")
 
 
-def test_a_dictionary_wants_a_name():
+def test_dictionary_output_needs_a_key():
     network = small(lambda x: {"P2": x, "P3": keras.layers.MaxPooling2D()(x)})
     assert pooled(network, "P3").output_shape == (None, 4)
     with pytest.raises(ValueError, match=r"`output` must be one of P2, P3. Received: output=None"):
         pooled(network)
-    with pytest.raises(ValueError, match="chooses among outputs with names"):
+    with pytest.raises(ValueError, match="must return one tensor, or a dictionary"):
         pooled(small(lambda x: x), "P3")
 
 
@@ -73,7 +73,7 @@ def test_half_precision_gives_float32():
     assert pooled(small(lambda x: x)).output.dtype == "float32"
 
 
-def test_a_subclass_wants_a_shape():
+def test_subclass_needs_an_input_shape():
     @keras.saving.register_keras_serializable(package="test_pooled")
     class Network(keras.Model):
         def __init__(self, **kwargs):
@@ -88,7 +88,7 @@ def test_a_subclass_wants_a_shape():
         pooled(Network())
 
 
-def test_what_is_no_backbone_is_refused():
+def test_other_networks_are_rejected():
     with pytest.raises(TypeError, match=r"must be a keras\.Model"):
         pooled("resnet")
     with pytest.raises(ValueError, match="must return feature maps"):
@@ -111,11 +111,11 @@ APPLICATIONS: dict = {
 def test_keras_applications(name, tmp_path):
     build = getattr(keras.applications, name)
     network = build(input_shape=(32, 32, 3), include_top=False, weights=None, **APPLICATIONS[name])
-    assert survives(network, tmp_path / name) >= 512
+    assert train_export_reload(network, tmp_path / name) >= 512
 
 
 def hub_networks():
-    """Small versions of families of KerasHub, with the arguments that their presets are made of."""
+    """Small versions of KerasHub networks, built with the arguments that presets use."""
     return {
         "ResNetBackbone": {
             "input_conv_filters": [64],
@@ -152,11 +152,11 @@ def hub_networks():
 def test_keras_hub(name, tmp_path):
     keras_hub = pytest.importorskip("keras_hub")
     network = getattr(keras_hub.models, name)(**hub_networks()[name])
-    assert survives(network, tmp_path / name) >= 8
+    assert train_export_reload(network, tmp_path / name) >= 8
 
 
 def cv_networks():
-    """Small versions of families of KerasCV, whose named versions ask a server for their sizes."""
+    """Small versions of KerasCV networks; their presets would need a download."""
     stages = {
         "stackwise_filters": [64, 128],
         "stackwise_blocks": [1, 1],
@@ -180,4 +180,4 @@ def test_keras_cv(name, tmp_path):
     network = getattr(keras_cv.models, name)(
         input_shape=(32, 32, 3), include_rescaling=False, **cv_networks()[name]
     )
-    assert survives(network, tmp_path / name) >= 8
+    assert train_export_reload(network, tmp_path / name) >= 8

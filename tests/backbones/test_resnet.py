@@ -13,10 +13,10 @@ def count(variables):
 
 @pytest.fixture
 def shapes_only():
-    """Variables get their shape but no value: the largest model has 795 million numbers."""
+    """Creates variables without values: the largest model has 795 million parameters."""
     with keras.StatelessScope(initialize_variables=False):
         yield
-    keras.backend.clear_session()  # forgets the variables that wait for a value
+    keras.backend.clear_session()  # drops the uninitialized variables
 
 
 # Depth, width, selective kernels, millions of parameters: google-research/simclr, README.
@@ -214,7 +214,7 @@ def test_features_are_float32_under_mixed_precision(sk_ratio):
 def test_saves_loads_and_clones(tmp_path, depth, sk_ratio):
     model = ResNet(depth, width=0.0625, sk_ratio=sk_ratio, input_shape=(8, 8, 3))
     assert model.name == f"resnet{depth}"
-    for weight in model.weights:  # without zero gammas, which hide the residuals
+    for weight in model.weights:  # zero gammas would hide the residuals
         weight.assign(np.random.default_rng(0).uniform(0.1, 0.5, weight.shape))
     images = np.random.default_rng(1).random((2, 8, 8, 3)).astype("float32")
 

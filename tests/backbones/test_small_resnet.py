@@ -18,7 +18,7 @@ def test_maps_images_of_any_size_to_features(shape, last_shape):
     assert np.isfinite(model(np.ones((2, *shape), "float32"))).all()
 
 
-def test_size_of_the_default():
+def test_default_size():
     # By hand, for c filters: the first convolution 27 c; a block from d to e filters d e for the
     # shortcut, 9 d e and 9 e^2 for the others; and 4 numbers per filter and batch normalisation.
     c = 48
@@ -27,7 +27,7 @@ def test_size_of_the_default():
     assert 0.6e6 < SmallResNet().count_params() < 0.7e6
 
 
-def test_a_block_begins_as_its_shortcut():
+def test_a_block_starts_as_its_shortcut():
     model = SmallResNet(4, (16, 16, 3))
     starting_at_zero = [
         layer.name
@@ -50,7 +50,7 @@ def test_a_block_begins_as_its_shortcut():
 def test_features_have_a_gradient():
     model = SmallResNet(4, (16, 16, 3))
     images = np.random.default_rng(0).random((8, 16, 16, 3)).astype("float32")
-    for layer in model.layers:  # the zeros would keep a gradient from what lies before them
+    for layer in model.layers:  # zero gammas would block the gradient
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.gamma.assign(tf.ones_like(layer.gamma))
     with tf.GradientTape() as tape:
@@ -87,7 +87,7 @@ def test_saves_and_loads(tmp_path):
     [
         ({"filters": 0}, "`filters` must be at least 1. Received: filters=0"),
         ({"input_shape": (8, 8)}, r"`input_shape` must be .* Received: input_shape=\(8, 8\)"),
-        ({"input_shape": (7, 8, 3)}, "with sides of 8 pixels or more"),
+        ({"input_shape": (7, 8, 3)}, "with sides of at least 8 pixels"),
     ],
 )
 def test_errors(kwargs, message):

@@ -1,4 +1,4 @@
-"""Sums by blocks against all similarities at once, in float64, across the borders of blocks."""
+"""Blockwise sums against the full similarity matrix in float64, with several block sizes."""
 
 import keras
 import numpy as np
@@ -13,8 +13,8 @@ def unit(rows, dim=8, seed=0, dtype="float32"):
     return tf.constant(values / np.linalg.norm(values, axis=1, keepdims=True), dtype)
 
 
-def whole(q, c, temperature, left_out):
-    """The twin, in float64: (value, gradient of the weighted sum for q, for c)."""
+def full_matrix(q, c, temperature, left_out):
+    """NumPy reference in float64: (value, gradient of the weighted sum for q, for c)."""
     q, c = (np.asarray(x, "float64") for x in (q, c))
     similarity = np.where(left_out, -np.inf, q @ c.T / temperature)
     largest = similarity.max(axis=1, keepdims=True)
@@ -35,24 +35,24 @@ def assert_near(found, expected):
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("temperature", [0.025, 0.1, 1.0])
 @pytest.mark.parametrize("rows", [12, 13], ids=["side divides", "side does not"])
-def test_among_others(rows, temperature, compiled):
+def test_log_sum_of_others(rows, temperature, compiled):
     z = unit(rows)
 
     @tf.function(jit_compile=compiled)
     def both(z):
         with tf.GradientTape() as tape:
             tape.watch(z)
-            values = blockwise.among_others(z, temperature, sides=(4, 3))
+            values = blockwise.log_sum_of_others(z, temperature, sides=(4, 3))
             total = tf.reduce_sum(values * weights(rows))
         return values, tape.gradient(total, z)
 
-    values, to_q, to_c = whole(z, z, temperature, np.eye(rows, dtype=bool))
+    values, to_q, to_c = full_matrix(z, z, temperature, np.eye(rows, dtype=bool))
     assert_near(both(z), (values, to_q + to_c))
 
 
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("left_out", ["nothing", "own", "excluded", "both"])
-def test_over_columns(left_out, compiled):
+def test_log_sum_over_columns(left_out, compiled):
     q, c = unit(5), unit(23, seed=1)
     own = tf.constant([3, 7, 22, 0, 11])
     excluded = np.random.default_rng(2).random((5, 23)) < 0.3
@@ -70,18 +70,22 @@ def test_over_columns(left_out, compiled):
     def both(q, c):
         with tf.GradientTape() as tape:
             tape.watch([q, c])
-            values = blockwise.over_columns(q, c, 0.2, block=20, **arguments)  # of 4 columns
+            values = blockwise.log_sum_over_columns(
+                q, c, 0.2, block=20, **arguments
+            )  # of 4 columns
             total = tf.reduce_sum(values * weights(5))
         return values, *tape.gradient(total, [q, c])
 
-    assert_near(both(q, c), whole(q, c, 0.2, mask))
+    assert_near(both(q, c), full_matrix(q, c, 0.2, mask))
 
 
 def test_a_row_without_any_candidate_has_no_gradient():
     q, c = unit(2), unit(3, seed=1)
     with tf.GradientTape() as tape:
         tape.watch([q, c])
-        values = blockwise.over_columns(q, c, 0.2, excluded=tf.constant([[True] * 3, [False] * 3]))
+        values = blockwise.log_sum_over_columns(
+            q, c, 0.2, excluded=tf.constant([[True] * 3, [False] * 3])
+        )
         total = tf.reduce_sum(tf.where([False, True], values, 0.0))
     for gradient in tape.gradient(total, [q, c]):
         assert np.isfinite(gradient).all()
@@ -89,7 +93,7 @@ def test_a_row_without_any_candidate_has_no_gradient():
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(blockwise, "MOST_AT_ONCE", 16)
+    monkeypatch.setattr(blockwise, "MAX_UNBLOCKED", 16)
 
 
 def loss_and_gradients(loss, *embeddings, **arguments):
@@ -103,14 +107,14 @@ def loss_and_gradients(loss, *embeddings, **arguments):
 def test_nt_xent_is_the_same_in_blocks(temperature, monkeypatch):
     z = unit(24), unit(24, seed=1)
     expected = loss_and_gradients(NTXent(temperature), *z)
-    monkeypatch.setattr(blockwise, "MOST_AT_ONCE", 16)
+    monkeypatch.setattr(blockwise, "MAX_UNBLOCKED", 16)
     assert_near(loss_and_gradients(NTXent(temperature), *z), expected)
 
 
 def test_a_large_batch_in_square_blocks(monkeypatch):
-    z = unit(1100), unit(1100, seed=1)  # blocks of 1,100 rows would be too large: of 550
+    z = unit(1100), unit(1100, seed=1)  # 2,200 rows: blocks of 550
     found = loss_and_gradients(NTXent(0.1), *z)
-    monkeypatch.setattr(blockwise, "MOST_AT_ONCE", 10**9)
+    monkeypatch.setattr(blockwise, "MAX_UNBLOCKED", 10**9)
     assert_near(found, loss_and_gradients(NTXent(0.1, dtype="float64"), *z))
 
 
@@ -119,11 +123,11 @@ def test_info_nce_is_the_same_in_blocks(masked, monkeypatch):
     values = unit(6), unit(6, seed=1), unit(31, seed=2)
     excluded = np.random.default_rng(3).random((6, 31)) < 0.5 if masked else None
     expected = loss_and_gradients(InfoNCE(0.2), *values, excluded=excluded)
-    monkeypatch.setattr(blockwise, "MOST_AT_ONCE", 16)
+    monkeypatch.setattr(blockwise, "MAX_UNBLOCKED", 16)
     assert_near(loss_and_gradients(InfoNCE(0.2), *values, excluded=excluded), expected)
 
 
-def test_two_replicas_have_the_negatives_of_all(two_replicas, small_blocks):
+def test_two_replicas_use_all_negatives(two_replicas, small_blocks):
     views = unit(8), unit(8, seed=1)
     expected = loss_and_gradients(NTXent(0.1), *views)
 
@@ -139,23 +143,23 @@ def test_two_replicas_have_the_negatives_of_all(two_replicas, small_blocks):
 
     per_replica = [two_replicas.experimental_local_results(value) for value in step()]
     assert_near([sum(per_replica[0])], expected[:1])
-    for found, whole_gradient in zip(per_replica[1:], expected[1:], strict=True):
-        assert_near([tf.concat(found, axis=0)], [whole_gradient])
+    for found, full_gradient in zip(per_replica[1:], expected[1:], strict=True):
+        assert_near([tf.concat(found, axis=0)], [full_gradient])
 
 
 def sizes(graph):
-    """Returns the numbers of values of all tensors of a graph and of the bodies of its loops."""
+    """Returns the sizes of all tensors in a graph and in its loop bodies."""
     functions = [graph, *(f.graph for f in graph._functions.values())]
     shapes = [out.shape for each in functions for op in each.get_operations() for out in op.outputs]
     return [int(np.prod(shape)) for shape in shapes if shape.is_fully_defined()]
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.025])
-def test_candidates_that_are_all_opposite(temperature):
+def test_opposite_candidates_only(temperature):
     q = unit(4)
     c = -tf.repeat(q[:1], 9, axis=0)
-    value = blockwise.over_columns(q, c, temperature, block=12)
-    expected, *_ = whole(q, c, temperature, np.zeros((4, 9), bool))
+    value = blockwise.log_sum_over_columns(q, c, temperature, block=12)
+    expected, *_ = full_matrix(q, c, temperature, np.zeros((4, 9), bool))
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
@@ -183,7 +187,7 @@ def test_no_tensor_holds_all_similarities(temperature, monkeypatch):
     spec = tf.TensorSpec((rows // 2, 8), tf.float32)
     largest = max(sizes(both.get_concrete_function(spec, spec).graph))
     assert largest <= rows * rows / 8
-    monkeypatch.setattr(blockwise, "MOST_AT_ONCE", rows * rows)  # the check can fail
+    monkeypatch.setattr(blockwise, "MAX_UNBLOCKED", rows * rows)  # shows that the check can fail
 
     @tf.function
     def at_once(z_1, z_2):
@@ -206,7 +210,7 @@ def test_embeddings_of_length_zero_have_gradients(small_blocks):
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_losses_of_float64_stay_there(small_blocks):
+def test_float64_losses_stay_float64(small_blocks):
     keras.config.set_floatx("float64")
     try:
         z = unit(24, dtype="float64"), unit(24, seed=1, dtype="float64")

@@ -89,6 +89,6 @@ def test_round_trip():
 
 
 @pytest.mark.parametrize("shapes", [((4, 3), (4, 2)), ((4, 3), (5, 3)), ((3,), (3,))])
-def test_refuses_shapes_that_do_not_fit(shapes):
+def test_rejects_mismatched_shapes(shapes):
     with pytest.raises(ValueError, match=r"must have the same shape \(batch, dim\)\. Received: "):
         CosineRegression()(*(np.ones(shape, "float32") for shape in shapes))

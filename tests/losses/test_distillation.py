@@ -29,7 +29,7 @@ def test_value_is_the_papers(temperature):
     np.testing.assert_allclose(loss, twin(TEACHER, STUDENT, temperature), rtol=1e-5, atol=1e-6)
 
 
-def test_gradient_is_the_difference_of_the_distributions_and_spares_the_teacher():
+def test_only_the_student_gets_a_gradient():
     teacher, student = (tf.constant(x, tf.float32) for x in (TEACHER, STUDENT))
     with tf.GradientTape() as tape:
         tape.watch([teacher, student])
@@ -40,7 +40,7 @@ def test_gradient_is_the_difference_of_the_distributions_and_spares_the_teacher(
     np.testing.assert_allclose(to_student, expected, atol=1e-6)
 
 
-def test_images_can_be_weighed():
+def test_images_can_be_weighted():
     weights = np.array([0, 0, 1, 0, 0], "float32")
     loss = Distillation(reduction="sum")(TEACHER, STUDENT, sample_weight=weights)
     np.testing.assert_allclose(loss, twin(TEACHER, STUDENT, 1.0)[2], rtol=1e-5)
@@ -56,7 +56,7 @@ def test_configuration_round_trip():
     assert loss.temperature == 0.3
 
 
-def test_bad_arguments_are_refused():
+def test_bad_arguments_are_rejected():
     with pytest.raises(ValueError, match=r"must be positive\. Received: temperature=0"):
         Distillation(0)
     with pytest.raises(ValueError, match=r"same classes.*Received: teacher_logits.shape=\(5, 4\)"):

@@ -120,7 +120,7 @@ def test_embeddings_of_length_zero_have_a_finite_gradient(jit_compile, excluded)
     assert all(np.all(np.isfinite(value)) for value in values)
 
 
-def test_each_replica_brings_its_share(two_replicas):
+def test_replicas_sum_to_the_full_loss(two_replicas):
     values = embeddings()
     loss = InfoNCE(0.2)
 
@@ -150,6 +150,6 @@ def test_refuses_a_temperature_that_is_not_positive(temperature):
     [((4, 3), (5, 3), (7, 3)), ((4, 3), (4, 3), (7, 2)), ((4, 3), (4, 3), (7,))],
     ids=["batches", "dimensions", "ranks"],
 )
-def test_refuses_shapes_that_do_not_fit(shapes):
+def test_rejects_mismatched_shapes(shapes):
     with pytest.raises(ValueError, match=r"same shape \(batch, dim\), `negatives` \(count, dim\)"):
         InfoNCE(0.2)(*(np.ones(shape, "float32") for shape in shapes))

@@ -61,7 +61,7 @@ def assert_close(received, expected, rtol=1e-5):
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
 def test_equals_its_numpy_twin(mode, nesterov):
     variables, gradients = make_layers()
-    # Large decay and eta: every term must show in the result.
+    # Large decay and eta, so that every term changes the result.
     settings = {"momentum": 0.8, "weight_decay": 0.3, "eta": 0.1, "nesterov": nesterov}
     twin = NumpyLARS(values(variables), **settings)
     schedule = WarmupCosine(0.5, total_steps=5, warmup_steps=2)
@@ -195,7 +195,7 @@ def two_replicas():
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     if len(devices) < 2:
         pytest.skip("needs two logical CPUs")
-    # Not with collectives: those of two strategies in one process share their numbers and clash.
+    # No collective operations: their keys clash between two strategies in one process.
     return tf.distribute.MirroredStrategy(
         devices[:2], cross_device_ops=tf.distribute.ReductionToOneDevice()
     )
@@ -233,6 +233,6 @@ def test_errors(kwargs, message):
         LARS(0.1, **kwargs)
 
 
-def test_exclusions_of_keras_are_refused():
-    with pytest.raises(ValueError, match="LARS takes its exclusions as the argument `exclude`"):
+def test_keras_exclusions_are_rejected():
+    with pytest.raises(ValueError, match="LARS expects exclusions in its argument `exclude`"):
         LARS(0.1).exclude_from_weight_decay(var_names=["bias"])

@@ -50,7 +50,7 @@ def test_equals_its_numpy_twin(mode, momentum, nesterov):
     variables, gradients = make_variables()
     settings = {"momentum": momentum, "weight_decay": 0.3, "nesterov": nesterov}
     twin = NumpySGD([np.asarray(v) for v in variables], **settings)
-    # The rate changes from step to step: it must stand outside the buffer.
+    # The rate changes at each step, so a rate inside the buffer would give other results.
     schedule = WarmupCosine(0.5, total_steps=5)
     optimizer = SGD(schedule, **settings)
     optimizer.build(variables)
