@@ -4,7 +4,7 @@ import keras
 import pytest
 
 from keras_ssl.backbones import Tiny
-from keras_ssl.cost import cost
+from keras_ssl.evaluate import cost
 
 
 def dense(units, side):

@@ -3,7 +3,7 @@ from PIL import Image
 
 from keras_ssl import augment, data
 from keras_ssl.backbones import Tiny
-from keras_ssl.plots import demo_picture
+from keras_ssl.runs.plots import demo_picture
 
 
 def test_writes_a_picture(tmp_path):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from keras_ssl import data, evaluate, report
+from keras_ssl import data, evaluate
+from keras_ssl.runs import report
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def shown(rows):
 
 def test_shows_accuracies_in_percent(rows):
     table = shown(rows)
-    assert "mean ± spread of 3" in table
+    assert "mean ± std of 3" in table
     row = rows["raw pixels"]
     assert f"{100 * row['linear']['accuracy']:.1f}" in table
     few = row["few_labels"][0]
@@ -69,5 +70,5 @@ def test_says_when_features_have_collapsed(rows):
 def test_needs_labels(sources, role, place):
     pair = list(sources)
     pair[place] = data.arrays(np.zeros((4, 8, 8, 1), np.uint8))
-    with pytest.raises(ValueError, match=f"needs labelled {role} images.*without labels"):
+    with pytest.raises(ValueError, match=f"needs labeled {role} images.*without labels"):
         report.measure({"pixels": evaluate.pixels((8, 8, 1))}, *pair)

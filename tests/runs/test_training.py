@@ -1,4 +1,4 @@
-"""Pretraining into a run directory: what it leaves there, and exactness after an interruption."""
+"""Training into a run directory: its files, and exact resuming."""
 
 import os
 import signal
@@ -16,8 +16,9 @@ from keras_ssl.layers import MLPHead, split_batch_norm
 from keras_ssl.methods import BYOL, MemoryBank, MoCo, SimCLR
 from keras_ssl.methods.momentum_encoder import CosineMomentum
 from keras_ssl.optimizers import LARS, WarmupCosine
-from keras_ssl.pretrain import _with_momentum, pretrain
-from keras_ssl.run import Run
+from keras_ssl.runs.directory import Run
+from keras_ssl.runs.training import _with_momentum
+from keras_ssl.runs.training import train as train_into
 
 POLICY = Policy(Augmentation([RandomCrop(4)]), Augmentation([RandomCrop(4)]))
 EPOCHS = 3
@@ -38,7 +39,7 @@ def model(seed=0, learning_rate=0.3):
 
 def train(trained, path, callbacks=(), batch_size=8):
     run = Run(path) if path.exists() else Run.create(path, {})
-    history = pretrain(
+    history = train_into(
         trained, source(), POLICY, run, EPOCHS, batch_size, seed=2, callbacks=callbacks
     )
     return run, history
@@ -63,7 +64,7 @@ def whole(tmp_path_factory):
     return trained, run, history
 
 
-def test_what_a_run_leaves(whole):
+def test_a_run_writes_history_checkpoints_and_logs(whole):
     trained, run, history = whole
     assert [line["epoch"] for line in history] == [1, 2, 3]
     assert all(np.isfinite(line["loss"]) for line in history)
@@ -102,7 +103,7 @@ def test_the_same_seed_gives_the_same_run(whole, tmp_path):
     assert history == whole[2]
 
 
-def test_a_finished_run_returns_at_once(whole, tmp_path):
+def test_a_finished_run_returns_immediately(whole, tmp_path):
     _, run, history = whole
     fresh = model(seed=3)
     assert train(fresh, run.path)[1] == history
@@ -135,7 +136,7 @@ class Poison(keras.callbacks.Callback):
     ],
 )
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch, place, message):
-    monkeypatch.setattr("keras_ssl.pretrain._INTERVAL", 0.0)
+    monkeypatch.setattr("keras_ssl.runs.training._INTERVAL", 0.0)
     handler = signal.getsignal(signal.SIGINT)
     monitor = KNNMonitor(source(), source(), k=3)  # would complain of the features
     trained = model()
