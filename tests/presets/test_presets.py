@@ -1,13 +1,18 @@
-"""Words of the command line and what they become."""
+"""Presets: their options and defaults, and what they build."""
+
+import ast
+import inspect
+from dataclasses import fields, replace
 
 import keras
 import numpy as np
 import pytest
 
-from keras_ssl import methods, names, optimizers
+from keras_ssl import methods
 from keras_ssl.backbones import Tiny
+from keras_ssl.callbacks import MomentumEncoder
 from keras_ssl.layers import LinearProbe, SplitBatchNorm
-from keras_ssl.names import Options
+from keras_ssl.presets import PRESETS, ImageFacts, build_policy, find_preset, option_owners
 
 CLASSES = {
     "simclr": methods.SimCLR,
@@ -16,45 +21,79 @@ CLASSES = {
     "byol": methods.BYOL,
     "memory-bank": methods.MemoryBank,
 }
+FACTS = ImageFacts(image_channels=1, image_count=100, class_count=3)
 
 
-def built(name, **given):
-    options = names.options(name, Options(**{"images": 100, "batch_size": 32, **given}))
-    return names.method(name, Tiny((8, 8, 1), features=8), options)
+def resolve(method, replicas=1, facts=FACTS, **options):
+    preset = find_preset(method)(**{"batch_size": 32, **options})
+    return preset.resolve(facts, replicas, sides=(8, 8))
 
 
-def test_every_method_has_a_row():
-    assert list(names.METHODS) == list(CLASSES)
+def build(method, **options):
+    return resolve(method, **options).build_model(Tiny((8, 8, 1), features=8), FACTS)
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_methods(name):
-    model = built(name, embedding=16, probe=LinearProbe(3))
-    assert type(model) is CLASSES[name]
+def test_every_method_is_tested_here():
+    assert list(PRESETS) == list(CLASSES)
+
+
+def test_names_are_found_in_any_spelling():
+    for name in ("simclr-memory", "SimCLRMemory", "simclr_memory", "SIMCLR-MEMORY"):
+        assert find_preset(name).method == "simclr-memory"
+    with pytest.raises(ValueError, match=r"Unknown method\. Nearest: simclr\. .*'simclear'"):
+        find_preset("simclear")
+
+
+def documented_options(cls):
+    """Returns the fields of a class that are followed by a help text."""
+    (body,) = [node.body for node in ast.parse(inspect.getsource(cls)).body]
+    return {
+        field.target.id
+        for field, text in zip(body, body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign)
+        if isinstance(text, ast.Expr) and len(str(ast.literal_eval(text.value))) > 10
+    }
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))
+def test_every_option_has_a_help_text_and_every_preset_a_source(preset):
+    documented = set().union(*map(documented_options, preset.__mro__[:-1]))
+    assert documented >= {field.name for field in fields(preset)}
+    assert "\n    Source: " in preset.__doc__
+    assert len(preset.__doc__.splitlines()[0]) > 20  # the line in `keras-ssl pretrain --help`
+
+
+@pytest.mark.parametrize("method", CLASSES)
+def test_the_method_is_built(method):
+    model = build(method, embedding=16, probe=True)
+    assert type(model) is CLASSES[method]
     assert model.projector.units == 16
+    assert isinstance(model.probe, LinearProbe)
     assert model.probe.classes == 3
     is_split = [isinstance(layer, SplitBatchNorm) for layer in model._flatten_layers()]
-    assert any(is_split) == (name == "moco")
+    assert any(is_split) == (method == "moco")
 
 
-def test_what_the_options_become():
-    assert built("simclr", temperature=0.3).temperature == 0.3
-    memory = built("simclr-memory", temperature=0.3, queue_size=7)
+def test_options_reach_the_method():
+    assert build("simclr", temperature=0.3).temperature == 0.3
+    memory = build("simclr-memory", temperature=0.3, queue_size=7)
     assert (memory.temperature, memory.queue.size, memory.projector.depth) == (0.3, 7, 3)
-    moco = built("moco", temperature=0.3, queue_size=7, groups=4)
+    moco = build("moco", temperature=0.3, queue_size=7, groups=4, symmetric=True)
     assert (moco.temperature, moco.queue.size, moco.projector.depth) == (0.3, 7, 2)
+    assert moco.symmetric
     groups = [la.groups for la in moco._flatten_layers() if isinstance(la, SplitBatchNorm)]
     assert set(groups) == {4}
-    bank = built("memory-bank", temperature=0.3)
+    bank = build("memory-bank", temperature=0.3)
     assert (bank.temperature, bank.bank.size, bank.projector.depth) == (0.3, 100, 1)
-    byol = built("byol")
-    assert (byol.projector.units, byol.projector.hidden_units) == (256, 4096)
+    byol = build("byol", hidden_units=24)
+    assert (byol.projector.units, byol.projector.hidden_units) == (256, 24)
+    assert (byol.predictor.units, byol.predictor.hidden_units) == (256, 24)
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("method", "expected"),
     [
-        ("simclr", {"embedding": 128, "head_layers": 2, "temperature": 0.5}),
+        ("simclr", {"embedding": 128, "head_layers": 2, "temperature": 0.5, "optimizer": "lars"}),
         (
             "simclr-memory",
             {
@@ -64,10 +103,20 @@ def test_what_the_options_become():
                 "momentum": 0.999,
                 "final_momentum": 0.999,
                 "queue_size": 50,
+                "optimizer": "lars",
             },
         ),
-        ("memory-bank", {"embedding": 128, "temperature": 0.07}),
-        ("byol", {"embedding": 256, "momentum": 0.996, "final_momentum": 1.0}),
+        ("memory-bank", {"embedding": 128, "temperature": 0.07, "optimizer": "sgd"}),
+        (
+            "byol",
+            {
+                "embedding": 256,
+                "hidden_units": 4096,
+                "momentum": 0.996,
+                "final_momentum": 1.0,
+                "optimizer": "lars",
+            },
+        ),
         (
             "moco",
             {
@@ -77,28 +126,39 @@ def test_what_the_options_become():
                 "final_momentum": 0.999,
                 "queue_size": 50,
                 "groups": 2,
+                "symmetric": False,
+                "optimizer": "sgd",
             },
         ),
     ],
 )
-def test_defaults_are_the_papers(name, expected):
-    found = names.options(name, Options(images=100, batch_size=32))
-    values = {option: getattr(found, option) for option in names.OPTIONS}
-    assert values == {option: expected.get(option) for option in names.OPTIONS}
+def test_defaults_are_the_papers(method, expected):
+    preset = resolve(method)
+    assert {option: getattr(preset, option) for option in expected} == expected
+    shared = set(find_preset("simclr").options()) - {"temperature", "embedding", "head_layers"}
+    assert set(preset.options()) == shared | set(expected)
+    assert preset.resolve(FACTS, sides=(8, 8)) == preset  # already complete
 
 
 def test_a_constant_momentum_stays_constant():
-    moco = names.options("moco", Options(100, 32, momentum=0.9))
+    moco = resolve("moco", momentum=0.9)
     assert (moco.momentum, moco.final_momentum) == (0.9, 0.9)
-    byol = names.options("byol", Options(100, 32, momentum=0.9))
+    byol = resolve("byol", momentum=0.9)
     assert (byol.momentum, byol.final_momentum) == (0.9, 1.0)
-    rising = names.options("moco", Options(100, 32, momentum=0.9, final_momentum=0.99))
+    rising = resolve("moco", momentum=0.9, final_momentum=0.99)
     assert (rising.momentum, rising.final_momentum) == (0.9, 0.99)
+
+
+def test_callbacks_set_the_momentum():
+    (encoder,) = resolve("moco", momentum=0.9, final_momentum=0.95).build_callbacks()
+    assert isinstance(encoder, MomentumEncoder)
+    assert (encoder.momentum, encoder.final) == (0.9, 0.95)
+    assert resolve("simclr").build_callbacks() == []
 
 
 @pytest.mark.parametrize(("images", "size"), [(1, 1), (1437, 718), (1_281_167, 65536)])
 def test_the_queue_holds_at_most_half_the_images(images, size):
-    assert names.options("moco", Options(images, 1)).queue_size == size
+    assert resolve("moco", facts=ImageFacts(1, images), batch_size=1).queue_size == size
 
 
 @pytest.mark.parametrize(
@@ -116,8 +176,8 @@ def test_the_queue_holds_at_most_half_the_images(images, size):
         (1024, 16, 16),  # one for each replica
     ],
 )
-def test_groups_leave_enough_images_to_each(batch, replicas, groups):
-    assert names.options("moco", Options(10_000, batch, replicas)).groups == groups
+def test_groups_have_at_least_16_images(batch, replicas, groups):
+    assert resolve("moco", replicas, batch_size=batch).groups == groups
 
 
 @pytest.mark.parametrize(
@@ -131,41 +191,117 @@ def test_groups_leave_enough_images_to_each(batch, replicas, groups):
     ],
 )
 def test_chunks_share_the_groups(batch, replicas, chunks, groups):
-    given = Options(10_000, batch, replicas, chunks)
-    assert names.options("moco", given).groups == groups
+    assert resolve("moco", replicas, batch_size=batch, chunks=chunks).groups == groups
 
 
-@pytest.mark.parametrize(
-    ("groups", "batch", "replicas"), [(3, 32, 1), (64, 32, 1), (3, 36, 2), (-2, 32, 1)]
-)
-def test_groups_that_do_not_divide(groups, batch, replicas):
-    message = rf"--groups must be 1, or divide.*--groups {groups}, --batch-size {batch}, {replicas}"
+@pytest.mark.parametrize(("groups", "batch", "replicas"), [(3, 32, 1), (64, 32, 1), (3, 36, 2)])
+def test_groups_that_do_not_divide_the_batch_are_refused(groups, batch, replicas):
+    message = rf"`groups` must be 1, or divide.*groups={groups}, batch_size={batch}, {replicas} rep"
     with pytest.raises(ValueError, match=message):
-        names.options("moco", Options(100, batch, replicas, groups=groups))
+        resolve("moco", replicas, batch_size=batch, groups=groups)
+
+
+def test_chunks_that_do_not_divide_the_batch_are_refused():
+    with pytest.raises(ValueError, match=r"`chunks` must divide .* chunks=3, batch_size=32, 1 dev"):
+        resolve("simclr", chunks=3)
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "value", "owners"),
+    ("method", "options", "message"),
     [
-        ("byol", "temperature", 0.1, "simclr, simclr-memory, moco, memory-bank"),
-        ("simclr", "momentum", 0.9, "simclr-memory, moco, byol"),
-        ("memory-bank", "final_momentum", 1.0, "simclr-memory, moco, byol"),
-        ("simclr", "queue_size", 8, "simclr-memory, moco"),
-        ("simclr-memory", "groups", 4, "moco"),
-        ("byol", "groups", 4, "moco"),
+        ("simclr", {"epochs": 0}, r"`epochs` must be at least 1\. Received: epochs=0"),
+        ("simclr", {"head_layers": -1}, "`head_layers` must be at least 0"),
+        ("simclr", {"seed": -1}, "`seed` must lie in"),
+        ("simclr", {"precision": "mixed_float8"}, r"Unknown precision\. Nearest: mixed_float16"),
+        ("simclr", {"views_on": "gpu"}, "`views_on` must be host or step"),
+        ("moco", {"queue_size": 0}, "`queue_size` must be at least 1"),
+        ("byol", {"hidden_units": 0}, "`hidden_units` must be at least 1"),
+        ("byol", {"warmup_epochs": -0.5}, "`warmup_epochs` must be at least 0"),
     ],
 )
-def test_options_of_other_methods_are_refused(name, option, value, owners):
-    word = "--" + option.replace("_", "-")
-    message = rf"--method {name} has no {word}: .* of {owners}\. Received: {word} {value}"
+def test_invalid_options_are_refused(method, options, message):
     with pytest.raises(ValueError, match=message):
-        names.options(name, Options(100, 32, **{option: value}))
+        find_preset(method)(**options).check()
+
+
+def test_options_name_their_owners():
+    assert option_owners("queue_size") == ["simclr-memory", "moco"]
+    assert option_owners("groups") == ["moco"]
+    assert option_owners("epochs") == list(PRESETS)
+    assert option_owners("no_such_option") == []
+
+
+@pytest.mark.parametrize("method", CLASSES)
+def test_the_image_size_decides_about_blur(method):
+    preset = find_preset(method)()
+    large, small = (preset.resolve(FACTS, sides=(side, side)) for side in (65, 64))
+    assert (large.policy, small.policy) == (preset.large_policy, preset.small_policy)
+    assert (large.image_size, small.image_size) == (65, 64)
+    views = replace(small, image_size=32).build_policy()
+    assert views.view_1.begins_with_crop
+    for view in views:
+        assert "RandomBlur" not in [type(layer).__name__ for layer in view.layers]
+
+
+def test_sizes_that_differ_become_224_pixels():
+    preset = find_preset("simclr")()
+    assert preset.resolve(FACTS, sides=(None, None)).image_size == 224
+    assert preset.resolve(FACTS, sides=(30, 40)).image_size == 224
+    assert replace(preset, image_size=96).resolve(FACTS, sides=(8, 8)).image_size == 96
+
+
+def test_centred_images_get_no_crops():
+    preset = find_preset("byol")()
+    assert preset.resolve(FACTS, sides=(8, 8), centred=True).policy == "centred"
+    chosen = replace(preset, policy="byol").resolve(FACTS, sides=(8, 8), centred=True)
+    assert chosen.policy == "byol"
+
+
+def test_policies_of_large_and_small_views():
+    blurs = {
+        name: [
+            [layer.probability for layer in view.layers if type(layer).__name__ == "RandomBlur"]
+            for view in build_policy(name, 96)
+        ]
+        for name in ("moco-v2", "byol")
+    }
+    assert blurs == {"moco-v2": [[0.5], [0.5]], "byol": [[1.0], [0.1]]}
+    assert build_policy("moco-v2", 96).view_1.layers[0].area == (0.2, 1.0)
+    assert build_policy("moco-v2-small", 32).view_1.layers[0].area == (0.08, 1.0)  # the notebook's
+    assert build_policy("moco-v2-no-blur", 32).view_1.layers[0].area == (0.2, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "warmup_steps"),
+    [
+        ({"epochs": 100}, 100),
+        ({"epochs": 25}, 20),  # a tenth, in entire epochs
+        ({"epochs": 9}, 0),
+        ({"epochs": 9, "warmup_epochs": 0.5}, 5),
+        ({"epochs": 100, "warmup_epochs": 0}, 0),
+    ],
+)
+def test_warm_up_lasts_at_most_a_tenth(options, warmup_steps):
+    optimizer = find_preset("moco")(**options).build_optimizer(steps_per_epoch=10)
+    schedule = optimizer._learning_rate
+    assert schedule.warmup_steps == warmup_steps
+    assert schedule.total_steps == 10 * options["epochs"]
+
+
+@pytest.mark.parametrize("method", CLASSES)
+def test_a_shrunk_preset_fits_64_images(method):
+    preset = find_preset(method)(batch_size=4096, backbone="resnet50", chunks=2).shrink()
+    facts = ImageFacts(3, 64)
+    resolved = preset.resolve(facts)
+    assert (resolved.epochs, resolved.batch_size, resolved.backbone) == (2, 16, "tiny")
+    model = resolved.build_model(resolved.build_backbone(facts), facts)
+    assert model.backbone.input_shape == (None, 32, 32, 3)
 
 
 def nested_norm():
-    """A backbone whose batch normalisation lies within a layer of another class."""
+    """A backbone whose batch normalization is inside a layer of another class."""
 
-    @keras.saving.register_keras_serializable(package="test_names")
+    @keras.saving.register_keras_serializable(package="test_presets")
     class Block(keras.layers.Layer):
         def build(self, shape):
             self.norm = keras.layers.BatchNormalization()
@@ -178,126 +314,21 @@ def nested_norm():
     return keras.Model(images, keras.layers.GlobalAveragePooling2D()(Block()(images)))
 
 
-def test_a_backbone_that_cannot_be_split_is_told_what_to_do():
+def test_a_backbone_that_cannot_be_split_needs_one_group():
     backbone = nested_norm()
-    options = names.options("moco", Options(100, 32))
-    with pytest.raises(ValueError, match=r"With --groups 1 it is left whole\. .*--groups 2"):
-        names.method("moco", backbone, options)
-    whole = names.options("moco", Options(100, 32, groups=1))
-    assert names.method("moco", backbone, whole).backbone is backbone
+    with pytest.raises(ValueError, match=r"Expected: groups=1.*Received: groups=2"):
+        resolve("moco").build_model(backbone, FACTS)
+    assert resolve("moco", groups=1).build_model(backbone, FACTS).backbone is backbone
 
 
-def test_nothing_to_split():
+def test_a_backbone_without_batch_normalization_is_not_split():
     images = keras.Input((8, 8, 1))
     backbone = keras.Model(images, keras.layers.Flatten()(images))
-    options = names.options("moco", Options(100, 32))
-    assert names.method("moco", backbone, options).backbone is backbone
+    assert resolve("moco").build_model(backbone, FACTS).backbone is backbone
 
 
-@pytest.mark.parametrize("name", names.POLICIES)
-def test_policies(name):
-    view = names.policy(name, 12).view_1(np.zeros((2, 12, 12, 3), np.uint8))
-    assert view.shape == (2, 12, 12, 3)
-
-
-def test_simclr_small_is_the_papers_for_cifar10():
-    layers = names.policy("simclr-small", 32).view_1.layers
-    assert [type(layer).__name__ for layer in layers][-1] == "RandomGrayscale"
-    assert layers[2].brightness == pytest.approx(0.4)
-
-
-@pytest.mark.parametrize("name", CLASSES)
-def test_each_methods_own_views(name):
-    assert names.default_policy(name, 65) in names.POLICIES
-    small = names.policy(names.default_policy(name, 64), 32)
-    assert small.view_1.begins_with_crop
-    for view in small:
-        assert "RandomBlur" not in [type(layer).__name__ for layer in view.layers]
-
-
-def test_large_and_small_views_of_moco_and_byol():
-    assert [names.default_policy("moco", size) for size in (64, 65)] == ["moco-v2-small", "moco-v2"]
-    assert [names.default_policy("byol", size) for size in (64, 65)] == ["byol-small", "byol"]
-    blurs = {
-        name: [
-            [layer.probability for layer in view.layers if type(layer).__name__ == "RandomBlur"]
-            for view in names.policy(name, 96)
-        ]
-        for name in ("moco-v2", "byol")
-    }
-    assert blurs == {"moco-v2": [[0.5], [0.5]], "byol": [[1.0], [0.1]]}
-    assert names.policy("moco-v2", 96).view_1.layers[0].area == (0.2, 1.0)
-    assert names.policy("moco-v2-small", 32).view_1.layers[0].area == (0.08, 1.0)  # the notebook's
-
-
-def test_backbones():
-    assert names.backbone("small-resnet", 0.25, (32, 32, 3)).output_shape == (None, 48)
-    assert names.backbone("tiny", 0.5, (8, 8, 1)).output_shape == (None, 32)
-    assert names.backbone("resnet18", 0.25, (32, 32, 3)).output_shape == (None, 128)
-    mobile = names.backbone("MobileNetV3Small", 1.0, (32, 32, 3))
-    assert len(mobile.output_shape) == 2
-
-
-def test_networks_of_keras_have_no_width():
-    with pytest.raises(
-        ValueError, match=r"`width` is for resnet, small-resnet and tiny.* width=2\.0"
-    ):
-        names.backbone("MobileNetV2", 2.0, (32, 32, 3))
-
-
-@pytest.mark.parametrize(
-    ("kind", "peak", "decay"),
-    [("lars", 0.075 * 16, 1e-6), ("sgd", 0.06 * 256 / 128, 5e-4), ("adam", 1e-3, None)],
-)
-def test_optimizers_have_the_references_rates(kind, peak, decay):
-    built = names.optimizer(kind, None, None, 256, total_steps=100, warmup_steps=10)
-    schedule = built._learning_rate
-    assert isinstance(schedule, optimizers.WarmupCosine)
-    assert (schedule.peak, schedule.total_steps, schedule.warmup_steps) == (
-        pytest.approx(peak),
-        100,
-        10,
-    )
-    assert built.weight_decay == decay
-    own = names.optimizer(kind, 0.25, 0.125, 256, total_steps=100, warmup_steps=10)
-    assert own._learning_rate.peak == 0.25
-    assert own.weight_decay == 0.125
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (
-            lambda: names.known_method("simclear"),
-            r"Unknown method\. Nearest: simclr\. Expected one of: simclr.* Received: 'simclear'",
-        ),
-        (
-            lambda: names.options("mocco", Options(8, 8)),
-            r"Unknown method\. Nearest: moco\. Expected one of: simclr, simclr-memory, moco, byol, "
-            "memory-bank",
-        ),
-        (
-            lambda: names.policy("simclr-smal", 8),
-            r"Unknown policy of views\. Nearest: simclr-small, simclr\. .*'simclr-smal'",
-        ),
-        (
-            lambda: names.backbone("resnet17", 1.0, (8, 8, 3)),
-            r"Unknown backbone\. Nearest: resnet18.* Received: 'resnet17'",
-        ),
-        (
-            lambda: names.backbone("MobileNetV22", 1.0, (8, 8, 3)),
-            r"Unknown backbone\. Nearest: MobileNetV2",
-        ),
-        (
-            lambda: names.backbone("resnet", 1.0, (8, 8, 3)),  # a module of keras.applications
-            r"Unknown backbone\. Nearest: resnet",
-        ),
-        (
-            lambda: names.optimizer("lasr", None, None, 8, 1, 0),
-            r"Unknown optimizer\. .*Expected one of: lars, sgd, adam\. Received: 'lasr'",
-        ),
-    ],
-)
-def test_unknown_words_get_the_nearest(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
+def test_the_untrained_backbone_has_the_size_of_the_views():
+    preset = resolve("simclr", backbone="tiny", width=0.5)
+    backbone = preset.build_backbone(FACTS)
+    assert (backbone.input_shape, backbone.output_shape) == ((None, 8, 8, 1), (None, 32))
+    assert np.asarray(backbone(np.zeros((2, 8, 8, 1)))).shape == (2, 32)
