@@ -1,0 +1,174 @@
+"""`keras_ssl.pretrain` and `keras_ssl.Run`, as called from Python."""
+
+import os
+import pathlib
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ssl
+from keras_ssl import data
+from keras_ssl.callbacks import Interrupted
+from keras_ssl.presets import MoCo
+
+SMALL = {"epochs": 2, "batch_size": 16, "backbone": "tiny", "width": 0.25, "embedding": 8}
+SMALL |= {"policy": "centred", "knn_every": 0}
+
+
+def images(count=48, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 1), np.uint8)
+    return data.arrays(pixels, np.arange(count) % 3)
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "few.npz"
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 8, 8, 1), np.uint8)
+    np.savez(path, images=pixels, labels=np.arange(48) % 3)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(npz, tmp_path_factory):
+    return keras_ssl.pretrain(npz, out=tmp_path_factory.mktemp("runs") / "run", **SMALL)
+
+
+def test_three_lines_train_evaluate_and_export(run, npz, capsys):
+    assert isinstance(run, keras_ssl.Run)
+    assert [line["epoch"] for line in run.history] == [1, 2]
+    rows = run.evaluate(npz, labels_per_class=(1,), draws=2, baselines=True)
+    assert list(rows) == ["raw pixels", "untrained", "trained"]
+    assert run.metrics["rows"].keys() == rows.keys()
+    assert "trained" in capsys.readouterr().out
+    path = run.export()
+    assert path == run.export_path
+    pixels = np.random.default_rng(1).random((3, 8, 8, 1), np.float32)
+    np.testing.assert_allclose(
+        keras_ssl.export.load(path)(pixels), run.encoder()(pixels), atol=1e-5
+    )
+
+
+def test_a_run_is_opened_by_its_path(run):
+    again = keras_ssl.Run(str(run.path))
+    for one, other in zip(again.encoder().weights, run.method().backbone.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    untrained = again.untrained_encoder().get_weights()
+    assert not np.array_equal(untrained[0], again.encoder().get_weights()[0])
+
+
+def test_it_prints_the_images_and_the_run(npz, tmp_path, capsys):
+    keras_ssl.pretrain(npz, out=tmp_path / "run", **{**SMALL, "epochs": 1})
+    printed = capsys.readouterr().out
+    assert "48 images" in printed
+    assert f"Run: {tmp_path / 'run'}" in printed
+    assert "epoch 1/1: loss " in printed
+    assert "Done: epoch 1, loss " in printed
+
+
+@pytest.mark.parametrize("method", ["MoCo", MoCo(groups=1, queue_size=20)])
+def test_sources_and_methods_in_any_form(method, tmp_path):
+    pair = images(), images(12, seed=1)
+    options = {**SMALL, "epochs": 1, "knn_every": 1}
+    run = keras_ssl.pretrain(pair, method, tmp_path / "run", **options)
+    assert run.config["method"] == "moco"
+    assert run.config["queue_size"] == (24 if method == "MoCo" else 20)
+    assert "data" in run.config
+    assert run.config["data"] is None
+    assert 0 <= run.history[0]["knn"] <= 1
+    assert run.history[0]["momentum"] == pytest.approx(0.999)
+    with pytest.raises(ValueError, match="Expected: the same source"):
+        keras_ssl.pretrain(resume=run.path)
+    assert keras_ssl.pretrain(pair, resume=run.path).history == run.history
+    with pytest.raises(ValueError, match="Expected: 48 images. Received: 32"):
+        keras_ssl.pretrain(images(32), resume=run.path)
+
+
+def test_the_default_directory_names_method_and_data(npz, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = keras_ssl.pretrain(npz, "byol", hidden_units=8, **{**SMALL, "epochs": 1})
+    assert run.path.parent == pathlib.Path("runs")
+    assert run.path.name.startswith("byol-few-")
+
+
+def test_options_of_other_methods_are_refused(npz):
+    message = "`queue_size` is not an option of byol. It is an option of simclr-memory, moco."
+    with pytest.raises(ValueError, match=message):
+        keras_ssl.pretrain(npz, "byol", queue_size=8)
+    with pytest.raises(ValueError, match="`epoch` is not an option of simclr. No method has it."):
+        keras_ssl.pretrain(npz, epoch=8)
+
+
+def test_nothing_is_overwritten(run, npz):
+    with pytest.raises(FileExistsError, match="A run needs a new directory"):
+        keras_ssl.pretrain(npz, out=run.path, **SMALL)
+
+
+def test_images_are_needed():
+    with pytest.raises(ValueError, match="`pretrain` needs images"):
+        keras_ssl.pretrain()
+
+
+def test_a_run_does_not_resume_with_other_settings(run, npz):
+    with pytest.raises(ValueError, match="epochs: 2 in the run, 3 now"):
+        keras_ssl.pretrain(npz, resume=run.path, epochs=3)
+    with pytest.raises(ValueError, match="method: 'simclr' in the run, 'moco' now"):
+        keras_ssl.pretrain(npz, "moco", resume=run.path)
+
+
+def test_the_dtype_policy_is_restored(npz, tmp_path):
+    options = {**SMALL, "epochs": 1, "precision": "mixed_bfloat16"}
+    run = keras_ssl.pretrain(npz, out=tmp_path / "run", **options)
+    assert keras.config.dtype_policy().name == "float32"
+    assert run.encoder().dtype_policy.name == "float32"
+    with pytest.raises(ValueError, match="`batch_size` must not be larger"):
+        keras_ssl.pretrain(npz, out=tmp_path / "other", **{**options, "batch_size": 64})
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_automatic_precision_is_recorded(npz, tmp_path):
+    run = keras_ssl.pretrain(
+        npz, out=tmp_path / "run", **{**SMALL, "epochs": 1, "precision": "auto"}
+    )
+    assert run.config["precision"] == "float32"  # tests run on CPUs
+    keras_ssl.pretrain(npz, resume=run.path, precision="auto")
+
+
+def test_a_probe_needs_two_classes(tmp_path):
+    pixels = np.zeros((20, 8, 8, 1), np.uint8)
+    with pytest.raises(ValueError, match="`probe` needs labels"):
+        keras_ssl.pretrain(data.arrays(pixels), out=tmp_path / "run", probe=True, **SMALL)
+    one = data.arrays(pixels, np.zeros(20, int))
+    with pytest.raises(ValueError, match="`probe` needs at least two classes"):
+        keras_ssl.pretrain(one, out=tmp_path / "run", probe=True, **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+class StopAt(keras.callbacks.Callback):
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupted_run_resumes_exactly(run, npz, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("keras_ssl.runs.pretrain._build_monitors", lambda *_: [StopAt(4)])
+    with pytest.raises(Interrupted):
+        keras_ssl.pretrain(npz, out=tmp_path / "run", **SMALL)
+    monkeypatch.undo()
+    assert f"keras-ssl pretrain --resume {tmp_path / 'run'}" in capsys.readouterr().out
+    resumed = keras_ssl.pretrain(resume=tmp_path / "run")
+    expected = run.method().get_weights()
+    for one, other in zip(resumed.method().get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_without_checkpoint_has_no_encoder(run, tmp_path):
+    new = keras_ssl.Run.create(tmp_path / "new", run.config)
+    with pytest.raises(FileNotFoundError, match="must have a checkpoint"):
+        new.encoder()
