@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 from dataclasses import fields, replace
 
 import keras
@@ -49,7 +50,7 @@ def documented_options(cls):
     (body,) = [node.body for node in ast.parse(inspect.getsource(cls)).body]
     return {
         field.target.id
-        for field, text in zip(body, body[1:], strict=False)
+        for field, text in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign)
         if isinstance(text, ast.Expr) and len(str(ast.literal_eval(text.value))) > 10
     }

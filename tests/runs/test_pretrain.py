@@ -59,12 +59,15 @@ def test_a_run_is_opened_by_its_path(run):
 
 
 def test_it_prints_the_images_and_the_run(npz, tmp_path, capsys):
-    keras_ssl.pretrain(npz, out=tmp_path / "run", **{**SMALL, "epochs": 1})
+    options = {**SMALL, "epochs": 1, "precision": "auto"}
+    run = keras_ssl.pretrain(npz, out=tmp_path / "run", **options)
+    assert run.config["precision"] == "float32"  # tests run on CPUs
     printed = capsys.readouterr().out
     assert "48 images" in printed
     assert f"Run: {tmp_path / 'run'}" in printed
     assert "epoch 1/1: loss " in printed
     assert "Done: epoch 1, loss " in printed
+    keras_ssl.pretrain(npz, resume=run.path, precision="auto")  # no other setting
 
 
 @pytest.mark.parametrize("method", ["MoCo", MoCo(groups=1, queue_size=20)])
@@ -81,7 +84,7 @@ def test_sources_and_methods_in_any_form(method, tmp_path):
     with pytest.raises(ValueError, match="Expected: the same source"):
         keras_ssl.pretrain(resume=run.path)
     assert keras_ssl.pretrain(pair, resume=run.path).history == run.history
-    with pytest.raises(ValueError, match="Expected: 48 images. Received: 32"):
+    with pytest.raises(ValueError, match=r"Expected: 48 images\. Received: 32"):
         keras_ssl.pretrain(images(32), resume=run.path)
 
 
@@ -96,7 +99,7 @@ def test_options_of_other_methods_are_refused(npz):
     message = "`queue_size` is not an option of byol. It is an option of simclr-memory, moco."
     with pytest.raises(ValueError, match=message):
         keras_ssl.pretrain(npz, "byol", queue_size=8)
-    with pytest.raises(ValueError, match="`epoch` is not an option of simclr. No method has it."):
+    with pytest.raises(ValueError, match=r"`epoch` is not an option of simclr\. No method"):
         keras_ssl.pretrain(npz, epoch=8)
 
 
@@ -125,14 +128,6 @@ def test_the_dtype_policy_is_restored(npz, tmp_path):
     with pytest.raises(ValueError, match="`batch_size` must not be larger"):
         keras_ssl.pretrain(npz, out=tmp_path / "other", **{**options, "batch_size": 64})
     assert keras.config.dtype_policy().name == "float32"
-
-
-def test_automatic_precision_is_recorded(npz, tmp_path):
-    run = keras_ssl.pretrain(
-        npz, out=tmp_path / "run", **{**SMALL, "epochs": 1, "precision": "auto"}
-    )
-    assert run.config["precision"] == "float32"  # tests run on CPUs
-    keras_ssl.pretrain(npz, resume=run.path, precision="auto")
 
 
 def test_a_probe_needs_two_classes(tmp_path):

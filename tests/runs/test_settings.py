@@ -1,4 +1,4 @@
-"""The settings of runs: `config.json` of today and of earlier versions, and what may change on resume."""
+"""The settings of runs: `config.json` of this and earlier versions; changes on resume."""
 
 import json
 import pathlib
@@ -98,7 +98,7 @@ def test_a_config_is_read_as_it_was_written():
 def test_runs_of_other_programs_are_refused():
     with pytest.raises(ValueError, match=r"must be one of `keras-ssl pretrain`.*Received: 'other'"):
         read_pretrain_settings({"epochs": 3}, pathlib.Path("other"))
-    with pytest.raises(ValueError, match="without the settings .*method"):
+    with pytest.raises(ValueError, match=r"without the settings .*method"):
         read("distill")
 
 
