@@ -149,7 +149,7 @@ def speed(iterator: Iterator, batch_size: int, seconds: float) -> float:
 def pipeline(settings: dict[str, Any]) -> Iterable:
     """Returns a contestant's batches, without end, as `fit` reads them."""
     from keras_ssl import augment, data, distribute
-    from keras_ssl.data import making
+    from keras_ssl.data import view_maker
 
     size, contestant = settings["size"], settings["contestant"]
     batch_size, is_small = settings["batch_size"], size < 64
@@ -164,7 +164,7 @@ def pipeline(settings: dict[str, Any]) -> Iterable:
     if contestant == CROPS:
         crop = augment.Augmentation([augment.RandomCrop(size)])
         policy = augment.Policy(crop, crop)
-    making.WORTH_COMPILING = 2**62 if contestant == PLAIN else 0
+    view_maker.WORTH_COMPILING = 2**62 if contestant == PLAIN else 0
     finish = "step" if contestant in (HOST, DEVICE) else "host"
     batches = data.views(source, policy, batch_size, seed=0, finish=finish)
     if contestant == DEVICE:

@@ -1,4 +1,4 @@
-"""Images in files: one folder of them, or one sub-folder per class."""
+"""A source of image files in one folder or in one subfolder per class."""
 
 import hashlib
 import os
@@ -8,14 +8,14 @@ from collections import Counter
 import numpy as np
 import tensorflow as tf
 
-from keras_ssl.data.source import Source, on_cpu
-from keras_ssl.data.verify import decode, unreadable
+from keras_ssl.data.source import Source, cpu_tensor
+from keras_ssl.data.verify import decode, find_unreadable
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
 
 class FolderSource(Source):
-    """Image files that are decoded when they are read; see `image_folder`."""
+    """Image files, each decoded when it is read; see `image_folder`."""
 
     def __init__(
         self,
@@ -28,17 +28,17 @@ class FolderSource(Source):
     ):
         super().__init__(name, len(files), (None, None, channels), labels, class_names, skipped)
         self.files = files
-        self._files = on_cpu(np.array(files, dtype=object))
+        self._files = cpu_tensor(np.array(files, dtype=object))
         self._channels = channels
 
     def fingerprint(self) -> str:
-        """Returns a SHA-256 of the names of all files, and of sixteen images."""
-        root = os.path.commonpath(self.files)  # a folder that was moved is the same
+        """Returns a SHA-256 of the names of all files and the content of sixteen."""
+        root = os.path.commonpath(self.files)  # moving the folder does not change the fingerprint
         names = [os.path.relpath(file, root) for file in self.files]
         return hashlib.sha256("\n".join([*names, super().fingerprint()]).encode()).hexdigest()
 
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
-        """Returns image number `index`, uint8 (height, width, channels)."""
+        """Returns image number `index` as uint8 (height, width, channels)."""
         with tf.device("CPU:0"):
             return decode(tf.io.read_file(tf.gather(self._files, index)), self._channels)
 
@@ -50,31 +50,33 @@ def image_folder(
     labelled: bool | str = "auto",
     progress: bool | None = None,
 ) -> Source:
-    """Returns a source of the image files below a folder: JPEG, PNG, BMP and GIF, of any size.
+    """Returns a source of the JPEG, PNG, BMP and GIF files in a folder and its subfolders.
 
-    Files are found at any depth, by their extension in any case, and sorted by name. Hidden files
-    and folders (`.name`, and so macOS' `._name`) are no images. Links are followed.
+    Images may have different sizes. Files are found by extension, in upper or lower case, and sorted
+    by name. Hidden files and folders, whose names start with a dot, are ignored. Symbolic links are
+    followed.
 
-    Labels: a folder whose images all lie in sub-folders has a class per sub-folder, in the order of
-    their names; deeper folders belong to the class above them. A folder with images of its own is
-    unlabelled, sub-folders included.
+    Labels: if all images are in subfolders, each subfolder of `path` is a class. Classes are sorted
+    by name, and deeper folders belong to the class above them. If any image lies directly in `path`,
+    no image has a label.
 
     Args:
         path: the folder.
-        channels: 3 decodes every image to RGB, 1 to grey. 16-bit files become 8-bit; of an animated
-            GIF the first frame is taken; transparency is dropped.
-        verify: decode each file once, now, and leave out those that fail: they are named in the log
-            of "keras_ssl" and kept, with the reason, in `source.skipped`. Without it a damaged file
-            ends the training when it is met.
-        labelled: `True` requires the layout with classes, `False` ignores it, "auto" is as above.
-        progress: show how far the verification is; `None` does so on a terminal, for more than
+        channels: 3 decodes every image to RGB, 1 to grayscale. 16-bit files become 8-bit, animated
+            GIFs their first frame, and transparency is dropped.
+        verify: decode each file once now and skip those that fail. The "keras_ssl" logger names
+            them, and `source.skipped` holds the reasons. Without verification, a damaged file stops
+            the training when it is read.
+        labelled: `True` requires one subfolder per class, `False` ignores labels, and "auto" finds
+            labels as described above.
+        progress: show a progress bar while verifying; `None` shows it on a terminal for more than
             2,000 files.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+        FileNotFoundError: if the folder does not exist.
         NotADirectoryError: if `path` is a file.
-        ValueError: if no image is found, or none can be decoded; if `labelled=True` and images lie
-            outside of class folders; if an argument has another value.
+        ValueError: if no image is found or none can be decoded, if `labelled=True` and an image is
+            in no class folder, or if `channels` or `labelled` has an unsupported value.
 
     Example:
         >>> source = image_folder("photos")  # photos/cat/1.jpg, photos/dog/1.jpg, photos/dog/2.jpg
@@ -92,15 +94,15 @@ def image_folder(
         raise NotADirectoryError(
             f"`path` must be a folder of images. Received: path={str(path)!r}, which is a file"
         )
-    found = _image_files(root)  # relative to the root, as tuples of names
+    found = _image_files(root)  # paths relative to the root, as tuples of names
     labels, class_names = _classes(found, labelled, root)
     files = [str(root.joinpath(*parts)) for parts in found]
 
-    skipped = unreadable(files, channels, progress) if verify else {}
+    skipped = find_unreadable(files, channels, progress) if verify else {}
     if len(skipped) == len(files):
         raise ValueError(
             f"`path` must hold an image that can be decoded. Received: {str(path)!r}, where all "
-            f"{len(files)} files fail; the first is {files[0]!r}: {skipped[files[0]]}"
+            f"{len(files)} files fail. The first: {files[0]!r}: {skipped[files[0]]}"
         )
     if skipped:
         kept = np.array([file not in skipped for file in files])
@@ -112,7 +114,7 @@ def image_folder(
 def _image_files(root: pathlib.Path) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     others: Counter[str] = Counter()
-    seen = set()  # real paths: a link may lead back to a folder above it
+    seen = set()  # real paths, because a link may lead back to a parent folder
     for folder, subfolders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
@@ -128,12 +130,12 @@ def _image_files(root: pathlib.Path) -> list[tuple[str, ...]]:
             elif extension in EXTENSIONS:
                 found.append((*parents, name))
             else:
-                others[f"*{extension}" if extension else "files without extension"] += 1
+                others[f"*{extension}" if extension else "files without an extension"] += 1
     if not found:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
         raise ValueError(
-            f"`path` must hold images, files that end in {', '.join(EXTENSIONS)}. Received: "
-            f"{str(root)!r}, which holds {kinds or 'no file'}"
+            f"`path` must hold image files ({', '.join(EXTENSIONS)}). Received: "
+            f"{str(root)!r}, which holds {kinds or 'no files'}"
         )
     return sorted(found)
 
@@ -144,7 +146,7 @@ def _classes(
     loose = [parts[0] for parts in found if len(parts) == 1]
     if labelled is True and loose:
         raise ValueError(
-            "With `labelled=True` every image must lie in the sub-folder of its class. Received: "
+            "With `labelled=True` every image must be in the subfolder of its class. Received: "
             f"{len(loose)} images directly in {str(root)!r}, such as {loose[0]!r}"
         )
     if loose or labelled is False:

@@ -1,98 +1,107 @@
-"""How large an encoded image says it is, read from its first bytes before anything is decoded.
+"""Checks the size of an encoded image from its header, before decoding it.
 
-A file of a few kilobytes can decode to gigabytes. All decoders give what the header says, so that
-refusing a header bounds the memory.
+A file of a few kilobytes can decode to gigabytes. Decoders return images of the size in the header,
+so checking the header bounds the memory.
 """
 
 import tensorflow as tf
 
-MOST_PIXELS = 89_478_485  # what Pillow, too, decodes without a warning: 256 MiB of RGB
+MOST_PIXELS = 89_478_485  # the most that Pillow decodes without a warning; 256 MiB of RGB
 _HEADER = 32  # bytes
 _JPEG, _PNG, _GIF, _BMP = b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM"
 
 
-def within_limits(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the bytes of an image file as they are, if its header can be decoded in bounds.
+def check_image_size(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns the bytes of an image file unchanged, after checking the size in its header.
+
+    Works eagerly and in graphs.
 
     Args:
-        encoded: scalar string; eager, or in a graph.
+        encoded: scalar string, the content of the file.
 
     Raises:
-        tf.errors.InvalidArgumentError: if it is no JPEG, PNG, BMP or GIF file, or says that it has
-            more than `MOST_PIXELS` pixels.
+        tf.errors.InvalidArgumentError: if the content is not a JPEG, PNG, BMP or GIF file, or its
+            header names more than `MOST_PIXELS` pixels.
 
     Example:
-        >>> within_limits(tf.io.encode_png(np.zeros((4, 6, 1), np.uint8))).dtype
+        >>> check_image_size(tf.io.encode_png(np.zeros((4, 6, 1), np.uint8))).dtype
         tf.string
     """
     padded = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER])
     header = tf.io.decode_raw(tf.strings.substr(padded, 0, _HEADER), tf.uint8)
     header = tf.cast(header, tf.int64)
 
-    def begins(word):
-        return tf.reduce_all(header[: len(word)] == list(word))
+    def starts_with(prefix):
+        return tf.reduce_all(header[: len(prefix)] == list(prefix))
 
-    def number(start, size, little):
+    def integer(start, size, little_endian):
         weights = [256**place for place in range(size)]
-        return tf.reduce_sum(header[start : start + size] * (weights if little else weights[::-1]))
+        weights = weights if little_endian else weights[::-1]
+        return tf.reduce_sum(header[start : start + size] * weights)
 
-    def of_jpeg():
+    def jpeg_pixels():
         shape = tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64)
         return shape[0] * shape[1]
 
-    def of_bmp():  # the height of one that begins at the top is negative
+    def bmp_pixels():  # the height is negative if the first row is the top one
         width, height = (
-            tf.bitcast(tf.cast(number(s, 4, True), tf.uint32), tf.int32) for s in (18, 22)
+            tf.bitcast(tf.cast(integer(s, 4, True), tf.uint32), tf.int32) for s in (18, 22)
         )
         return tf.abs(tf.cast(width, tf.int64) * tf.cast(height, tf.int64))
 
     pixels = tf.case(
         [
-            (begins(_JPEG), of_jpeg),
-            (begins(_PNG), lambda: number(16, 4, False) * number(20, 4, False)),
-            (begins(_GIF), lambda: number(6, 2, True) * number(8, 2, True)),
-            (begins(_BMP), of_bmp),
+            (starts_with(_JPEG), jpeg_pixels),
+            (starts_with(_PNG), lambda: integer(16, 4, False) * integer(20, 4, False)),
+            (starts_with(_GIF), lambda: integer(6, 2, True) * integer(8, 2, True)),
+            (starts_with(_BMP), bmp_pixels),
         ],
         default=lambda: tf.constant(-1, tf.int64),
     )
-    known = tf.debugging.Assert(pixels >= 0, ["not the content of a JPEG, PNG, BMP or GIF file"])
-    small = tf.debugging.Assert(
+    is_image = tf.debugging.Assert(pixels >= 0, ["not the content of a JPEG, PNG, BMP or GIF file"])
+    is_small = tf.debugging.Assert(
         pixels <= MOST_PIXELS, [f"more pixels than {MOST_PIXELS} would be decoded:", pixels]
     )
-    # In a graph nothing else makes the decoder wait. Eagerly the error has come already.
-    with tf.control_dependencies([check for check in (known, small) if check is not None]):
+    # In a graph, only these control dependencies make the decoder wait for the checks. Eagerly,
+    # `Assert` has already raised, or returned `None`.
+    checks = [check for check in (is_image, is_small) if check is not None]
+    with tf.control_dependencies(checks):
         return tf.identity(encoded)
 
 
 def gif_pixels(content: bytes) -> int:
-    """Returns the pixels of all frames of a GIF file: its decoder takes all, even for the first.
+    """Returns the number of pixels in all frames of a GIF file.
+
+    The decoder allocates all frames, even to return only the first.
 
     Args:
-        content: of the file; what is damaged is counted up to the damage.
+        content: content of the file. A damaged file is counted up to the damage; other content has 0
+            pixels.
 
     Example:
-        >>> gif_pixels(b"no GIF")
+        >>> gif_pixels(b"not a GIF")
         0
     """
     if not content.startswith(_GIF) or len(content) < 13:
         return 0
-    place, pixels = 13 + _colours(content[10]), 0
+    place, pixels = 13 + _color_table_size(content[10]), 0
     while place + 10 <= len(content):
-        if content[place] == 0x2C:  # a frame: its size, colours of its own, width of the codes
+        if content[place] == 0x2C:  # a frame: its size, its color table, the width of its codes
             width, height = (
                 int.from_bytes(content[place + n : place + n + 2], "little") for n in (5, 7)
             )
             pixels += width * height
-            place += 10 + _colours(content[place + 9]) + 1
+            place += 10 + _color_table_size(content[place + 9]) + 1
         elif content[place] == 0x21:
             place += 2
         else:
             break
-        while place < len(content) and content[place]:  # pieces, each with its length
+        while place < len(content) and content[place]:  # blocks, each after its length
             place += 1 + content[place]
         place += 1
     return pixels
 
 
-def _colours(flags: int) -> int:
+def _color_table_size(flags: int) -> int:
+    """Returns the size in bytes of the color table that a flags byte announces."""
     return 3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0

@@ -1,32 +1,33 @@
-"""Labels: what is accepted as such, and how images are divided by them."""
+"""Validates labels and splits images by class."""
 
 import numpy as np
 
 
-def checked_labels(
+def validate_labels(
     labels: object, size: int, class_names: list[str] | None, name: str
 ) -> np.ndarray | None:
-    """Returns labels as (size,) int64, or `None` if there are none.
+    """Returns labels as (size,) int64, or `None` if no image has a label.
 
     Args:
-        labels: (size,) or (size, 1) integers, -1 for an image without a label; or `None`.
+        labels: (size,) or (size, 1) integers, with -1 for an image without a label; or `None`.
         size: number of images.
         class_names: the names of labels 0, 1, ..., if known.
-        name: of the source, for messages.
+        name: name of the source, for messages.
 
     Raises:
         TypeError: if the labels are not integers.
-        ValueError: if they are of another shape or number, lie below -1, or have no class name.
+        ValueError: if their shape or number is wrong, a label is below -1, or a label has no class
+            name.
 
     Example:
-        >>> checked_labels([[3], [1]], 2, None, "two images")
+        >>> validate_labels([[3], [1]], 2, None, "two images")
         array([3, 1])
     """
     if labels is None:
         return None
     values = np.asarray(labels)
     if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]  # keras.datasets has labels of this shape
+        values = values[:, 0]  # the shape of labels in keras.datasets
     if values.ndim != 1:
         raise ValueError(
             "`labels` must be a list of integers, one per image. "
@@ -52,32 +53,32 @@ def checked_labels(
     return values.astype(np.int64) if values.max() >= 0 else None
 
 
-def stratified(
+def stratified_split(
     size: int, labels: np.ndarray | None, fraction: float, seed: int, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divides the numbers 0 to `size - 1` at random, each class in the same proportion.
+    """Splits the indices 0 to `size - 1` at random, in the same proportion for each class.
 
     Args:
         size: number of images.
-        labels: (size,) labels, or `None` to divide without regard to classes.
-        fraction: the second part's share, between 0 and 1.
-        seed: which of the divisions.
-        name: of the source, for messages.
+        labels: (size,) labels, or `None` to split without regard to classes.
+        fraction: fraction of the images in the second part, between 0 and 1.
+        seed: seed of the random split.
+        name: name of the source, for messages.
 
     Returns:
-        Two sorted arrays of int64 indices that together hold every number once.
+        Two sorted arrays of int64 indices. Each index is in exactly one of them.
 
     Raises:
-        ValueError: if `fraction` is out of range, or there are too few images to divide.
+        ValueError: if `fraction` is out of range, or there are too few images to split.
 
     Example:
-        >>> train, test = stratified(4, np.array([0, 0, 1, 1]), 0.5, 0, "four images")
+        >>> train, test = stratified_split(4, np.array([0, 0, 1, 1]), 0.5, 0, "four images")
         >>> len(train), len(test)
         (2, 2)
     """
     if not 0 < fraction < 1:
         raise ValueError(f"`fraction` must lie between 0 and 1. Received: fraction={fraction}")
-    from sklearn.model_selection import train_test_split  # slow to import, and rarely needed
+    from sklearn.model_selection import train_test_split  # slow to import and rarely needed
 
     try:
         train, test = train_test_split(
@@ -88,7 +89,7 @@ def stratified(
         fewest = size if labels is None else np.unique(labels, return_counts=True)[1].min()
         raise ValueError(
             "Both parts of a split must hold an image of every class. Received: "
-            f"fraction={fraction} for {name!r}, {size} images of {classes} classes, {fewest} of "
-            f"the rarest. {error}"
+            f"fraction={fraction} for {name!r}, which has {size} images of {classes} classes, "
+            f"{fewest} of the rarest. {error}"
         ) from error
     return np.sort(train), np.sort(test)

@@ -1,4 +1,4 @@
-"""Which image comes when: the order of each epoch, and the part of it that one worker reads."""
+"""The order of the images in each epoch, and the part of it that each worker reads."""
 
 import itertools
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ _SHUFFLE_BUFFER = 10_000
 
 @dataclass(frozen=True)
 class Order:
-    """The images of a run, batch after batch, from the one it begins with.
+    """Yields the images of a run in order, starting at a given batch.
 
-    An epoch's order is a permutation computed from (seed, epoch), or, for a set that is streamed, what
-    a buffer makes of it. Every worker computes the same order and takes its own places of each batch:
-    together they read what one would.
+    With random access, the order of an epoch is a permutation computed from (seed, epoch). A streamed
+    source is shuffled in a buffer with the seed `seed + epoch`. Every worker computes the same order
+    and reads its own part of each batch, so together they read the batches that one worker would.
 
     Args:
-        batch_size: images per batch, over all replicas.
-        steps: batches of an epoch.
-        seed: of the order.
-        start: number of the batch to begin with, counted from the run's first.
-        labels: read the labels too.
+        batch_size: global batch size.
+        steps: batches per epoch.
+        seed: seed of the order.
+        start: number of the first batch, counted from the start of the run.
+        labels: also read the labels.
     """
 
     batch_size: int
@@ -40,48 +40,50 @@ class Order:
         source: Source,
         share: distribute.Share,
         endless: bool = False,
-        together: int | None = None,
+        read_size: int | None = None,
     ) -> tf.data.Dataset:
-        """Returns a data set of (epoch, number of the image, label, image), one image at a time.
+        """Returns a data set of (epoch, index of the image, label, image).
 
-        Label is -1 unless labels are read.
+        The label is -1 unless labels are read.
 
         Args:
             source: the images.
             share: the worker that reads them.
-            endless: go on from epoch to epoch; otherwise each pass is the next epoch.
-            together: read so many images at once, of a source that `reads_batches`: all four have one
-                axis more. It divides this worker's part of a batch.
+            endless: continue with the next epoch without end; otherwise each pass over the data set is
+                one epoch, and the next pass the next epoch.
+            read_size: number of images to read at once, for a source that `reads_batches`. Each
+                element then has a leading axis of this size. It must divide this worker's part of a
+                batch. `None` reads one image at a time.
         """
         first_epoch, skipped = divmod(self.start, self.steps)
         own_batch = self.batch_size // share.workers
         counted = tf.data.Dataset.counter(first_epoch)
-        epochs = counted if endless else _pass_by_pass(itertools.count(first_epoch))
+        epochs = counted if endless else _one_epoch_per_pass(itertools.count(first_epoch))
 
-        def begin(epoch):
+        def first_position(epoch):
             return tf.where(epoch == first_epoch, tf.constant(skipped * own_batch, tf.int64), 0)
 
         if source.random_access:
-            images = self._permuted(source, share, epochs, begin, together)
+            images = self._read_permuted(source, share, epochs, first_position, read_size)
         else:
-            images = self._streamed(source, share, epochs, begin)
-        # A first pass that is shorter than the others leaves the length unknown.
-        size = self.steps * own_batch // (together or 1)
-        return images if endless or skipped else of_length(images, size)
+            images = self._read_streamed(source, share, epochs, first_position)
+        # If the first pass is shorter than the others, the data set has no fixed length.
+        size = self.steps * own_batch // (read_size or 1)
+        return images if endless or skipped else assert_length(images, size)
 
-    def _permuted(self, source, share, epochs, begin, together):
+    def _read_permuted(self, source, share, epochs, first_position, read_size):
         own_batch = self.batch_size // share.workers
         last = len(source) - 1
         none = tf.constant(-1, tf.int64)
 
-        def numbers(epoch):
-            own = tf.data.Dataset.range(begin(epoch), self.steps * own_batch)
-            if together:
-                own = own.batch(together, drop_remainder=True)
+        def own_numbers(epoch):
+            own = tf.data.Dataset.range(first_position(epoch), self.steps * own_batch)
+            if read_size:
+                own = own.batch(read_size, drop_remainder=True)
             return own.map(lambda number: (epoch, number))
 
         def load(epoch, number):
-            # Number of an image among this worker's, and its position among those of all.
+            # From the position among this worker's images to the position among all images.
             batch, place = number // own_batch, number % own_batch
             position = batch * self.batch_size + share.worker * own_batch + place
             key = tf.stack([tf.constant(self.seed, tf.int64), epoch])
@@ -89,9 +91,9 @@ class Order:
             label = source.label(index) if self.labels else tf.fill(tf.shape(index), none)
             return tf.fill(tf.shape(index), epoch), index, label, source.read(index)
 
-        return epochs.flat_map(numbers).map(load, num_parallel_calls=parallel.IMAGES)
+        return epochs.flat_map(own_numbers).map(load, num_parallel_calls=parallel.IMAGES)
 
-    def _streamed(self, source, share, epochs, begin):
+    def _read_streamed(self, source, share, epochs, first_position):
         own_batch = self.batch_size // share.workers
 
         def is_own(position, _):
@@ -102,7 +104,7 @@ class Order:
                 examples = examples.take(self.steps * self.batch_size)
                 if share.workers > 1:
                     examples = examples.enumerate().filter(is_own).map(lambda _, found: found)
-                return examples.skip(begin(epoch))
+                return examples.skip(first_position(epoch))
 
             def element(index, image, label=-1):
                 return epoch, index, tf.cast(label, tf.int64), image
@@ -113,8 +115,13 @@ class Order:
         return epochs.flat_map(one_epoch)
 
 
-def as_it_comes(images: tf.data.Dataset, labels: bool) -> tf.data.Dataset:
-    """Returns a plain data set of images, or of (image, label), as `Order.images` returns a source."""
+def unshuffled(images: tf.data.Dataset, labels: bool) -> tf.data.Dataset:
+    """Returns a plain data set, in its own order, with the elements that `Order.images` yields.
+
+    Args:
+        images: data set of images, or of (image, label).
+        labels: keep the labels; otherwise all are -1.
+    """
 
     def element(epoch, number, image, label=-1):
         return epoch, number, tf.cast(label, tf.int64), image
@@ -126,18 +133,24 @@ def as_it_comes(images: tf.data.Dataset, labels: bool) -> tf.data.Dataset:
         numbered = images.map(image_and_label).enumerate()
         return numbered.map(lambda number, found: element(epoch, number, *found))
 
-    return of_length(_pass_by_pass(itertools.count()).flat_map(one_pass), int(images.cardinality()))
+    passes = _one_epoch_per_pass(itertools.count()).flat_map(one_pass)
+    return assert_length(passes, int(images.cardinality()))
 
 
-def of_length(images: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    """Tells `fit` the length, which `flat_map` has lost; negative ones are unknown or without end."""
+def assert_length(images: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    """Restores the cardinality that `flat_map` has lost, so that `fit` knows it.
+
+    Args:
+        images: data set.
+        size: its cardinality, which may be `tf.data.UNKNOWN_CARDINALITY` or infinite.
+    """
     if size == tf.data.UNKNOWN_CARDINALITY:
         return images
     return images.apply(tf.data.experimental.assert_cardinality(size))
 
 
-def _pass_by_pass(epochs: Iterator[int]) -> tf.data.Dataset:
-    """Returns a data set of one element, the next epoch's number in each pass over it."""
+def _one_epoch_per_pass(epochs: Iterator[int]) -> tf.data.Dataset:
+    """Returns a data set of one element: the number of the next epoch, at each pass over it."""
 
     def next_epoch(_):
         return tf.ensure_shape(tf.py_function(lambda: next(epochs), [], tf.int64), ())

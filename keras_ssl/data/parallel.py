@@ -1,31 +1,32 @@
-"""How many images are read and changed at the same time: decided here, not by tf.data's autotuner.
+"""Fixed parallelism for `tf.data` pipelines, instead of its autotuner.
 
-The autotuner of an iterator misses the signal to stop now and then, and whoever deletes the iterator
-waits for its next turn: up to as long as the iterator has lived, at most a minute. That is the end of a
-`fit` or of an evaluation, standing still.
+The autotuner's thread sometimes misses the signal to stop. Deleting the iterator then waits for the
+thread's next turn: up to as long as the iterator has existed, and at most a minute. `fit` and
+evaluation would hang at their end for that time.
 """
 
 import os
 
 import tensorflow as tf
 
-# Those that this process may use, where the system tells; otherwise all.
+# The processors that this process may use, if the system reports them; otherwise all.
 _PROCESSORS = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 )
 
-# Two for each processor made a fifth more views of 224 pixels than one did (docs/performance.md).
+# Images processed in parallel. Two per processor made a fifth more views of 224 pixels per second than
+# one (docs/performance.md).
 IMAGES = 2 * _PROCESSORS
-# Batches that are made at the same time: a large machine has more processors than memory for them.
+# Batches processed in parallel. Large machines have too little memory for a batch per processor.
 BATCHES = min(IMAGES, 16)
-# Batches that wait for the step.
+# Batches prefetched for the training step.
 READY = 2
 
 
 def with_threads(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the data set with as many threads as `IMAGES` of its own, and without an autotuner.
+    """Returns the data set with a private pool of `IMAGES` threads and without the autotuner.
 
-    What is left to the autotuner, in a data set that a user made, gets one call per thread, at most 16.
+    Where a user's data set has `AUTOTUNE`, it now runs one call per thread, at most 16.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -1,4 +1,4 @@
-"""What every kind of data becomes: numbered images, with labels where there are any."""
+"""The base class of all data sources: images by number, optionally with labels."""
 
 import abc
 import functools
@@ -8,27 +8,27 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_ssl.data.labels import stratified
+from keras_ssl.data.labels import stratified_split
 from keras_ssl.data.parallel import IMAGES
 
 _SAMPLES = 16  # images that a fingerprint reads
 
 
 class Source(abc.ABC):
-    """Images that can be counted, read by number, and listed in a fixed order.
+    """A collection of images with a known length and a fixed order.
 
     Args:
-        name: how messages call the source.
+        name: name of the source in messages.
         size: number of images.
-        image_shape: (height, width, channels) of every image; height and width are `None` where
-            images differ.
-        labels: (size,) int64, -1 for an image without a label; `None` if no image has one.
+        image_shape: (height, width, channels) of every image; height and width are `None` if images
+            have different sizes.
+        labels: (size,) int64, with -1 for an image without a label; `None` if no image has one.
         class_names: the names of labels 0, 1, ..., if known.
-        skipped: files left out, and why.
+        skipped: maps each skipped file to the reason.
 
     Attributes:
-        random_access: whether `read`, `subset` and `split` work; where they do not, the images can
-            only be streamed with `dataset`.
+        random_access: whether `read`, `subset` and `split` work. If not, the images can only be
+            streamed, by `dataset` or `shuffled`.
 
     Example:
         >>> source = keras_ssl.data.digits("train")
@@ -61,7 +61,7 @@ class Source(abc.ABC):
         return self._size
 
     def __repr__(self) -> str:
-        """Returns the name, the number of images and of classes."""
+        """Returns the name, the number of images and the number of classes."""
         classes = f", {len(self.class_names)} classes" if self.class_names else ""
         return f"<{self.name}: {len(self)} images{classes}>"
 
@@ -72,19 +72,19 @@ class Source(abc.ABC):
 
     @property
     def has_labels(self) -> bool:
-        """Whether there are labels; reads no file to find out, as `labels` of a stream does."""
+        """Whether there are labels. Unlike `labels` of a streamed source, this reads no file."""
         return self.labels is not None
 
     @abc.abstractmethod
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
-        """Returns image number `index`; works eagerly and within graphs.
+        """Returns image number `index`, eagerly or in a graph.
 
         Args:
             index: scalar integer, 0 to `len(self) - 1`.
 
         Returns:
-            (height, width, channels) image: uint8, or, from arrays and TFDS sets that hold them,
-            uint16 or float32 in [0, 1].
+            (height, width, channels) image in uint8; from arrays and TFDS sets also in uint16, and
+            from arrays in float32 in [0, 1].
 
         Raises:
             TypeError: if the source has no random access.
@@ -92,14 +92,17 @@ class Source(abc.ABC):
 
     @property
     def reads_batches(self) -> bool:
-        """Whether `read` takes (batch,) numbers too: images in memory are read much faster so."""
+        """Whether `read` also takes (batch,) indices, which is much faster for images in memory."""
         return False
 
     def label(self, index: tf.Tensor | int) -> tf.Tensor:
-        """Returns the label of image number `index`, int64, -1 without; also within graphs.
+        """Returns the label of image number `index`, eagerly or in a graph.
 
         Args:
-            index: scalar integer, 0 to `len(self) - 1`; or several.
+            index: integers of any shape, 0 to `len(self) - 1`.
+
+        Returns:
+            int64 of the same shape; -1 for an image without a label.
         """
         if self.labels is None:
             return tf.fill(tf.shape(index), tf.constant(-1, tf.int64))
@@ -108,13 +111,14 @@ class Source(abc.ABC):
 
     @functools.cached_property
     def _label_column(self) -> tf.Tensor:
-        with tf.init_scope():  # a tensor outside of any graph, which every graph can refer to
-            return on_cpu(np.asarray(self.labels, np.int64))
+        with tf.init_scope():  # an eager tensor, which every graph can capture
+            return cpu_tensor(np.asarray(self.labels, np.int64))
 
     def fingerprint(self) -> str:
-        """Returns a SHA-256, in hexadecimal, that other images would not have.
+        """Returns a hexadecimal SHA-256 that identifies the images.
 
-        It reads the number of images, their shape, and every n-th image: sixteen in all.
+        It covers the number of images, their shape, and, with random access, every n-th image, at most
+        sixteen in all.
         """
         digest = hashlib.sha256(f"{len(self)} {self.image_shape}".encode())
         if self.random_access:
@@ -125,9 +129,9 @@ class Source(abc.ABC):
         return digest.hexdigest()
 
     def dataset(self) -> tf.data.Dataset:
-        """Returns a data set of (image, label int64), one image at a time, in order.
+        """Returns a data set of (image, label), unbatched and in order.
 
-        The label of an image without one is -1.
+        Labels are int64; -1 for an image without a label.
         """
         indices = tf.data.Dataset.range(len(self))
         return indices.map(lambda index: (self.read(index), self.label(index)), IMAGES)
@@ -139,16 +143,15 @@ class Source(abc.ABC):
         labels: bool = False,
         choose: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda images: images,
     ) -> tf.data.Dataset:
-        """Returns a data set of (index int64, image), shuffled within a buffer.
-
-        Each image is drawn at random from the next `buffer_size` that are not drawn yet.
+        """Returns a data set of (index, image), shuffled in a buffer; indices are int64.
 
         Args:
-            seed: the order; also a scalar int64 tensor, within graphs.
-            buffer_size: images that wait to be drawn; none is decoded before.
-            labels: make it (index, image, label int64), -1 for an image without a label.
-            choose: which of the shuffled images to decode: maps the data set of those that are not
-                decoded yet to a part of it, such as `lambda images: images.take(100)`.
+            seed: seed of the order; an integer, or a scalar int64 tensor in a graph.
+            buffer_size: images in the buffer, from which each image is drawn at random. They are
+                decoded only after they are drawn.
+            labels: return (index, image, label); labels are int64, -1 for an image without a label.
+            choose: selects which shuffled images to decode. It maps the data set of images that are
+                not decoded yet to a part of it, such as `lambda images: images.take(100)`.
         """
 
         def element(index):
@@ -156,44 +159,44 @@ class Source(abc.ABC):
             return (*found, self.label(index)) if labels else found
 
         indices = tf.data.Dataset.range(len(self))
-        indices = choose(shuffled_by(seed, indices, buffer_size))
+        indices = choose(shuffle(seed, indices, buffer_size))
         return indices.map(element, IMAGES)
 
     def subset(self, indices: np.ndarray | list[int]) -> "Source":
-        """Returns the images of these numbers, in this order.
+        """Returns a source of the images with the given indices, in the given order.
 
         Args:
-            indices: (m,) integers, 0 to `len(self) - 1`, repeated if wished; or (n,) booleans, as
-                `source.labels == 3` gives them.
+            indices: (m,) integers, 0 to `len(self) - 1`, which may repeat; or (n,) booleans, such as
+                `source.labels == 3`.
 
         Raises:
             TypeError: if `indices` are neither integers nor booleans, or the source is streamed.
-            ValueError: if they are empty, of another rank, or out of range.
+            ValueError: if `indices` are empty, not one-dimensional, or out of range.
 
         Example:
             >>> len(keras_ssl.data.digits("all").subset([3, 1, 4]))
             3
         """
         if not self.random_access:
-            raise no_random_access("subset", self.name)
+            raise no_random_access_error("subset", self.name)
         return Subset(self, indices)
 
     def split(self, fraction: float = 0.2, seed: int = 0) -> tuple["Source", "Source"]:
-        """Divides the images at random into two sources, the same for the same seed.
+        """Splits the images at random into two sources.
 
-        With labels, each class is divided in the same proportion. Both parts keep the source's
-        order.
+        If there are labels, each class is split in the same proportion. Both parts keep the order of
+        the source. The same seed gives the same split.
 
         Args:
-            fraction: the part of the images that the second source gets, between 0 and 1.
-            seed: which of the divisions.
+            fraction: fraction of the images in the second source, between 0 and 1.
+            seed: seed of the random split.
 
         Returns:
-            (train, test), of about `(1 - fraction) * n` and `fraction * n` images.
+            (train, test) with about `(1 - fraction) * n` and `fraction * n` images.
 
         Raises:
             TypeError: if the source is streamed.
-            ValueError: if `fraction` is out of range, or there are too few images to divide.
+            ValueError: if `fraction` is out of range, or there are too few images to split.
 
         Example:
             >>> train, test = keras_ssl.data.digits("all").split(0.25, seed=1)
@@ -201,16 +204,16 @@ class Source(abc.ABC):
             (1347, 450)
         """
         if not self.random_access:
-            raise no_random_access("split", self.name)
-        train, test = stratified(len(self), self.labels, fraction, seed, self.name)
+            raise no_random_access_error("split", self.name)
+        train, test = stratified_split(len(self), self.labels, fraction, seed, self.name)
         return self.subset(train), self.subset(test)
 
 
 class Subset(Source):
-    """Some images of a source with random access, in a chosen order; see `Source.subset`."""
+    """Selected images of a source with random access; see `Source.subset`."""
 
     def __init__(self, source: Source, indices: np.ndarray | list[int]):
-        chosen = _checked_indices(indices, len(source), source.name)
+        chosen = _validate_indices(indices, len(source), source.name)
         labels = None if source.labels is None else source.labels[chosen]
         super().__init__(
             f"{source.name} ({len(chosen)} of {len(source)})",
@@ -221,11 +224,11 @@ class Subset(Source):
             source.skipped,
         )
         self._source = source
-        self._indices = on_cpu(chosen)
+        self._indices = cpu_tensor(chosen)
 
     @property
     def reads_batches(self) -> bool:
-        """As those of the source that it is a part of."""
+        """Whether `read` of the original source takes (batch,) indices."""
         return self._source.reads_batches
 
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
@@ -234,46 +237,44 @@ class Subset(Source):
             return self._source.read(tf.gather(self._indices, index))
 
 
-def shuffled_by(
-    seed: int | tf.Tensor, dataset: tf.data.Dataset, buffer_size: int
-) -> tf.data.Dataset:
-    """Returns a data set shuffled within a buffer, in an order that a graph's seed does not change."""
+def shuffle(seed: int | tf.Tensor, dataset: tf.data.Dataset, buffer_size: int) -> tf.data.Dataset:
+    """Returns a data set shuffled in a buffer, in an order that depends on `seed` alone."""
     if not tf.executing_eagerly():
-        # TensorFlow mixes the graph's seed, which is the process's, into that of `shuffle`; and with
-        # a process seed of 0 it refuses a seed that is a tensor.
+        # TensorFlow combines the graph's seed, which comes from the global one, with that of
+        # `shuffle`. With a global seed of 0 it does not accept a tensor as seed.
         tf.random.set_seed(1)
     return dataset.shuffle(buffer_size, seed=seed, reshuffle_each_iteration=False)
 
 
-def on_cpu(values: np.ndarray) -> tf.Tensor:
+def cpu_tensor(values: np.ndarray) -> tf.Tensor:
     """Returns values as a tensor in host memory, where `tf.data` reads them without a copy.
 
-    A function that uses it captures the tensor: the graph holds no second copy.
+    Graphs capture the tensor instead of holding a second copy.
     """
     with tf.device("CPU:0"):
         return tf.constant(values)
 
 
-def no_random_access(what: str, name: str) -> TypeError:
-    """Returns the error that says why the method `what` is missing from a streamed source."""
+def no_random_access_error(method: str, name: str) -> TypeError:
+    """Returns the error for a method that the streamed source `name` does not support."""
     return TypeError(
-        f"`{what}` needs a source with random access. Received: {name!r}, which is too large to "
-        "hold in memory and is streamed. Slice it by name, such as 'train[:10%]', or raise "
-        "`in_memory_limit`."
+        f"`{method}` needs a source with random access. Received: {name!r}, which is streamed "
+        "because it is too large for memory. Load a part of it, such as the split 'train[:10%]', or "
+        "raise `in_memory_limit`."
     )
 
 
-def _checked_indices(indices: np.ndarray | list[int], size: int, name: str) -> np.ndarray:
+def _validate_indices(indices: np.ndarray | list[int], size: int, name: str) -> np.ndarray:
     chosen = np.asarray(indices)
     if chosen.ndim != 1 or chosen.size == 0:
         raise ValueError(
-            "`indices` must be a list of at least one number. "
+            "`indices` must be a flat list of at least one number. "
             f"Received: shape={chosen.shape} for {name!r}"
         )
     if chosen.dtype == bool:
         if len(chosen) != size or not chosen.any():
             raise ValueError(
-                f"Boolean `indices` must have one value per image, {size}, and choose at least "
+                f"Boolean `indices` must have {size} values, one per image, and select at least "
                 f"one. Received: {len(chosen)} values, {chosen.sum()} of them true, for {name!r}"
             )
         return np.flatnonzero(chosen).astype(np.int64)
@@ -281,7 +282,7 @@ def _checked_indices(indices: np.ndarray | list[int], size: int, name: str) -> n
         raise TypeError(f"`indices` must be integers or booleans. Received: {chosen.dtype}")
     if chosen.min() < 0 or chosen.max() >= size:
         raise ValueError(
-            f"`indices` must lie in 0 to {size - 1}, the images of {name!r}. "
+            f"`indices` must lie in 0 to {size - 1} for {name!r}. "
             f"Received: {chosen.min()} to {chosen.max()}"
         )
     return chosen.astype(np.int64)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_ssl import data
-from keras_ssl.data.image_size import MOST_PIXELS, gif_pixels, within_limits
+from keras_ssl.data.image_size import MOST_PIXELS, check_image_size, gif_pixels
 from keras_ssl.data.verify import decode
 
 SIDE = 50_000
@@ -69,8 +69,8 @@ KINDS = ("JPEG", "PNG", "GIF", "BMP")
 @pytest.mark.parametrize("kind", KINDS)
 def test_ordinary_images_pass(kind):
     content = encoded(kind)
-    assert within_limits(tf.constant(content)).numpy() == content
-    assert tf.function(within_limits)(tf.constant(content)).numpy() == content
+    assert check_image_size(tf.constant(content)).numpy() == content
+    assert tf.function(check_image_size)(tf.constant(content)).numpy() == content
     assert decode(tf.constant(content), 3).shape == (4, 6, 3)
 
 
@@ -79,22 +79,22 @@ def test_ordinary_images_pass(kind):
 def test_headers_that_claim_too_much_are_refused(kind, size):
     content = tf.constant(with_size(kind, *size))
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"more pixels than {MOST_PIXELS}"):
-        within_limits(content)
+        check_image_size(content)
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"more pixels than {MOST_PIXELS}"):
         tf.function(lambda: decode(content, 3))()
 
 
 def test_the_largest_allowed_passes():
-    within_limits(tf.constant(with_size("PNG", 1, MOST_PIXELS)))
-    within_limits(tf.constant(with_size("BMP", 4, -4)))  # begins at the top
+    check_image_size(tf.constant(with_size("PNG", 1, MOST_PIXELS)))
+    check_image_size(tf.constant(with_size("BMP", 4, -4)))  # begins at the top
     with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels"):
-        within_limits(tf.constant(with_size("BMP", 100_000, -100_000)))
+        check_image_size(tf.constant(with_size("BMP", 100_000, -100_000)))
 
 
 @pytest.mark.parametrize("content", [b"", b"GI", b"MZ\x90\x00 a program", b"<svg/>", b"%PDF-1.7"])
 def test_other_content_is_refused(content):
     with pytest.raises(tf.errors.InvalidArgumentError, match="not the content of a JPEG"):
-        within_limits(tf.constant(content))
+        check_image_size(tf.constant(content))
 
 
 def test_the_frames_of_a_gif_are_counted():

@@ -199,7 +199,7 @@ def test_a_plain_dataset_without_end_or_known_length():
 
 
 def test_a_batched_dataset_is_refused():
-    with pytest.raises(ValueError, match=r"unbatch a batched one.*shape \(None, 4, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"on a batched one.*shape \(None, 4, 4, 3\)"):
         data.views(images_and_labels().batch(8), IDENTITY, batch_size=2)
 
 
@@ -280,7 +280,7 @@ def test_bad_numbers_are_refused(arguments, message):
 
 
 def test_a_plain_dataset_cannot_start_in_the_middle():
-    with pytest.raises(ValueError, match=r"no known length.*Received: start=3"):
+    with pytest.raises(ValueError, match=r"must be 0 for a plain.*Received: start=3"):
         data.views(images_and_labels(), IDENTITY, batch_size=8, start=3)
 
 
@@ -445,7 +445,7 @@ def test_a_label_whose_shape_is_not_known():
         (streamed, r"`labels=True` needs images with labels. Received: <stream: 50 images>"),
         (
             lambda: labelled_plain().map(lambda image, _: image),
-            r"needs a tf.data.Dataset of pairs, \(image, label\).*Received: TensorSpec\(shape=\(4,",
+            r"needs a tf.data.Dataset of \(image, label\) pairs.*Received: TensorSpec\(shape=\(4,",
         ),
         (
             lambda: labelled_plain().map(lambda image, label: (image, tf.cast(label, tf.float32))),
@@ -461,9 +461,9 @@ def test_a_label_whose_shape_is_not_known():
         ),
         (
             lambda: labelled_plain().map(lambda image, label: {"image": image, "label": label}),
-            r"must yield single images.*Received images of shape None",
+            r"must yield single images.*Received: images of shape None",
         ),
-        (lambda: labelled_plain().batch(8), r"unbatch a batched one.*shape \(None, 4, 4, 3\)"),
+        (lambda: labelled_plain().batch(8), r"on a batched one.*shape \(None, 4, 4, 3\)"),
     ],
 )
 def test_labels_that_are_not_there_are_refused(make, message):

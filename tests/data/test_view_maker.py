@@ -11,7 +11,7 @@ from keras_ssl.augment import Augmentation, Policy
 from keras_ssl.augment.chains import CompiledChains
 from keras_ssl.augment.finish import finish_of
 from keras_ssl.backbones import Tiny
-from keras_ssl.data import making
+from keras_ssl.data import view_maker
 from keras_ssl.methods import SimCLR
 
 COUNT = 24
@@ -22,7 +22,7 @@ LABELS = np.arange(COUNT) % 5
 @pytest.fixture
 def compiled(monkeypatch):
     """Compiles views of small data sets too."""
-    monkeypatch.setattr(making, "WORTH_COMPILING", 0)
+    monkeypatch.setattr(view_maker, "WORTH_COMPILING", 0)
 
 
 def arrays():
@@ -120,8 +120,8 @@ def large(request, folder):
 def test_large_views_are_the_same_however_they_are_made(large, monkeypatch):
     policy, shape = augment.simclr(128), tf.TensorShape(large.image_shape)
     expected, step = host_and_step(large, policy)
-    monkeypatch.setattr(making, "WORTH_COMPILING", 0)
-    maker = making.ViewMaker(policy, shape, 3, False, False, COUNT)
+    monkeypatch.setattr(view_maker, "WORTH_COMPILING", 0)
+    maker = view_maker.ViewMaker(policy, shape, 3, False, False, COUNT)
     assert isinstance(maker.chains, CompiledChains)
     assert maker.one_by_one
     compiled = next(iter(data.views(large, policy, batch_size=8, seed=3)))
