@@ -6,10 +6,11 @@ import pathlib
 import re
 import shlex
 
+import numpy as np
 import pytest
-import tyro
+from PIL import Image
 
-from keras_ssl import cli
+from keras_ssl.cli.program import parse
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,11 +29,6 @@ def commands(text):
     return [shlex.split(line, comments=True) for line in (*lines, *inline)]
 
 
-def parse(words):
-    # Letters in capitals, such as RUN and DATA, stand for something; they parse as text.
-    return tyro.cli(cli.Command, args=words, config=(tyro.conf.OmitArgPrefixes,))
-
-
 def missing_links(path):
     prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
     links = re.findall(r"\]\(([^)\s]+)\)", prose)
@@ -48,30 +44,33 @@ def leads_somewhere(path, link):
     return heading in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings]
 
 
-def test_the_readmes_script_runs(tmp_path, monkeypatch, capsys):
-    script, loading = blocks(ROOT / "README.md", "python")
-    assert "model.compile(" in script
-    assert "model.fit(" in script
-    assert len([line for line in script.splitlines() if line.strip()]) == 15
+def write_images(folder, names):
+    random = np.random.default_rng(0)
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (40, 36, 3), np.uint8)).save(path)
 
+
+def test_the_readmes_lines_run(tmp_path, monkeypatch):
+    (script,) = blocks(ROOT / "README.md", "python")
+    assert len([line for line in script.splitlines() if line and "import" not in line]) == 3
+    write_images(tmp_path / "photos", [f"{number}.png" for number in range(16)])
+    write_images(tmp_path / "labeled", [f"{name}/{n}.png" for name in "ab" for n in range(10)])
     monkeypatch.chdir(tmp_path)
+    # The same call, with less to do.
+    assert "image_size=96, epochs=100)" in script
+    small = "image_size=16, epochs=1, batch_size=8, backbone='tiny')"
     names = {}
-    exec(script, names)
-    printed = capsys.readouterr().out
-    assert "Untrained: knn" in printed
-    assert "Trained: knn" in printed
-    assert "(1, 64)" in printed
-    assert (tmp_path / "digits-encoder" / "saved_model.pb").is_file()
-
-    exec(loading, names)
-    assert names["features"].shape == (4, 64)
-    assert names["served"].shape == (4, 64)
-    assert names["classifier"](names["images"]).shape == (4, 10)
+    exec(script.replace("image_size=96, epochs=100)", small), names)
+    assert "rows" in names["run"].metrics
+    assert (tmp_path / "runs" / "photos" / "export" / "saved_model.pb").is_file()
 
 
 @pytest.mark.parametrize(
     "name",
     [
+        "getting_started",
         "augmentations",
         "add_a_method",
         pytest.param("methods", marks=pytest.mark.large),

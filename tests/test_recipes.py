@@ -1,171 +1,180 @@
-"""Every recipe runs in its smoke form, from images to an export, and refuses unknown settings."""
+"""Recipes: their form, and that each runs on noise, resumes, and ends with results and an export."""
 
-import importlib.util
+import ast
 import json
 import pathlib
+import runpy
 import shutil
+import subprocess
 import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
-import tyro
 
 from keras_ssl import export
+from keras_ssl.cli.pretrain import Pretrain
+from keras_ssl.cli.program import parse
+from keras_ssl.cli.recipes import list_recipes
+from keras_ssl.cli.simclrv2 import SimCLRv2
+from tests.command_line import call
 
-RECIPES = sorted((pathlib.Path(__file__).parents[1] / "recipes").glob("*.py"))
-# Those go the whole way, to students.
-SIMCLR_V2 = [path for path in RECIPES if path.stem.startswith("simclrv2_")]
-# Those run under a strategy of any kind, and measure the trained network alone.
-LARGE = [p for p in RECIPES if p.stem.endswith("_imagenet") and p not in SIMCLR_V2]
-SMALL = [path for path in RECIPES if path not in (*LARGE, *SIMCLR_V2)]
-
-
-def recipe(path):
-    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where tyro looks for the source of its help
-    spec.loader.exec_module(module)
-    return module
+FOLDER = pathlib.Path(__file__).parents[1] / "recipes"
+RECIPES = {path.stem: path for path in sorted(FOLDER.glob("*.py"))}
+PRETRAIN = [name for name in RECIPES if not name.startswith("simclrv2_")]
+STUDIES = sorted((FOLDER / "studies").glob("*.py"))
 
 
-def test_there_are_recipes():
-    assert len(SMALL) >= 2
-    assert len(LARGE) >= 2
+def read(name):
+    return runpy.run_path(str(RECIPES[name]), run_name="recipe")
 
 
-def slow_ones_large(paths, quick):
-    """Marks all recipes but one as large: they take long to compile, and do the same."""
-    return [
-        path if path.stem.startswith(quick) else pytest.param(path, marks=pytest.mark.large)
-        for path in paths
-    ]
+@pytest.mark.parametrize("path", [*RECIPES.values(), *STUDIES], ids=lambda path: path.stem)
+def test_a_recipe_is_short(path):
+    assert len(path.read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_data_with_a_header(name):
+    tree = ast.parse(RECIPES[name].read_text())
+    header = ast.get_docstring(tree)
+    for field in ("Hardware: ", "\nTime:", "\nMeasured"):
+        assert field in header
+    kinds = [type(node).__name__ for node in tree.body]
+    assert kinds == ["Expr", *["ImportFrom"] * (len(kinds) - 3), "Assign", "If"]
+    command = "simclrv2" if name.startswith("simclrv2_") else "pretrain"
+    assert f"keras-ssl {command} --recipe {name} " in header
+    assert isinstance(read(name)["RECIPE"], SimCLRv2 if command == "simclrv2" else Pretrain)
+
+
+@pytest.mark.parametrize("name", PRETRAIN)
+def test_the_settings_of_a_recipe_become_the_defaults(name):
+    recipe = read(name)["RECIPE"]
+    command = parse(["pretrain", "--recipe", name, "--epochs", "7", "--data-dir", "here"])
+    assert command.preset.epochs == 7
+    assert command.data_dir == pathlib.Path("here")
+    assert command.preset.learning_rate == recipe.preset.learning_rate
+    assert (command.data, command.method) == (recipe.data, recipe.preset.method)
+    assert command.evaluate
+
+
+def test_recipes_are_listed():
+    for command, kind in (("pretrain", Pretrain), ("simclrv2", SimCLRv2)):
+        text = list_recipes(command, kind)
+        status, out, _ = call(command, "--recipe")
+        assert (status, out.strip()) == (0, text.strip())
+        listed = [line.split()[0] for line in text.splitlines()[2:]]
+        assert listed == [name for name in RECIPES if (name in PRETRAIN) == (kind is Pretrain)]
 
 
 @pytest.mark.parametrize(
-    "path", slow_ones_large(SMALL, "simclr_cifar10_cpu"), ids=lambda path: path.stem
+    ("words", "message"),
+    [
+        (["pretrain", "--recipe", "simclr_cifar"], "Unknown recipe. Nearest: simclr_cifar10"),
+        (["pretrain", "--recipe", "simclrv2_imagenet"], "RECIPE = Pretrain(...)"),
+        (["simclrv2", "--recipe", "byol_imagenet"], "RECIPE = SimCLRv2(...)"),
+        (["pretrain", "--recipe", "nowhere.py"], "There must be a recipe file"),
+        (["pretrain", "--recipe", "byol_imagenet", "--queue-size", 3], "has no --queue-size"),
+    ],
 )
-def test_smoke(path, tmp_path):
-    module = recipe(path)
-    out = tmp_path / "run"
-    settings = tyro.cli(module.Settings, args=["--smoke", "--out", str(out)])
-    module.main(settings)
-
-    rows = json.loads((out / "metrics.json").read_text())["rows"]
-    assert list(rows) == ["raw pixels", "untrained", "trained"]
-    assert rows["untrained"]["knn"]["settings"] == rows["trained"]["knn"]["settings"]
-    history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in history] == [1, 2]
-    assert export.load(out / "export").input_shape == (None, 32, 32, 3)
-
-    # Called again, it finds the run finished and trains no further.
-    module.main(settings)
-    assert (out / "history.jsonl").read_text().count("\n") == 2
+def test_wrong_recipes_are_refused(words, message):
+    status, _, err = call(*words)
+    assert status == 1
+    assert message in err
 
 
-@pytest.mark.parametrize("path", slow_ones_large(LARGE, "moco"), ids=lambda path: path.stem)
-def test_smoke_on_two_devices(path, tmp_path):
-    module = recipe(path)
-    out = tmp_path / "run"
-    words = ["--smoke", "--strategy", "mirrored", "--out", str(out)]
-    module.main(tyro.cli(module.Settings, args=words))
+def test_a_file_of_ones_own_is_a_recipe(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from keras_ssl.cli.pretrain import Pretrain\n"
+        "from keras_ssl.presets import BYOL\n"
+        "RECIPE = Pretrain(preset=BYOL(momentum=0.9), data='digits')\n"
+    )
+    command = parse(["pretrain", "--recipe", str(path)])
+    assert (command.preset.momentum, command.data) == (0.9, "digits")
 
-    (result,) = json.loads((out / "metrics.json").read_text())["rows"].values()
-    assert set(result) == {"knn", "linear", "few_labels"}
-    history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in history] == [1, 2]
-    assert all(np.isfinite(line["loss"]) for line in history)
-    encoder = export.load(out / "export")
+
+def test_an_unknown_option_is_an_error():
+    status, _, err = call("pretrain", "--recipe", "simclr_cifar10", "--epoch", 3)
+    assert status == 2
+    assert "--epoch" in err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "moco_v2_cifar10_cpu" else pytest.param(name, marks=pytest.mark.large)
+        for name in PRETRAIN
+    ],
+)
+def test_a_recipe_runs_on_noise(name, tmp_path):
+    words = ["pretrain", "--recipe", name, "--smoke", "--out", tmp_path / "run"]
+    if name.endswith("_imagenet"):
+        words += ["--strategy", "mirrored"]
+    status, _, err = call(*words)
+    assert status == 0, err
+    metrics = tmp_path / "run" / "metrics.json"
+    history = tmp_path / "run" / "history.jsonl"
+    baselines = ["raw pixels", "untrained"] * read(name)["RECIPE"].baselines
+    assert list(json.loads(metrics.read_text())["rows"]) == [*baselines, "trained"]
+    epochs = [json.loads(line) for line in history.read_text().splitlines()]
+    assert [line["epoch"] for line in epochs] == [1, 2]
+    assert all(np.isfinite(line["loss"]) for line in epochs)
+    encoder = export.load(tmp_path / "run" / "export")
     assert encoder.input_shape == (None, 32, 32, 3)
 
-    # Called again, it finds the run finished and trains no further; it measures the same network.
-    again = tyro.cli(module.Settings, args=[*words, "--no-evaluate"])
-    module.main(again)
-    assert (out / "history.jsonl").read_text().count("\n") == 2
-    same = zip(encoder.get_weights(), export.load(out / "export").get_weights(), strict=True)
-    assert all(np.array_equal(first, second) for first, second in same)
+    # Called again, it finds the run finished, and measures the same network.
+    status, _, err = call(*words, "--no-evaluate")
+    assert status == 0, err
+    assert [json.loads(line) for line in history.read_text().splitlines()] == epochs
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("path", LARGE, ids=lambda path: path.stem)
-def test_a_recipe_takes_folders_of_classes(path, tmp_path):
-    for part, count in (("train", 8), ("val", 2)):
-        for number in range(2 * count):
-            folder = tmp_path / "images" / part / f"class{number % 2}"
-            folder.mkdir(parents=True, exist_ok=True)
-            pixels = np.random.default_rng(number).integers(0, 256, (40, 30 + number, 3), np.uint8)
-            tf.io.write_file(str(folder / f"{number}.jpg"), tf.io.encode_jpeg(pixels))
-    module = recipe(path)
-    words = ["--data", str(tmp_path / "images"), "--out", str(tmp_path / "run")]
-    words += ["--depth", "18", "--width", "0.0625", "--image-size", "32", "--batch-size", "8"]
-    words += ["--epochs", "1"]
-    words += ["--queue-size", "4"] if "moco" in path.stem else ["--warmup-epochs", "0"]
-    module.main(tyro.cli(module.Settings, args=words))
-    result = json.loads((tmp_path / "run" / "metrics.json").read_text())["rows"]["trained"]["knn"]
-    assert (result["train_size"], result["test_size"]) == (16, 4)
-
-
-@pytest.mark.large
-@pytest.mark.parametrize("path", SIMCLR_V2, ids=lambda path: path.stem)
-def test_smoke_of_simclr_v2(path, tmp_path):
-    module = recipe(path)
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in PRETRAIN])
+def test_a_recipe_of_simclrv2_runs_on_noise(name, tmp_path):
     out = tmp_path / "run"
-    words = ["--smoke", "--out", str(out)]
-    if path.stem.endswith("_imagenet"):
+    words = ["simclrv2", "--recipe", name, "--smoke", "--out", out]
+    if name.endswith("_imagenet"):
         words += ["--strategy", "mirrored"]
-    settings = tyro.cli(module.Settings, args=words)
-    module.main(settings)
-
+    status, _, err = call(*words)
+    assert status == 0, err
     rows = json.loads((out / "metrics.json").read_text())["rows"]
-    stages = ["from-scratch", "linear-probe", "fine-tuned", "self-distilled", "small-student"]
-    expected = stages[2:] if path.stem.endswith("_imagenet") else stages
-    assert list(rows) == [f"0.5 {stage}" for stage in expected]
-    assert all(0 <= row["accuracy"] <= 1 for row in rows.values())
-    parameters = [rows[f"0.5 {stage}"]["parameters"] for stage in stages[2:]]
-    assert parameters[0] == parameters[1] > 2 * parameters[2]
-    student = export.load(out / "labels-0.5" / "small-student" / "export")
-    assert student.count_params() == parameters[2]
+    stages = ["from scratch", "linear probe", "fine-tuned", "self-distilled", "small student"]
+    assert [row["network"] for row in rows] == stages
+    parameters = [row["parameters"] for row in rows[2:]]
+    assert parameters[0] == parameters[1] > 1.5 * parameters[2]
 
-    # Called again, it finds all stages done; one that is gone is made again from its teacher.
-    shutil.rmtree(out / "labels-0.5" / "small-student")
+    # Called again, it repeats only the stage that is missing.
+    shutil.rmtree(out / "small-student-0.5")
     files = {file: file.stat().st_mtime_ns for file in out.rglob("export/saved_model.pb")}
-    module.main(settings)
+    assert call(*words)[0] == 0
     assert all(file.stat().st_mtime_ns == then for file, then in files.items())
-    assert (out / "labels-0.5" / "small-student" / "export").is_dir()
+    assert (out / "small-student-0.5" / "export").is_dir()
 
 
 @pytest.mark.large
-def test_the_study_of_views_runs(capsys):
-    module = recipe(RECIPES[0].parent / "studies" / "digits_views.py")
-    module.main(tyro.cli(module.Settings, args=["--smoke"]))
-    assert "elastic" in capsys.readouterr().out
+def test_a_recipe_runs_as_a_script(tmp_path):
+    done = subprocess.run(
+        [sys.executable, RECIPES["simclr_cifar10_cpu"], "--smoke"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "simclr_cifar10_cpu" / "export" / "saved_model.pb").is_file()
 
 
 @pytest.mark.large
-def test_the_study_of_momenta_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
-    module = recipe(RECIPES[0].parent / "studies" / "momentum.py")
-    monkeypatch.setattr(module, "MOMENTA", (0.0, 1.0))
-    settings = tyro.cli(module.Settings, args=["--smoke", "--out", str(tmp_path)])
-    module.main(settings)
-    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert list(rows) == ["untrained", "MoCo 0", "MoCo 1", "BYOL 0", "BYOL 1"]
-    assert all(0 <= row["linear"] <= 100 for row in rows.values())
-    assert (tmp_path / "momentum.png").stat().st_size > 5_000
-
-    monkeypatch.setattr(module, "trained", None)  # what is there is not trained again
-    first = capsys.readouterr().out
-    module.main(settings)
-    assert capsys.readouterr().out == first
-
-    with pytest.raises(ValueError, match="results of other settings"):
-        module.main(
-            tyro.cli(module.Settings, args=["--smoke", "--seed", "1", "--out", str(tmp_path)])
-        )
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_an_unknown_setting_is_an_error(path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        tyro.cli(recipe(path).Settings, args=["--epoch", "3"])
-    assert stop.value.code == 2
-    assert "--epoch" in capsys.readouterr().err
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_runs_on_noise_and_continues(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(path), "--smoke"])
+    runpy.run_path(str(path), run_name="__main__")
+    if path.stem == "digits_views":
+        assert "elastic" in capsys.readouterr().out
+        return
+    picture = tmp_path / "runs" / "momentum" / "momentum.png"
+    assert picture.stat().st_size > 5_000
+    runs = {file: file.read_text() for file in tmp_path.rglob("history.jsonl")}
+    assert len(runs) == 12
+    runpy.run_path(str(path), run_name="__main__")
+    assert all(file.read_text() == text for file, text in runs.items())

@@ -94,7 +94,7 @@ def pretrain(
     images, test = _open(data, given)
     precision = keras.config.dtype_policy().name
     try:
-        run, model, given = _prepare(given, run, out, images, strategy)
+        run, model, given, monitors = _prepare(given, run, out, images, test, strategy)
         console.print(f"Images: {images}")
         report_skipped(console, images, test)
         console.print(f"Run: {run.path}")
@@ -106,7 +106,7 @@ def pretrain(
             given.preset.epochs,
             given.preset.batch_size,
             given.preset.seed,
-            [*given.preset.build_callbacks(), *_build_monitors(given, images, test)],
+            monitors,
             finish=given.preset.views_on,
         )
     except callbacks.Interrupted as stop:
@@ -169,9 +169,10 @@ def _prepare(
     run: Run | None,
     out: str | os.PathLike | None,
     images: Source,
+    test: Source | None,
     strategy: distribute.Strategy,
-) -> tuple[Run, SelfSupervised, PretrainSettings]:
-    """Returns the run directory, the compiled method, and the complete settings.
+) -> tuple[Run, SelfSupervised, PretrainSettings, list[keras.callbacks.Callback]]:
+    """Returns the run directory, the compiled method, the complete settings, and the callbacks.
 
     A new run directory is created last, when nothing is left that could be refused.
     """
@@ -198,6 +199,7 @@ def _prepare(
             chunks=preset.chunks,
         )
     preset.build_policy()
+    monitors = [*preset.build_callbacks(), *_build_monitors(given, images, test)]
     if run is None:
         word = pathlib.Path((given.data or images.name).removeprefix("tfds:")).stem
         name = f"{preset.method}-{word}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -205,7 +207,7 @@ def _prepare(
         if distribute.is_chief(strategy):
             Run.create(run.path, given.to_config(facts))
         distribute.gather(strategy, 0)  # the other workers wait until it exists
-    return run, model, given
+    return run, model, given, monitors
 
 
 def _image_facts(images: Source, preset: Preset) -> ImageFacts:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_ssl.callbacks.checkpoint_files import checkpoints
-from keras_ssl.run import Run
+from keras_ssl.runs.directory import Run
 from tests import cluster
 
 CLI = "keras_ssl.cli"

@@ -1,24 +1,14 @@
 """From a run to features, to the nearest images, and to files for other runtimes."""
 
-import contextlib
-import io
-
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ssl import cli, data, export
+from keras_ssl import data, export
 from keras_ssl.backbones import Tiny
 from keras_ssl.search import read_features
-
-
-def command(*words):
-    out, err = io.StringIO(), io.StringIO()
-    outputs = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
-    with outputs[0], outputs[1], pytest.raises(SystemExit) as stop:
-        cli.main([str(word) for word in words])
-    return stop.value.code or 0, out.getvalue(), err.getvalue()
+from tests.command_line import call as command
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +76,7 @@ def test_features_of_another_network_are_not_compared(photos, model, tmp_path):
     words = ["--query", photos / "red" / "1.png", "--model", model, "--out", tmp_path / "p.png"]
     status, _, err = command("search", tmp_path / "f.npz", *words)
     assert status == 1
-    assert "must be the network that the features come from" in err
+    assert "must be the network that computed the features" in err
     assert not (tmp_path / "p.png").exists()
 
 
@@ -98,7 +88,7 @@ def test_images_that_have_moved_are_found_with_data(photos, model, tmp_path):
     try:
         status, _, err = command("search", *words)
         assert status == 1
-        assert "say where with --data" in err
+        assert "pass --data" in err
         assert command("search", *words, "--data", here)[0] == 0
     finally:
         here.rename(photos)

@@ -1,28 +1,16 @@
 """`keras-ssl import`: a file of somebody else's becomes an artefact."""
 
-import contextlib
 import gzip
-import io
 import json
 import pathlib
 
 import numpy as np
 import pytest
 
-from keras_ssl import cli, export, importers
+from keras_ssl import export, importers
+from tests.command_line import call as run
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "oracles" / "golden"
-
-
-def run(*words):
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as stop,
-    ):
-        cli.main([str(word) for word in words])
-    return stop.value.code or 0, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -1,38 +1,23 @@
-"""The commands with few labels, on handwritten digits: called, stopped, and gone on with."""
+"""The commands for few labels, on handwritten digits: called, interrupted, resumed."""
 
-import contextlib
-import io
 import json
-import os
 import re
 import shutil
 import signal
 
-import keras
 import numpy as np
 import pytest
 
-import keras_ssl.commands.distill as module
-from keras_ssl import augment, cli, data, evaluate, export
-from keras_ssl.commands.export import load_method
+from keras_ssl import augment, data, evaluate, export
 from keras_ssl.evaluate import label_subset
-from keras_ssl.run import Run
+from keras_ssl.runs import training
+from keras_ssl.runs.directory import Run
+from tests.command_line import StopAt
+from tests.command_line import call as command
 
 QUICK = ["--data", "digits", "--batch-size", 128]
 WHOLE = [*QUICK, "--backbone", "tiny", "--student-width", 0.25, "--labels", 0.05]
 EPOCHS = ["--epochs", 1, "--finetune-epochs", 1, "--distill-epochs", 1]
-
-
-def command(*words):
-    """Returns the exit status of a command, and what it printed."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as stop,
-    ):
-        cli.main([str(word) for word in words])
-    return stop.value.code or 0, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +41,7 @@ def teacher(pretrained, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("layers", "dim"),
-    [
-        pytest.param(n, d, marks=[pytest.mark.large] * (n > 0))
-        for n, d in enumerate((32, 8, 8, 8, 8))
-    ],
+    [pytest.param(n, d, marks=pytest.mark.large) for n, d in enumerate((32, 8, 8, 8, 8))],
 )
 def test_a_head_of_any_depth(layers, dim, tmp_path):
     """No head, a linear one, and deeper ones: pretrained, and fine-tuned from the last layer."""
@@ -69,7 +51,7 @@ def test_a_head_of_any_depth(layers, dim, tmp_path):
         "pretrain", *QUICK, *words, "--epochs", 1, "--knn-every", 0, "--out", path
     )
     assert status == 0, err
-    model = load_method(Run(path))
+    model = Run(path).method()
     assert model.projector.depth == layers
     assert model.projector(model.backbone(np.zeros((2, 8, 8, 1)))).shape == (2, dim)
     few = {"labels": 0.05, "epochs": 1, "augmentation": augment.centred(8).view_1}
@@ -86,7 +68,7 @@ def test_finetune_writes_a_classifier_and_what_it_measured(teacher):
     assert result["settings"]["from_layer"] == 1
     assert result["labelled"] == label_subset(data.digits("train").labels, 0.1).tolist()
     assert [line["epoch"] for line in run.history] == [1, 2]
-    classifier = export.load(run.export)
+    classifier = export.load(run.export_path)
     assert classifier.output_shape == (None, 10)
     test = data.digits("test")
     images = np.stack([image for image, _ in test.dataset().as_numpy_iterator()]) / 255
@@ -118,17 +100,12 @@ def test_distill_into_a_small_student(teacher, tmp_path):
     assert "epochs: 1 in the run, 5 now" in err
 
 
-def test_a_distillation_that_was_stopped_goes_on(teacher, tmp_path, monkeypatch):
-    words = ["distill", teacher, *QUICK, "--epochs", 2]
+def test_an_interrupted_distillation_resumes_exactly(teacher, tmp_path, monkeypatch):
+    words = ["distill", teacher, *QUICK, "--epochs", 1]
     assert command(*words, "--out", tmp_path / "whole")[0] == 0
 
-    class StopAt(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if int(np.asarray(self.model.optimizer.iterations)) == 3:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    original = module.pretrain
-    monkeypatch.setattr(module, "pretrain", lambda *a, **k: original(*a, **k, callbacks=[StopAt()]))
+    original, stop = training.train, StopAt(3, signal.SIGTERM)
+    monkeypatch.setattr(training, "train", lambda *a, **k: original(*a, **k, callbacks=[stop]))
     status, out, _ = command(*words, "--out", tmp_path / "stopped")
     monkeypatch.undo()
     assert status == 143
@@ -151,7 +128,7 @@ def whole(tmp_path_factory):
     return path, out
 
 
-def test_the_whole_way_ends_with_a_table(whole):
+def test_all_stages_run_and_a_table_is_printed(whole):
     path, out = whole
     rows = json.loads((path / "metrics.json").read_text())["rows"]
     names = ["from scratch", "linear probe", "fine-tuned", "self-distilled", "small student"]
@@ -185,14 +162,14 @@ def test_a_stage_that_is_done_is_not_repeated(whole, tmp_path):
     ("words", "message"),
     [
         (["simclrv2"], "needs images"),
-        (["simclrv2", *QUICK, "--labels", 2], "at most at 1. Received: labels=2"),
+        (["simclrv2", *QUICK, "--labels", 2], "`labels` must be in (0, 1]. Received: labels=2"),
         (["simclrv2", *QUICK, "--head-layers", 0], "Received: --from-layer 1, --head-layers 0"),
         (["distill", "--data", "digits"], "needs a teacher"),
         (["distill", "nowhere", *QUICK], "must be the directory of a SavedModel"),
         (["distill", "nowhere", *QUICK, "--labelled-weight", 3], "must lie in"),
         (
             ["distill", "--resume", "nowhere"],
-            "A run directory holds config.json. Received: 'nowhere'",
+            "A run directory must contain config.json. Received: 'nowhere'",
         ),
     ],
 )

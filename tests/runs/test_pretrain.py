@@ -151,6 +151,7 @@ class StopAt(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.large  # tests/cli/test_pretrain.py has the same through the command line
 def test_an_interrupted_run_resumes_exactly(run, npz, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("keras_ssl.runs.pretrain._build_monitors", lambda *_: [StopAt(4)])
     with pytest.raises(Interrupted):

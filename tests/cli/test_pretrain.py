@@ -1,0 +1,267 @@
+"""`keras-ssl pretrain`, `evaluate` and `export` on real files, and resuming."""
+
+import json
+import re
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+import keras_ssl
+from keras_ssl.callbacks.checkpoint_files import checkpoints
+from keras_ssl.presets import PRESETS
+from keras_ssl.runs.directory import Run
+from tests.command_line import TINY, StopAt, call, pretrain_digits
+
+
+def test_pretrain_on_class_folders(run, photos):
+    path, out = run
+    assert "40 images, 2 classes" in out
+    assert str(photos / "train" / "down" / "broken.jpg") in out
+    assert "Skipped: 1 unreadable image files" in out
+    assert f"keras-ssl evaluate {path} --data DATA\n" in out
+    assert f"keras-ssl export {path}\n" in out
+    assert re.search(r"^epoch 2/2: loss \d\.\d+, .*knn [01]\.\d+", out, re.MULTILINE)
+    saved = Run(path)
+    assert [line["epoch"] for line in saved.history] == [1, 2]
+    assert all({"loss", "knn", "feature_std"} <= line.keys() for line in saved.history)
+    assert checkpoints(saved.checkpoints)[-1][0] == 10
+    assert saved.config["image_channels"] == 3
+    assert saved.config["policy"] == "simclr-small"
+    assert list(saved.logs.rglob("events.*"))
+
+
+def test_evaluate_with_baselines(run, photos):
+    path, _ = run
+    words = ["--data", photos, "--baselines", "--labels-per-class", 1, 3, "--draws", 3]
+    status, out, err = call("evaluate", path, *words)
+    assert status == 0, err
+    rows = json.loads((path / "metrics.json").read_text())["rows"]
+    assert list(rows) == ["raw pixels", "untrained", "trained"]
+    for name, row in rows.items():
+        assert name in out
+        assert 0 <= row["knn"]["accuracy"] <= 1
+        assert f"{100 * row['linear']['accuracy']:.1f}" in out
+        assert {result["per_class"] for result in row["few_labels"]} == {1, 3}
+    assert rows["trained"] != rows["untrained"]
+    assert "Skipped: 1" in out
+
+
+def test_export_and_load(run, photos, tmp_path):
+    path, _ = run
+    status, out, err = call("export", path)
+    assert status == 0, err
+    lines = out[out.index("import keras_ssl") :]
+    images = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+    found = {"images": images}
+    exec(lines, found)
+    expected = Run(path).encoder()(images)
+    np.testing.assert_allclose(found["features"], expected, atol=1e-5)
+
+    # An export is evaluated like a run, and so is one that lies elsewhere.
+    status, out, err = call("export", path, "--out", tmp_path / "elsewhere")
+    assert status == 0, err
+    words = ["--data", photos, "--labels-per-class", 1, "--draws", 2]
+    status, out, err = call("evaluate", tmp_path / "elsewhere", *words)
+    assert status == 0, err
+    assert "trained" in out
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param("digits", marks=pytest.mark.large), "npz", "flat folder"]
+)
+def test_pretrain_on(kind, photos, tmp_path):
+    data = "digits"
+    words = []
+    if kind == "npz":
+        data = tmp_path / "few.npz"
+        np.savez(data, images=np.random.default_rng(0).integers(0, 256, (40, 10, 10, 4), np.uint8))
+    elif kind == "flat folder":
+        data = photos / "val" / "down"
+        words = ["--channels", 1, "--image-size", 12]
+    path = tmp_path / "run"
+    status, _, err = call(
+        "pretrain", "--data", data, "--out", path, "--epochs", 1, "--batch-size", 8, *TINY, *words
+    )
+    assert status == 0, err
+    config = Run(path).config
+    expected = {"digits": (8, 1, "centred"), "npz": (10, 4, "simclr-small")}
+    expected["flat folder"] = (12, 1, "simclr-small")
+    found = (config["image_size"], config["image_channels"], config["policy"])
+    assert found == expected[kind]
+    if kind == "digits":  # has labels of its own for both
+        status, _, err = call(
+            "evaluate", path, "--data", "digits", "--labels-per-class", 1, "--draws", 2
+        )
+        assert status == 0, err
+        assert json.loads((path / "metrics.json").read_text())["data"] == "digits"
+    else:
+        unlabelled(path, data)
+
+
+def unlabelled(path, data):
+    status, _, err = call("evaluate", path, "--data", data)
+    assert status == 1
+    assert "Evaluation needs labels. Expected: class sub-folders, or arrays with labels." in err
+    assert not (path / "metrics.json").exists()
+
+
+def test_evaluate_holds_images_out_if_there_are_no_test_images(run, photos):
+    path, _ = run
+    words = ["--data", photos / "val", "--labels-per-class", 1, "--draws", 2]
+    status, out, err = call("evaluate", path, *words)
+    assert status == 0, err
+    assert "No separate test images: 4 of the images were held out." in out
+
+
+DEFAULTS = {
+    "simclr": {"temperature": 0.5, "embedding": 8, "head_layers": 2, "optimizer": "lars"},
+    "simclr-memory": {
+        "temperature": 0.1,
+        "embedding": 8,
+        "head_layers": 3,
+        "momentum": 0.999,
+        "final_momentum": 0.999,
+        "queue_size": 718,
+        "optimizer": "lars",
+    },
+    "moco": {
+        "temperature": 0.2,
+        "embedding": 8,
+        "momentum": 0.999,
+        "final_momentum": 0.999,
+        "queue_size": 718,
+        "groups": 5,  # 6, 7 and 8 do not divide the batch of 500
+        "optimizer": "sgd",
+    },
+    "byol": {"embedding": 8, "momentum": 0.996, "final_momentum": 1.0, "optimizer": "lars"},
+    "memory-bank": {"temperature": 0.07, "embedding": 8, "optimizer": "sgd"},
+}
+
+
+def test_every_method_has_its_defaults_here():
+    assert list(DEFAULTS) == list(PRESETS)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=[] if name == "moco" else pytest.mark.large) for name in DEFAULTS],
+)
+def test_pretrain_evaluate_and_export_with(method, tmp_path):
+    path = tmp_path / "run"
+    status, _, err = pretrain_digits("--method", method, "--epochs", 1, "--out", path)
+    assert status == 0, err
+    config = Run(path).config
+    options = list(DEFAULTS[method])
+    expected = {option: DEFAULTS[method].get(option) for option in options}
+    assert {option: config[option] for option in options} == expected
+    assert (config["policy"], config["image_count"]) == ("centred", 1437)
+    words = ["--data", "digits", "--baselines", "--labels-per-class", 1, "--draws", 2]
+    status, _, err = call("evaluate", path, *words)
+    assert status == 0, err
+    rows = json.loads((path / "metrics.json").read_text())["rows"]
+    assert rows["trained"] != rows["untrained"]
+    status, _, err = call("export", path)
+    assert status == 0, err
+    # An encoder to fine-tune, in batches of any size: not one that is normalised in groups.
+    encoder = keras_ssl.export.load(path / "export")
+    images = np.random.default_rng(0).random((7, 8, 8, 1), np.float32)
+    assert encoder(images, training=True).shape == (7, 16)
+    if method == "byol":
+        assert Run(path).history[-1]["momentum"] == pytest.approx(0.998, abs=0.002)
+
+
+def test_a_run_without_newer_options(run, photos, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(run[0], old)
+    config = json.loads((old / "config.json").read_text())
+    later = ("momentum", "final_momentum", "queue_size", "groups", "probe", "chunks", "image_count")
+    for name in later:
+        config["settings"].pop(name, None)
+    del config["settings"]["class_count"]
+    (old / "config.json").write_text(json.dumps(config))
+    words = ["--data", photos, "--labels-per-class", 1, "--draws", 2]
+    status, _, err = call("evaluate", old, *words)
+    assert status == 0, err
+    before, after = (Run(path).encoder().get_weights() for path in (run[0], old))
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    status, out, err = call("pretrain", "--resume", old)
+    assert status == 0, err
+    assert "Done: epoch 2" in out
+
+
+def test_probe(tmp_path):
+    path = tmp_path / "run"
+    status, out, err = pretrain_digits("--probe", "--epochs", 2, "--out", path)
+    assert status == 0, err
+    assert "probe 0." in out
+    accuracies = [line["probe"] for line in Run(path).history]
+    assert 0 < accuracies[0] < accuracies[1] < 1
+    assert Run(path).config["class_count"] == 10
+    status, out, err = call("pretrain", "--resume", path)
+    assert status == 0, err
+    assert Run(path).encoder().output_shape == (None, 16)  # without the probe
+
+
+def test_a_run_does_not_resume_with_other_images(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=np.arange(40) % 3)
+    words = ["--data", tmp_path / "few.npz", "--out", tmp_path / "run"]
+    common = ["--epochs", 1, "--batch-size", 8, *TINY, "--method", "memory-bank", "--probe"]
+    status, _, err = call("pretrain", *words, *common)
+    assert status == 0, err
+    config = Run(tmp_path / "run").config
+    assert (config["image_count"], config["class_count"]) == (40, 3)  # they have no names
+    np.savez(tmp_path / "few.npz", images=images[:30], labels=np.arange(30) % 3)
+    status, _, err = call("pretrain", "--resume", tmp_path / "run")
+    assert status == 1
+    assert "Expected: 40 images. Received: 30 in " in err
+
+
+def checkpoint_values(path):
+    file = np.load(checkpoints(Run(path).checkpoints)[-1][1] / "variables.npz")
+    # Two models of one process have layers of different names.
+    return {re.sub(r"_\d+", "", name): file[name] for name in file}
+
+
+@pytest.mark.parametrize("method", ["simclr", pytest.param("moco", marks=pytest.mark.large)])
+def test_resume_after_an_interruption_is_exact(method, tmp_path, monkeypatch):
+    words = ["--method", method]
+    if method == "moco":  # whose settings are all other than the defaults
+        words += ["--momentum", 0.5, "--final-momentum", 0.9, "--queue-size", 600, "--groups", 4]
+        words += ["--chunks", 2]
+    assert pretrain_digits("--out", tmp_path / "whole", *words)[0] == 0
+
+    monkeypatch.setattr("keras_ssl.runs.pretrain._build_monitors", lambda *_: [StopAt(3)])
+    status, out, _ = pretrain_digits("--out", tmp_path / "stopped", *words)
+    monkeypatch.undo()
+    assert status == 128 + signal.SIGINT
+    assert "Stopped after step 3; everything is saved." in out
+    line = f"keras-ssl pretrain --resume {tmp_path / 'stopped'}\n"
+    assert line in out
+
+    status, out, err = call(*line.split()[1:])
+    assert status == 0, err
+    whole, resumed = (checkpoint_values(tmp_path / name) for name in ("whole", "stopped"))
+    assert whole.keys() == resumed.keys()
+    assert any("optimizer" in name for name in whole)
+    assert any("queue" in name for name in whole) == (method == "moco")
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, resumed[name], err_msg=name)
+
+    # A finished run is not trained further.
+    status, out, err = call("pretrain", "--resume", tmp_path / "stopped")
+    assert status == 0, err
+    assert "Done: epoch 3" in out
+    assert [line["epoch"] for line in Run(tmp_path / "stopped").history] == [1, 2, 3]
+
+
+def test_resume_with_other_settings_lists_the_differences(run):
+    path, _ = run
+    words = ["--resume", path, "--epochs", 7, "--temperature", "0.25", "--batch-size", 8]
+    status, _, err = call("pretrain", *words)
+    assert status == 1
+    assert "epochs: 2 in the run, 7 now; temperature: 0.5 in the run, 0.25 now" in err
+    assert "batch_size" not in err
