@@ -15,7 +15,7 @@ The views are BYOL's without blur.
 """
 
 from keras_ssl.cli.pretrain import Pretrain
-from keras_ssl.cli.recipes import run_recipe
+from keras_ssl.cli.program import run_recipe
 from keras_ssl.presets import BYOL
 
 RECIPE = Pretrain(

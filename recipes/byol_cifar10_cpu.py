@@ -16,7 +16,7 @@ LARS.
 """
 
 from keras_ssl.cli.pretrain import Pretrain
-from keras_ssl.cli.recipes import run_recipe
+from keras_ssl.cli.program import run_recipe
 from keras_ssl.presets import BYOL
 
 RECIPE = Pretrain(

@@ -21,7 +21,7 @@ classifier learns from the features of one view per image, without random crops 
 """
 
 from keras_ssl.cli.pretrain import Pretrain
-from keras_ssl.cli.recipes import run_recipe
+from keras_ssl.cli.program import run_recipe
 from keras_ssl.presets import BYOL
 
 RECIPE = Pretrain(

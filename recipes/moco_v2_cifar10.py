@@ -17,7 +17,7 @@ symmetric loss.
 """
 
 from keras_ssl.cli.pretrain import Pretrain
-from keras_ssl.cli.recipes import run_recipe
+from keras_ssl.cli.program import run_recipe
 from keras_ssl.presets import MoCo
 
 RECIPE = Pretrain(

@@ -16,7 +16,7 @@ rate is higher, for a short run on a small network.
 """
 
 from keras_ssl.cli.pretrain import Pretrain
-from keras_ssl.cli.recipes import run_recipe
+from keras_ssl.cli.program import run_recipe
 from keras_ssl.presets import MoCo
 
 RECIPE = Pretrain(

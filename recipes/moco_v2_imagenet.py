@@ -18,7 +18,7 @@ linear classifier learns from the features of one view per image, without random
 """
 
 from keras_ssl.cli.pretrain import Pretrain
-from keras_ssl.cli.recipes import run_recipe
+from keras_ssl.cli.program import run_recipe
 from keras_ssl.presets import MoCo
 
 RECIPE = Pretrain(

@@ -14,7 +14,7 @@ flip, and half the color jitter, without blur.
 """
 
 from keras_ssl.cli.pretrain import Pretrain
-from keras_ssl.cli.recipes import run_recipe
+from keras_ssl.cli.program import run_recipe
 from keras_ssl.presets import SimCLR
 
 RECIPE = Pretrain(

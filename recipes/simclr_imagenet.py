@@ -17,7 +17,7 @@ random crops and flips; here it learns from the features of one view per image.
 """
 
 from keras_ssl.cli.pretrain import Pretrain
-from keras_ssl.cli.recipes import run_recipe
+from keras_ssl.cli.program import run_recipe
 from keras_ssl.presets import SimCLR
 
 RECIPE = Pretrain(

@@ -12,7 +12,7 @@ The network and the pretraining are those of simclr_cifar10_cpu.py, with a head 
 a warm-up of one epoch. Fine-tuning and training from scratch use their defaults.
 """
 
-from keras_ssl.cli.recipes import run_recipe
+from keras_ssl.cli.program import run_recipe
 from keras_ssl.cli.simclrv2 import SimCLRv2
 
 RECIPE = SimCLRv2(

@@ -19,7 +19,7 @@ head. The first student has the teacher's architecture and weights; the second i
 that learns from the first.
 """
 
-from keras_ssl.cli.recipes import run_recipe
+from keras_ssl.cli.program import run_recipe
 from keras_ssl.cli.simclrv2 import SimCLRv2
 
 RECIPE = SimCLRv2(

@@ -1,4 +1,4 @@
-"""Imports point one way only, and two things are named in one place each."""
+"""Imports point one way, and two things are used in one place each."""
 
 import ast
 import pathlib
@@ -7,99 +7,121 @@ import sys
 
 import pytest
 
-PACKAGE = pathlib.Path(__file__).parents[1] / "keras_ssl"
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "keras_ssl"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+RECIPES = sorted((ROOT / "recipes").rglob("*.py"))
 
-# Lowest first. A module may import what stands on its own level or below.
+# Lowest first. A module may import from its own level and from those below.
 LEVELS = (
-    ("distribute", "serialization", "untrusted"),
+    ("distribute", "untrusted"),
     ("losses", "layers", "backbones", "augment", "optimizers"),
     ("methods", "data"),
-    ("evaluate", "export", "importers", "cost", "zoo"),
-    ("distill",),
-    ("callbacks",),
-    (
-        "run",
-        "saved_settings",
-        "report",
-        "plots",
-        "identity",
-        "pretrain",
-        "names",
-        "sources",
-        "search",
-    ),
-    ("commands", "run_settings"),
+    ("evaluate", "distill", "export", "importers", "callbacks"),
+    ("presets",),
+    ("runs", "search", "zoo"),
     ("cli",),
+    ("recipes",),
 )
 LEVEL = {name: number for number, level in enumerate(LEVELS) for name in level}
-# The settings of a command are read by what runs it; `cli` itself imports that only when it runs.
-# A momentum method trained without a MomentumEncoder adds one when `fit` runs.
-ALLOWED = {
-    ("commands", "cli"),
-    ("run_settings", "cli"),
-    ("methods", "callbacks"),
-}
 
 
 def part(path):
-    """Returns the part of the package that a file belongs to: a sub-package or a module."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """Returns the sub-package that a file belongs to."""
+    return path.relative_to(PACKAGE if PACKAGE in path.parents else ROOT).parts[0]
 
 
-def imports(tree):
-    """Yields the parts of keras_ssl that a module imports, and whether only when it runs."""
-    inner = {
-        node
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.Lambda))
-        for node in ast.walk(function)
-    }
+def modules_imported(tree):
+    """Yields the names of all keras_ssl modules that a file imports, also inside functions."""
     for node in ast.walk(tree):
         found = []
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             assert node.level == 0, "imports are absolute"
-            found = [node.module]
-            if node.module == "keras_ssl":
-                found = [f"keras_ssl.{alias.name}" for alias in node.names]
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module":
             found = [a.value for a in node.args if isinstance(a, ast.Constant)]
-        for name in found:
-            words = name.split(".")
-            if words[0] == "keras_ssl" and len(words) > 1:
-                yield words[1], node in inner
+        yield from (name for name in found if name.split(".")[0] == "keras_ssl")
 
 
-def violations(path, tree):
+def parts_imported(tree):
+    """Returns the sub-packages that a file imports from; public functions belong to `runs`."""
+    names = {name.split(".")[1] for name in modules_imported(tree) if "." in name}
+    return {"runs" if name in ("pretrain", "Run") else name for name in names}
+
+
+def upward(path, tree):
     own = part(path)
-    for imported, when_run in imports(tree):
-        assert imported in LEVEL, f"{imported} stands on no level"
-        upward = LEVEL[imported] > LEVEL[own]
-        if upward and (own, imported) not in ALLOWED:
-            yield f"{own} imports {imported}"
-        if (own, imported) == ("cli", "commands") and not when_run:
-            yield "cli imports commands before it runs"
+    return sorted(
+        f"{own} imports {name}" for name in parts_imported(tree) if LEVEL[name] > LEVEL[own]
+    )
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", [*MODULES, *RECIPES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_downwards(path):
+    tree = ast.parse(path.read_text())
     if path == PACKAGE / "__init__.py":
-        assert list(imports(ast.parse(path.read_text()))) == []
+        assert parts_imported(tree) == {"runs"}  # `pretrain` and `Run`, when they are used
         return
-    assert part(path) in LEVEL, f"{part(path)} stands on no level"
-    assert list(violations(path, ast.parse(path.read_text()))) == []
+    assert upward(path, tree) == []
 
 
 def test_an_upward_import_would_be_found():
-    tree = ast.parse("from keras_ssl import callbacks\nimport keras_ssl.run\nimport keras_ssl.data")
-    found = list(violations(PACKAGE / "evaluate" / "knn.py", tree))
-    assert found == ["evaluate imports callbacks", "evaluate imports run"]
+    tree = ast.parse("def f():\n    from keras_ssl import callbacks\nimport keras_ssl.runs.report")
+    assert upward(PACKAGE / "data" / "views.py", tree) == [
+        "data imports callbacks",
+        "data imports runs",
+    ]
 
 
-def naming(words):
-    """Returns the files whose code, without comments and strings, holds these words."""
+def circles(edges):
+    """Returns the nodes of a graph that are on a circle."""
+    left = {node: set(targets) - {node} for node, targets in edges.items()}
+    while free := [node for node, targets in left.items() if not targets & left.keys()]:
+        for node in free:
+            del left[node]
+    return sorted(left)
+
+
+def test_packages_do_not_import_each_other():
+    edges = {}
+    for path in MODULES:
+        if path.parent != PACKAGE:
+            imported = parts_imported(ast.parse(path.read_text()))
+            edges.setdefault(part(path), set()).update(imported & LEVEL.keys())
+    assert circles(edges) == []
+
+
+def test_modules_do_not_import_each_other():
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in MODULES
+    }
+    edges = {}
+    for name, path in names.items():
+        # A name is one of a module, or of the module's parent.
+        imported = {
+            each if each in names else each.rpartition(".")[0]
+            for each in modules_imported(ast.parse(path.read_text()))
+        }
+        is_face = path.name == "__init__.py"  # it only hands names on
+        edges[name] = set() if is_face else imported & names.keys()
+    assert circles(edges) == []
+
+
+def test_a_circle_would_be_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}}) == ["a", "b", "c"]
+
+
+def test_recipes_are_made_of_presets():
+    for path in RECIPES:
+        if path.parent.name != "studies":
+            assert parts_imported(ast.parse(path.read_text())) <= {"cli", "presets"}
+
+
+def files_that_use(words):
+    """Returns the files whose code, without comments and strings, uses a name."""
     return [
         str(path.relative_to(PACKAGE))
         for path in MODULES
@@ -110,13 +132,13 @@ def naming(words):
     ]
 
 
-def test_one_package_names_tf_distribute():
-    assert {name.split("/")[0] for name in naming("tf.distribute")} == {"distribute"}
+def test_one_package_uses_tf_distribute():
+    assert {name.split("/")[0] for name in files_that_use("tf.distribute")} == {"distribute"}
 
 
 def test_one_training_step_has_a_gradient_tape():
-    # And what computes a part of it twice has one for the second time.
-    assert naming("GradientTape") == ["layers/in_chunks.py", "methods/learner.py"]
+    # in_chunks computes the forward pass twice, the second time under a tape of its own.
+    assert files_that_use("GradientTape") == ["layers/in_chunks.py", "methods/learner.py"]
 
 
 START = """
@@ -126,6 +148,12 @@ import keras_ssl
 
 early = {"tensorflow", "keras", "numpy", "rich", "tyro"} & set(sys.modules)
 assert not early, f"imported by keras_ssl: {early}"
+import keras_ssl.cli
+import keras_ssl.presets
+import keras_ssl.runs.settings
+
+early = {"tensorflow", "keras", "sklearn"} & set(sys.modules)
+assert not early, f"imported by the command line: {early}"
 import keras  # which imports parts of some libraries itself, if they are there
 
 before = set(sys.modules)

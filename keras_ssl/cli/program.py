@@ -4,6 +4,7 @@ import contextlib
 import functools
 import operator
 import os
+import pathlib
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from keras_ssl.cli.export import Export
 from keras_ssl.cli.finetune import Finetune
 from keras_ssl.cli.import_weights import ImportWeights
 from keras_ssl.cli.pretrain import Pretrain, with_options_of_method
-from keras_ssl.cli.recipes import list_recipes, load_recipe
+from keras_ssl.cli.recipes import list_recipes, load_recipe, read_recipe
 from keras_ssl.cli.search import Search
 from keras_ssl.cli.simclrv2 import SimCLRv2
 from keras_ssl.cli.words import option_value
@@ -69,6 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("keras-ssl: stopped", file=sys.stderr)
         status = 130
     raise SystemExit(status)
+
+
+def run_recipe(path: str) -> None:
+    """Runs a recipe with the options of the command line: `python recipes/<name>.py --epochs 5`."""
+    recipe = read_recipe(pathlib.Path(path))["RECIPE"]
+    command = next(name for name, kind in COMMANDS.items() if isinstance(recipe, kind))
+    main([command, "--recipe", path, *sys.argv[1:]])
 
 
 def parse(words: Sequence[str]) -> Any:

@@ -2,22 +2,12 @@
 
 import pathlib
 import runpy
-import sys
 from typing import Any
 
 import keras_ssl
 from keras_ssl.presets import lookup
 
 _PACKAGE = pathlib.Path(keras_ssl.__file__).parent
-
-
-def run_recipe(path: str):
-    """Runs a recipe with the options of the command line. Called by `python recipes/<name>.py`."""
-    from keras_ssl.cli.program import COMMANDS, main
-
-    recipe = _read(pathlib.Path(path))["RECIPE"]
-    command = next(name for name, kind in COMMANDS.items() if isinstance(recipe, kind))
-    main([command, "--recipe", path, *sys.argv[1:]])
 
 
 def load_recipe(name: str, command: str, kind: type) -> Any:
@@ -36,7 +26,7 @@ def load_recipe(name: str, command: str, kind: type) -> Any:
         path = lookup("recipe", name, _files())
     if not path.is_file():
         raise FileNotFoundError(f"There must be a recipe file. Received: {name!r}, which is none")
-    recipe = _read(path).get("RECIPE")
+    recipe = read_recipe(path).get("RECIPE")
     if not isinstance(recipe, kind):
         raise ValueError(
             f"A recipe of `keras-ssl {command}` defines RECIPE = {kind.__name__}(...). Received: "
@@ -49,7 +39,7 @@ def list_recipes(command: str, kind: type) -> str:
     """Returns a list of a command's recipes: name and summary of each."""
     lines = [f"Recipes of keras-ssl {command}. To run one: keras-ssl {command} --recipe NAME", ""]
     for name, path in _files().items():
-        found = _read(path)
+        found = read_recipe(path)
         if isinstance(found.get("RECIPE"), kind):
             lines.append(f"  {name:24}{found['__doc__'].splitlines()[0]}")
     return "\n".join(lines)
@@ -63,5 +53,6 @@ def _files() -> dict[str, pathlib.Path]:
     return {}
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
+def read_recipe(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the names that a recipe file defines."""
     return runpy.run_path(str(path), run_name="recipe")

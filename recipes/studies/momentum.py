@@ -41,7 +41,10 @@ def main(
         for momentum in MOMENTA:
             settings = {"momentum": momentum, "final_momentum": momentum, "knn_every": 0}
             run = keras_ssl.pretrain(
-                train, preset.shrink() if smoke else preset, resume=out / f"{name} {momentum:g}", **settings
+                train,
+                preset.shrink() if smoke else preset,
+                resume=out / f"{name} {momentum:g}",
+                **settings,
             )
             if not run.metrics:
                 run.evaluate((train, test), labels_per_class=(), baselines=True)
