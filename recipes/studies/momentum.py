@@ -5,25 +5,28 @@
 
 Hardware: two CPU cores. Result: docs/results.md and its picture. A stopped study continues.
 
-With momentum 0 the target is a copy of the online network; with 1 it never moves. A target of momentum m
-averages the last 1 / (1 - m) steps, so the best m grows with the length of training.
+Momentum 0 copies the online network, 1 never moves the target. A target of momentum m averages the last
+1 / (1 - m) steps, so the best m grows with the length of training.
 """
 
 import pathlib
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
 import keras_ssl
+from keras_ssl import presets
 from keras_ssl.cli.smoke import noise
-from keras_ssl.presets import BYOL, MoCo
 
 MOMENTA = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
 SHARED = {"epochs": 8, "batch_size": 64, "backbone": "small-resnet", "width": 0.5}
 SHARED |= {"optimizer": "sgd", "learning_rate": 0.1, "warmup_epochs": 0.4, "embedding": 128}
-MOCO = MoCo(policy="moco-v2-no-blur", weight_decay=5e-4, queue_size=1024, groups=4, **SHARED)
-BYOL_ = BYOL(policy="byol-small", weight_decay=1e-3, hidden_units=512, **SHARED)
+MOCO = presets.MoCo(
+    policy="moco-v2-no-blur", weight_decay=5e-4, queue_size=1024, groups=4, **SHARED
+)
+BYOL = presets.BYOL(policy="byol-small", weight_decay=1e-3, hidden_units=512, **SHARED)
 
 
 def main(
@@ -36,16 +39,11 @@ def main(
     train, test = noise() if smoke else keras_ssl.data.open_source("tfds:cifar10", data_dir)
     train = train.subset(np.arange(min(images, len(train))))
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name, preset, marker in (("MoCo", MOCO, "o"), ("BYOL", BYOL_, "s")):
-        heights = []
+    for name, preset, marker in (("MoCo", MOCO, "o"), ("BYOL", BYOL, "s")):
+        heights, preset = [], preset.shrink() if smoke else preset
         for momentum in MOMENTA:
-            settings = {"momentum": momentum, "final_momentum": momentum, "knn_every": 0}
-            run = keras_ssl.pretrain(
-                train,
-                preset.shrink() if smoke else preset,
-                resume=out / f"{name} {momentum:g}",
-                **settings,
-            )
+            own = replace(preset, momentum=momentum, final_momentum=momentum)
+            run = keras_ssl.pretrain(train, own, resume=out / f"{name} {momentum:g}", knn_every=0)
             if not run.metrics:
                 run.evaluate((train, test), labels_per_class=(), baselines=True)
             heights.append(100 * run.metrics["rows"]["trained"]["linear"]["accuracy"])
