@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-large check format clean
+.PHONY: help demo test test-large check format docs clean
 
 help:
 	@echo "make demo        pretrain on handwritten digits, evaluate, export (about two minutes)"
@@ -11,6 +11,7 @@ help:
 	@echo "make test-large  also the tests that take minutes"
 	@echo "make check       lint, format and types"
 	@echo "make format      reformat the code"
+	@echo "make docs        build the documentation site into site/"
 
 demo: $(VENV)/installed
 	$(BIN)/keras-ssl demo
@@ -33,6 +34,13 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("Python 3.11 to 3.13 is needed (TensorFlow has no other). Received: %s. Name another with: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
@@ -40,4 +48,4 @@ $(VENV)/installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -17,6 +17,7 @@ from keras_ssl.presets.simclr_memory import SimCLRMemory
 PRESETS: dict[str, type[Preset]] = {
     preset.method: preset for preset in (SimCLR, SimCLRMemory, MoCo, BYOL, MemoryBank)
 }
+"""The preset class of each method, by the method's name on the command line."""
 
 __all__ = [
     "BYOL",
