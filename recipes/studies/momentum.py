@@ -32,12 +32,11 @@ BYOL = presets.BYOL(policy="byol-small", weight_decay=1e-3, hidden_units=512, **
 def main(
     data_dir: pathlib.Path | None = None,
     out: pathlib.Path = pathlib.Path("runs/momentum"),
-    images: int = 10_000,
     smoke: bool = False,
 ):
     """Trains one encoder per method and momentum, and draws their linear accuracy."""
     train, test = noise() if smoke else keras_ssl.data.open_source("tfds:cifar10", data_dir)
-    train = train.subset(np.arange(min(images, len(train))))
+    train = train.subset(np.arange(min(10_000, len(train))))
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, preset, marker in (("MoCo", MOCO, "o"), ("BYOL", BYOL, "s")):
         heights, preset = [], preset.shrink() if smoke else preset
