@@ -14,7 +14,13 @@ class Docstrings(griffe.Extension):
         if obj.docstring:
             text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.M)
             text = re.sub(r"^Source: ", "**Source:** ", text, flags=re.M)
+            text = re.sub(r"^Call arguments:\n((?: {4}.*\n?)+)", call_arguments, text, flags=re.M)
             obj.docstring.value = text
+
+
+def call_arguments(section):
+    """Returns the arguments of `call` as a list."""
+    return "**Call arguments:**\n\n" + re.sub(r"(?m)^ {4}(\w+): ", r"- `\1`: ", section[1])
 
 
 def on_env(env, config, files):

@@ -28,7 +28,7 @@ def open_source(
     """Opens a data set: its training images, and its test images if it has any.
 
     Args:
-        name: "digits"; "tfds:<name>"; the path of an .npz file; the path of a folder of images, which
+        name: "digits"; `"tfds:<name>"`; the path of an .npz file; the path of a folder of images, which
             may have the sub-folders `train` and `val` (or `test`); or a source, which is returned.
         data_dir: directory of TensorFlow Datasets.
         channels: channels of the images of a folder: 3, or 1 for grayscale.

@@ -38,7 +38,7 @@ def pretrain(
     would have come next.
 
     Args:
-        data: the images: "digits"; "tfds:<name>"; the path of an .npz file; the path of a folder of
+        data: the images: "digits"; `"tfds:<name>"`; the path of an .npz file; the path of a folder of
             images; a source; or a training and a test source, for a kNN accuracy during training.
         method: name of a method, such as "byol", or a preset, such as
             `keras_ssl.presets.BYOL(momentum=0.97)`.
