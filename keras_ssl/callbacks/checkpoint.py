@@ -1,4 +1,4 @@
-"""Checkpoints from which training goes on as if it had never stopped."""
+"""Checkpoints that resume training exactly where it stopped."""
 
 import os
 import pathlib
@@ -15,11 +15,11 @@ import numpy as np
 from keras_ssl import distribute
 from keras_ssl.callbacks import checkpoint_files, model_state
 
-_GRACE = 15.0  # seconds that callbacks have to end an epoch, once a signal has come
+_GRACE = 15.0  # seconds after a signal that other callbacks have to finish the end of an epoch
 
 
-class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
-    """Training stopped between two batches because a signal asked for it; the state is saved.
+class Interrupted(Exception):  # noqa: N818 (not an error)
+    """Raised when a signal has stopped training, after the state was saved.
 
     Attributes:
         signal: number of the signal, such as `signal.SIGINT`.
@@ -33,41 +33,42 @@ class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves all that the next step depends on, at intervals and when Ctrl-C or SIGTERM stops the run.
+    """Saves the complete training state at intervals, and when Ctrl-C or SIGTERM stops the run.
 
-    A checkpoint is a directory, `step-<steps taken>`: weights (those of targets, queues and banks
-    among them), optimizer, loss scale and the state of random layers in one file, the place in the data
-    and the metrics of the epoch under way in another, and checksums. It is written beside its place and
-    renamed, so that a crash while writing leaves the previous one, and verified when it is read.
+    A checkpoint is a directory `step-<steps taken>`. One file holds all weights (including target
+    networks, queues and memory banks), the optimizer, the loss scale and the state of random
+    layers. Another holds the step and the metrics of the current epoch. A third holds checksums,
+    which are verified when the checkpoint is read. A checkpoint is written under another name and
+    then renamed, so a crash while writing leaves the previous one intact.
 
-    A signal is answered after the batch that is under way: the state is saved and `Interrupted` is
-    raised. Callbacks that take long at the end of an epoch are cut short after 15 seconds. A second
-    Ctrl-C stops at once. Under a strategy of several workers all of them stop if one has a signal, and
-    the first writes; the directory must be one that all see.
+    After a signal, the current batch is finished, the state is saved, and `Interrupted` is raised.
+    Other callbacks at the end of an epoch are stopped after 15 seconds. A second Ctrl-C stops
+    immediately. Under a strategy with several workers, all workers stop when one receives a signal,
+    and the chief writes. The directory must be visible to all of them.
 
-    Together with `keras_ssl.data.views(..., start=step)` the resumed run sees the batches that it
-    would have seen: an epoch that was under way is finished first, and counts as one.
+    With `keras_ssl.data.views(..., start=step)`, the resumed run trains on the same batches as an
+    uninterrupted one. An interrupted epoch is finished first and counts as one epoch.
 
-    When `fit` raises an error, call `stop` to give the signals back.
+    If `fit` raises an error, call `stop` to restore the signal handlers.
 
     Args:
-        directory: where checkpoints are kept; made if missing.
+        directory: directory of the checkpoints; created if missing.
         steps_per_epoch: batches in a full pass over the data.
-        start: steps taken before this training, 0 unless it resumes.
-        keep: number of checkpoints kept, at least 1.
-        interval: seconds from one checkpoint to the next, at least: where epochs are short, most end
-            without one. The last epoch always has one.
-        mid_epoch_interval: seconds after which there is a checkpoint in the middle of an epoch.
-        settings: what a run that goes on from here must have in common with this one, such as
-            `{"batch_size": 256}`; values of JSON. `restore` compares them.
+        start: steps taken before this call of `fit`; 0 unless the run is resumed.
+        keep: number of checkpoints to keep, at least 1.
+        interval: minimum seconds between checkpoints at the end of epochs. The last epoch always
+            ends with a checkpoint.
+        mid_epoch_interval: minimum seconds from a checkpoint to one in the middle of an epoch.
+        settings: settings that must not change when the run is resumed, such as
+            `{"batch_size": 256}`, with JSON values. `restore` compares them.
 
     Raises:
         ValueError: if `keep` or `steps_per_epoch` is below 1.
-        OSError: when a checkpoint cannot be written, such as on a full disk.
+        OSError: if a checkpoint cannot be written, for example because the disk is full.
 
     Example:
         ```python
-        step = restore(model, "run/checkpoints")  # 0 where there is none
+        step = restore(model, "run/checkpoints")  # 0 if there is no checkpoint
         batches = keras_ssl.data.views(source, policy, batch_size=256, seed=0, start=step)
         checkpoint = Checkpoint("run/checkpoints", steps_per_epoch=100, start=step)
         model.fit(batches, epochs=20, initial_epoch=step // 100, callbacks=[checkpoint])
@@ -101,53 +102,54 @@ class Checkpoint(keras.callbacks.Callback):
         self._epoch_start = self._epoch_end = start
         self._received: int | None = None
         self._first_iterations = 0
-        self._is_busy = False  # in a step or a save, which a signal must not cut short
+        self._is_busy = False  # in a step or a save, which a signal must not interrupt
         self._handlers: dict[int, Any] = {}
 
     def on_train_begin(self, logs=None):
-        """Makes the directory and listens to signals."""
+        """Creates the directory and installs the signal handlers."""
         if distribute.is_chief(self._strategy):
             self.directory.mkdir(parents=True, exist_ok=True)
-            checkpoint_files.remove_litter(self.directory)
+            checkpoint_files.remove_unfinished(self.directory)
         self.stop()
         self._received = None
         self._first_iterations = self._iterations()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._listen(number, self._remember)
+                self._install_handler(number, self._on_signal)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Counts from here; the first epoch of a resumed run may begin in its middle."""
+        """Finds the steps of this epoch; the first one of a resumed run may start in its middle."""
         self._epoch_start = max(epoch * self.steps_per_epoch, self.start)
         self._epoch_end = (epoch + 1) * self.steps_per_epoch
         if self._epoch_start == self.start and self.start % self.steps_per_epoch:
-            # Keras has just reset the metrics, whose epoch had begun before the interruption.
+            # Keras has just reset the metrics, but this epoch started before the interruption.
             self._restore_metrics()
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Lets the step end before a signal is answered."""
+        """Delays signals until the step has finished."""
         self._is_busy = True
 
     def on_train_batch_end(self, batch, logs=None):
-        """Counts the steps, and stops if a signal came."""
-        # With several steps per execution the last one of an epoch may be shorter than Keras says.
+        """Counts the steps, and stops after a signal."""
+        # With several steps per execution, the last execution of an epoch may take fewer steps than
+        # Keras reports.
         self.step = min(self._epoch_start + batch + 1, self._epoch_end)
         self._is_busy = False
         if self.step < self._epoch_end:
-            self._answer(is_due=time.monotonic() - self._saved_at >= self.mid_epoch_interval)
+            self._save_or_stop(is_due=time.monotonic() - self._saved_at >= self.mid_epoch_interval)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Saves, unless the last checkpoint is fresh, and stops if a signal came."""
-        self._answer(is_due=time.monotonic() - self._saved_at >= self.interval)
+        """Saves if `interval` seconds have passed, and stops after a signal."""
+        self._save_or_stop(is_due=time.monotonic() - self._saved_at >= self.interval)
 
     def on_train_end(self, logs=None):
-        """Saves the end, and gives the signals back."""
+        """Saves the final state and restores the signal handlers."""
         if self._saved_step != self.step:
             self.save()
         self.stop()
 
     def stop(self):
-        """Gives the signals back; does nothing if they are not listened to."""
+        """Restores the previous signal handlers, if this callback has replaced them."""
         if hasattr(signal, "setitimer") and signal.SIGALRM in self._handlers:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._handlers.items():
@@ -155,12 +157,15 @@ class Checkpoint(keras.callbacks.Callback):
         self._handlers = {}
 
     def save(self) -> pathlib.Path:
-        """Writes a checkpoint of the present state and removes the oldest beyond `keep`.
+        """Writes a checkpoint of the current state and deletes all but the newest `keep`.
 
-        Under several workers all must call it; the first writes.
+        Under several workers, all must call it; the chief writes.
+
+        Returns:
+            The directory of the checkpoint.
 
         Raises:
-            OSError: if it cannot be written; the checkpoints before it are intact.
+            OSError: if it cannot be written. Earlier checkpoints stay intact.
         """
         self._is_busy = True
         try:
@@ -189,40 +194,42 @@ class Checkpoint(keras.callbacks.Callback):
     def _iterations(self) -> int:
         return int(np.asarray(self.model.optimizer.iterations))
 
-    def _listen(self, number: int, handler: Any):
+    def _install_handler(self, number: int, handler: Any):
         self._handlers[number] = signal.signal(number, handler)
 
-    def _remember(self, number: int, frame: FrameType | None):
+    def _on_signal(self, number: int, frame: FrameType | None):
+        """Notes the signal; the run stops at the end of the step."""
         if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = number
         if distribute.worker_count(self._strategy) > 1:
-            return  # the workers must agree where they stop
+            return  # the workers must agree on the step to stop at
         if self._iterations() == self._first_iterations:
-            raise Interrupted(number, self.step)  # while the step is being compiled, say
+            raise Interrupted(number, self.step)  # for example while the step is being compiled
         if hasattr(signal, "setitimer") and signal.SIGALRM not in self._handlers:
-            self._listen(signal.SIGALRM, self._cut_short)
+            self._install_handler(signal.SIGALRM, self._on_alarm)
             signal.setitimer(signal.ITIMER_REAL, _GRACE, 1.0)
 
-    def _cut_short(self, number: int, frame: FrameType | None):
-        """Stops between two batches, whatever other callbacks are doing there."""
+    def _on_alarm(self, number: int, frame: FrameType | None):
+        """Stops between two batches, even if another callback is still running."""
         if not self._is_busy and self._received is not None:
             self._stop_run(self._received)
 
-    def _answer(self, is_due: bool):
-        received, is_due = self._agreed(is_due)
+    def _save_or_stop(self, is_due: bool):
+        received, is_due = self._agree(is_due)
         if received is not None:
             self._stop_run(received)
         if is_due:
             self.save()
 
-    def _agreed(self, is_due: bool) -> tuple[int | None, bool]:
-        """Returns the signal that any worker received, and whether the first says it is time."""
+    def _agree(self, is_due: bool) -> tuple[int | None, bool]:
+        """Returns the signal that any worker received, and whether the chief wants to save."""
         if distribute.worker_count(self._strategy) == 1:
             return self._received, is_due
-        said = distribute.gather(self._strategy, 2 * (self._received or 0) + is_due)
-        received = max(int(value) // 2 for value in said)
-        return received or None, bool(int(said[0]) % 2)
+        # Signal and flag in one number, so that one collective operation is enough.
+        values = distribute.gather(self._strategy, 2 * (self._received or 0) + is_due)
+        received = max(int(value) // 2 for value in values)
+        return received or None, bool(int(values[0]) % 2)
 
     def _stop_run(self, received: int):
         if self._saved_step != self.step:
@@ -238,32 +245,33 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _restore_metrics(self):
         found = dict(checkpoint_files.checkpoints(self.directory)).get(self.start)
-        values = [] if found is None else checkpoint_files.state(found)["metrics"]
-        for metric, of_metric in zip(self.model.metrics, values, strict=False):
-            for variable, value in zip(metric.variables, of_metric, strict=True):
+        saved = [] if found is None else checkpoint_files.read_state(found)["metrics"]
+        for metric, values in zip(self.model.metrics, saved, strict=False):
+            for variable, value in zip(metric.variables, values, strict=True):
                 variable.assign(value)
 
 
 def restore(
     model: keras.Model, directory: str | os.PathLike, settings: Mapping[str, Any] | None = None
 ) -> int:
-    """Loads the newest intact checkpoint into a model, its optimizer included if it is compiled.
+    """Loads the newest intact checkpoint into a model and, if it is compiled, its optimizer.
 
-    A damaged one is named in the log of "keras_ssl", and the one before it is used.
+    Damaged checkpoints are skipped with a warning in the "keras_ssl" log.
 
     Args:
-        model: built model of the form that was saved.
-        directory: where checkpoints are kept.
-        settings: as for `Checkpoint`; of those that both have, all must be equal.
+        model: built model with the architecture that was saved.
+        directory: directory of the checkpoints.
+        settings: the current settings; see `Checkpoint`. Those that are also in the checkpoint must
+            be equal.
 
     Returns:
-        The number of steps taken; 0, and an untouched model, where there is no checkpoint.
+        The number of steps taken. Without a checkpoint, returns 0 and leaves the model unchanged.
 
     Raises:
-        ValueError: if the checkpoint is of a run with other settings, which it lists, or of another
-            network; or if all checkpoints are damaged.
+        ValueError: if the checkpoint has other settings, which the message lists, or belongs to a
+            different model, or if all checkpoints are damaged.
     """
-    found = checkpoint_files.newest(directory)
+    found = checkpoint_files.find_newest(directory)
     if found is None:
         return 0
     _check_settings(found.state.get("settings", {}), dict(settings or {}), directory)
@@ -271,14 +279,14 @@ def restore(
     return found.step
 
 
-def _check_settings(saved: dict, now: dict, directory: str | os.PathLike):
+def _check_settings(saved: dict, current: dict, directory: str | os.PathLike):
     differences = [
         f"{name}: {saved[name]!r} in the run, {value!r} now"
-        for name, value in now.items()
+        for name, value in current.items()
         if name in saved and saved[name] != value
     ]
     if differences:
         raise ValueError(
-            "A run goes on as it began. Expected: the settings of the checkpoints in "
-            f"{str(directory)!r}. Received: {'; '.join(differences)}"
+            "A run must be resumed with the same settings. Expected: the settings of the "
+            f"checkpoints in {str(directory)!r}. Received: {'; '.join(differences)}"
         )

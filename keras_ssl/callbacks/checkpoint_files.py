@@ -1,4 +1,4 @@
-"""Checkpoints on disk: each a directory that is whole or absent, and is verified when it is read."""
+"""Reads and writes checkpoint directories, atomically and with checksums."""
 
 import hashlib
 import json
@@ -21,12 +21,12 @@ _BLOCK = 2**20  # bytes read at a time
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A checkpoint that was found whole.
+    """An intact checkpoint on disk.
 
     Attributes:
         step: training steps taken.
-        variables: file of the variables of model and optimizer.
-        state: what else was saved, from JSON.
+        variables: path of the file with the variables of model and optimizer.
+        state: content of the JSON file.
     """
 
     step: int
@@ -35,7 +35,7 @@ class StoredCheckpoint:
 
 
 def checkpoints(directory: str | os.PathLike) -> list[tuple[int, pathlib.Path]]:
-    """Returns (steps taken, path) of each checkpoint in a directory, the oldest first."""
+    """Returns (steps taken, path) of each checkpoint in a directory, oldest first."""
     found = []
     for path in pathlib.Path(directory).glob("step-*"):
         if match := _NAME.fullmatch(path.name):
@@ -49,22 +49,27 @@ def write(
     save: Callable[[pathlib.Path], Any],
     content: dict[str, Any],
 ) -> pathlib.Path:
-    """Writes a checkpoint beside its place and renames it: a crash leaves what was there before.
+    """Writes a checkpoint under a temporary name and then renames it.
 
-    An intact checkpoint of the same step is kept instead.
+    A crash therefore leaves no partial checkpoint.
+    If there is already an intact checkpoint of this step, it is kept and nothing is written.
 
     Args:
-        directory: where checkpoints are kept.
+        directory: directory of the checkpoints.
         step: training steps taken.
-        save: writes the file of variables.
-        content: what else belongs to the checkpoint, for JSON.
+        save: writes the file of variables to a path.
+        content: content of the JSON file.
+
+    Returns:
+        The directory of the checkpoint.
 
     Raises:
-        OSError: if it cannot be written, such as on a full disk; says which checkpoint is left.
+        OSError: if it cannot be written, for example because the disk is full. The message names
+            the newest checkpoint that is left.
     """
     path = directory / f"step-{step:08d}"
     if path.exists():
-        if what_is_wrong(path) is None:
+        if find_damage(path) is None:
             return path
         _discard(path)
     unfinished = directory / f"unfinished-{os.getpid()}"
@@ -76,84 +81,85 @@ def write(
         sums = {name: _sha256(unfinished / name) for name in (_VARIABLES, _STATE)}
         (unfinished / _SUMS).write_text(json.dumps(sums, indent=2) + "\n")
         for name in (_VARIABLES, _STATE, _SUMS, "."):
-            _to_disk(unfinished / name)
+            _flush_to_disk(unfinished / name)
         unfinished.rename(path)
-        _to_disk(directory)
+        _flush_to_disk(directory)
     except OSError as error:
         left = [str(path) for _, path in checkpoints(directory)]
         raise OSError(
             f"The checkpoint of step {step} could not be written to {str(directory)!r}: {error}. "
-            f"Intact and the one to go on from: {left[-1] if left else 'none, there was none yet'}"
+            f"The newest intact checkpoint: {left[-1] if left else 'none'}"
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return path
 
 
-def newest(directory: str | os.PathLike) -> StoredCheckpoint | None:
-    """Returns the newest checkpoint that is intact; names those that are not in the log.
+def find_newest(directory: str | os.PathLike) -> StoredCheckpoint | None:
+    """Returns the newest intact checkpoint, and logs a warning for each damaged one that is newer.
 
     Returns:
-        The checkpoint; `None` where there is none at all.
+        The checkpoint; `None` if the directory has none.
 
     Raises:
-        ValueError: if there are checkpoints, and all are damaged, or of before they had checksums.
+        ValueError: if all checkpoints are damaged, or there is one in the old format without
+            checksums.
     """
     found = checkpoints(directory)
     if old := sorted(pathlib.Path(directory).glob("step-*.weights.h5")):
         raise ValueError(
-            "Checkpoints are directories since keras_ssl has checksums. Received a file of before: "
-            f"{str(old[-1])!r}. `model.load_weights` reads it"
+            "A checkpoint must be a directory with checksums. Received: a file in the old format, "
+            f"{str(old[-1])!r}. `model.load_weights` can still load it"
         )
     damaged = []
     for step, path in reversed(found):
-        problem = what_is_wrong(path)
+        problem = find_damage(path)
         if problem is None:
-            return StoredCheckpoint(step, path / _VARIABLES, state(path))
+            return StoredCheckpoint(step, path / _VARIABLES, read_state(path))
         damaged.append(f"{path}: {problem}")
-        _LOG.warning("A checkpoint is damaged, and the one before it is used. %s", damaged[-1])
+        _LOG.warning("Skipping a damaged checkpoint: %s", damaged[-1])
     if damaged:
         raise ValueError(
-            "A run goes on from an intact checkpoint. Received: only damaged ones. "
-            f"{'; '.join(damaged)}. To begin anew, remove them or take another directory"
+            "Resuming needs an intact checkpoint. Received: only damaged ones. "
+            f"{'; '.join(damaged)}. To start over, delete them or use another directory"
         )
     return None
 
 
-def state(path: pathlib.Path) -> dict[str, Any]:
-    """Returns what was saved beside the weights."""
+def read_state(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the content of a checkpoint's JSON file."""
     return json.loads((path / _STATE).read_text())
 
 
-def what_is_wrong(path: pathlib.Path) -> str | None:
-    """Returns what is wrong with a checkpoint, compared with its checksums; `None` if it is intact."""
+def find_damage(path: pathlib.Path) -> str | None:
+    """Compares a checkpoint with its checksums; returns the problem, or `None` if it is intact."""
     try:
         sums = json.loads((path / _SUMS).read_text())
         for name in (_VARIABLES, _STATE):
             if not (path / name).is_file():
                 return f"{name} is missing"
             if _sha256(path / name) != sums.get(name):
-                return f"{name} is not what was written (SHA-256)"
+                return f"{name} does not match its SHA-256"
     except (OSError, ValueError, AttributeError) as error:
         return f"{_SUMS} cannot be read: {error}"
     return None
 
 
 def remove_all_but(directory: pathlib.Path, keep: int) -> None:
-    """Removes the oldest checkpoints beyond `keep`."""
+    """Deletes all but the newest `keep` checkpoints."""
     for _, path in checkpoints(directory)[:-keep]:
         _discard(path)
 
 
-def remove_litter(directory: pathlib.Path) -> None:
-    """Removes what writers that were killed have left; nobody else may be writing there."""
+def remove_unfinished(directory: pathlib.Path) -> None:
+    """Deletes what killed processes have left behind; no other process may be writing there."""
     for pattern in ("unfinished-*", "removed-*"):
         for path in directory.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _discard(path: pathlib.Path) -> None:
-    # Renamed first: killed half-way, it is not taken for a damaged checkpoint.
+    # Renamed first, so that a half-deleted directory does not look like a damaged checkpoint.
     removed = path.with_name(f"removed-{os.getpid()}-{path.name}")
     path.rename(removed)
     shutil.rmtree(removed, ignore_errors=True)
@@ -167,10 +173,10 @@ def _sha256(path: pathlib.Path) -> str:
     return digest.hexdigest()
 
 
-def _to_disk(path: pathlib.Path) -> None:
-    """Waits until a file, or the names in a directory, would survive a power cut."""
-    number = os.open(path, os.O_RDONLY)
+def _flush_to_disk(path: pathlib.Path) -> None:
+    """Waits until a file, or the entries of a directory, would survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)

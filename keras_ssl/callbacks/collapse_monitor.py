@@ -1,4 +1,4 @@
-"""What goes wrong in silence: features that collapse, and numbers that are none."""
+"""Detects collapsed features, and losses and weights that are not finite, during training."""
 
 import functools
 import logging
@@ -18,62 +18,64 @@ __all__ = ["CollapseMonitor"]
 
 _LOG = logging.getLogger("keras_ssl")
 
-_SHARE_OF_A_LINE = 0.999  # of the variance along one direction; untrained networks stay below
-_FEWEST_ON_A_LINE = 8  # images: fewer may lie on a line by chance
+_MAX_VARIANCE_SHARE = 0.999  # of the variance along one direction; untrained networks stay below
+_MIN_IMAGES_FOR_SHARE = 8  # features of fewer images may lie on a line by chance
 
 _COLLAPSE_ADVICE = (
-    "Usual causes: a learning rate that is too high, or has no warm-up; a target network that follows "
-    "too fast (momentum too low), a missing predictor or stopped gradient (BYOL, SimSiam); a "
-    "temperature far from the paper's, too few negatives (SimCLR, MoCo); augmentations so weak that "
-    "views hardly differ; too much weight decay. docs/monitoring.md says how to read the numbers."
+    "Common causes: a learning rate that is too high or has no warm-up; a target network that "
+    "moves too fast (momentum too low), a missing predictor or stopped gradient (BYOL, SimSiam); a "
+    "temperature far from the paper's, too few negatives (SimCLR, MoCo); augmentations too weak to "
+    "make views differ; too much weight decay. See docs/monitoring.md."
 )
 _NOT_FINITE_ADVICE = (
-    "A lower learning rate, a longer warm-up, clipped gradients, or float32 or bfloat16 instead of "
-    "float16 help, if the images are sound; weights that are not finite never mend: go back to a "
+    "If the images are valid, try a lower learning rate, a longer warm-up, gradient clipping, or "
+    "float32 or bfloat16 instead of float16. Weights that are not finite do not recover: restore a "
     "checkpoint from before this epoch."
 )
 
 
 class CollapseMonitor(keras.callbacks.Callback):
-    """Watches the features for collapse, and stops at a loss or weights that are not finite.
+    """Monitors features for collapse, and stops training if the loss or weights are not finite.
 
-    At the end of an epoch it takes the two views of the batch that was trained on last,
-    `model.last_batch`, and computes the backbone's features in inference mode. Their statistics go into
-    the epoch's logs, so that Keras' `History`, and `TensorBoard` and others that come after this one in
-    the list of callbacks, record them:
+    At the end of an epoch, it computes the backbone's features, in inference mode, for the two
+    views of the last training batch, `model.last_batch`. It adds their statistics to the epoch's
+    logs. Keras' `History` records them, and so do `TensorBoard` and other callbacks after this one
+    in the list:
 
-    - "feature_std": how far directions differ between images, 0 (collapsed) to 1 (evenly spread).
-    - "alignment": mean squared distance of the two views of an image, 0 (equal) to 4.
-    - "uniformity": 0 (collapsed) to about -4 (evenly spread).
-    - "effective_rank": number of directions in use, 1 to the number of features.
-    - "embedding_std": as "feature_std", of the projector's outputs, where the model has a projector.
-      This one collapses first: a projector can map everything to one point while the features before
-      it still differ.
+    - "feature_std": spread of the features' directions over the images, from 0 (collapsed) to 1
+      (evenly spread).
+    - "alignment": mean squared distance between the two views of an image, from 0 (equal) to 4.
+    - "uniformity": from 0 (collapsed) to about -4 (evenly spread).
+    - "effective_rank": number of directions in use, from 1 to the number of features.
+    - "embedding_std": like "feature_std", for the outputs of the model's `projector`, if it has
+      one. This value collapses first: a projector can map everything to one point while the
+      features still differ.
 
-    It warns through the logger `keras_ssl`, once until it is over, if a standard deviation is below
-    `threshold` (complete collapse), or if features or embeddings lie on a line: more than 99.9 % of
-    their variance along one direction (dimensional collapse at its worst). The features of networks
-    that end in ReLU share a large mean, so that "feature_std" may be 0.05 without any collapse; the
-    limits leave room for that.
+    The "keras_ssl" logger warns once per collapse: if a standard deviation is below `threshold`
+    (complete collapse), or if more than 99.9 % of the variance of features or embeddings lies along
+    one direction (the extreme form of dimensional collapse). Features of networks that end in ReLU
+    share a large mean, so "feature_std" may be 0.05 without a collapse; the limits allow for that.
 
-    The loss is looked at after each batch, the loss and all weights after each epoch. Training is the
-    same with and without this callback: same weights, same random numbers.
+    The loss is checked after each batch, and all weights after each epoch. Weights and
+    random numbers of the training are the same as without this callback.
 
     Args:
-        every: epochs from one measurement to the next, positive; the first after `every` epochs.
-            Loss and weights are checked in each epoch.
-        images: number of images of the batch to measure at most, at least 2.
-        threshold: standard deviation, in [0, 1), below which features count as collapsed; 0 for never.
+        every: epochs between measurements, positive; the first is after `every` epochs. Loss and
+            weights are checked in every epoch.
+        images: maximum number of images to measure, at least 2.
+        threshold: standard deviation, in [0, 1), below which features count as collapsed; 0
+            disables this check.
 
     Attributes:
-        history: the statistics of each epoch (from 0) that was measured.
+        history: maps each measured epoch (counted from 0) to its statistics.
         collapsed: whether the latest measurement found a collapse.
 
     Raises:
-        ValueError: if a number is out of its range; when training begins, if the model has no
-            `last_batch`; after an epoch, if that does not hold two views.
-        FloatingPointError: if the loss, a weight or a feature is not finite. It names the first layer,
-            in the order in which images pass, whose weights or outputs for the last batch are not.
+        ValueError: if an argument is out of range; when training starts, if the model has no
+            `last_batch`; after an epoch, if `last_batch` does not hold two views.
+        FloatingPointError: if the loss, a weight or a feature is not finite. The message names the
+            first layer, in forward order, whose weights or outputs for the last batch are not
+            finite.
 
     Example:
         ```python
@@ -101,18 +103,18 @@ class CollapseMonitor(keras.callbacks.Callback):
         self._traced: list[Any] = []
         self._forward: Callable[..., list[tf.Tensor]]
         self._weights_finite: Callable[[], tf.Tensor]
-        # One thread for small matrices: several take many times as long beside a training.
+        # One thread for small matrices: several are many times slower while a training is running.
         self._threads = ThreadpoolController()
 
     def on_train_begin(self, logs=None):
-        """Checks that the model shows its batches."""
-        self._trace()
+        """Checks that the model has `last_batch`."""
+        self._build_functions()
         if not hasattr(self.model, "last_batch"):
             raise ValueError(
-                "CollapseMonitor needs a model with an attribute `last_batch`: two views of the batch "
-                "that was trained on last, (view_1, view_2), each (batch, height, width, channels); "
-                "and `backbone`, unless the model itself maps images to features. Methods of "
-                "keras_ssl.methods have both. For another model a fixed batch does as well: "
+                "CollapseMonitor needs a model with an attribute `last_batch`: two views of the last "
+                "training batch, (view_1, view_2), each (batch, height, width, channels). It also "
+                "needs `backbone`, unless the model itself maps images to features. Methods in "
+                "keras_ssl.methods have both. For other models, a fixed batch works too: set "
                 "`model.last_batch = (view_1, view_2)` before `fit`. "
                 f"Received: {type(self.model).__name__} without `last_batch`"
             )
@@ -122,17 +124,17 @@ class CollapseMonitor(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        """Looks at the loss, a mean over the epoch so far, which no later batch makes finite again."""
-        # It costs nothing: Keras has waited for the step, to make a number of the loss for callbacks.
+        """Checks the loss: the mean over the epoch so far, which stays NaN once it is NaN."""
+        # This is free: Keras has already waited for the step, to pass the loss to callbacks.
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             self._stop(loss)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Checks loss and weights, and measures after every `every`th epoch."""
+        """Checks the loss and weights, and measures features after every `every` epochs."""
         logs = {} if logs is None else logs
         loss = logs.get("loss", 0.0)
-        # ReLU on CPUs turns NaN into 0: the loss of broken weights may be finite.
+        # ReLU on CPUs turns NaN into 0, so the loss may be finite although weights are not.
         if not math.isfinite(loss) or not self._weights_finite():
             self._stop(loss)
         if (epoch + 1) % self.every:
@@ -142,20 +144,20 @@ class CollapseMonitor(keras.callbacks.Callback):
         if not all(np.isfinite(values).all() for values in outputs):
             self._stop(loss)
         if outputs[0].shape[1] < 2:
-            return  # one image has no spread
+            return  # one image has no variance
         with self._threads.limit(limits=1):
             self.history[epoch] = _statistics(*outputs)
             logs.update(self.history[epoch])
-            self._judge(outputs, epoch)
+            self._check_collapse(outputs, epoch)
 
-    def _trace(self):
-        """Makes the functions that are kept from epoch to epoch, and from one `fit` to the next."""
+    def _build_functions(self):
+        """Builds the graph functions; later epochs and calls of `fit` reuse them."""
         networks = [self.model, *_networks(self.model)]
         if [id(network) for network in networks] == [id(network) for network in self._traced]:
             return
         self._traced = networks
-        # Partials, because TensorFlow counts the traces of all functions of one code together, and
-        # warns.
+        # Partials, because TensorFlow counts the traces of all functions with the same code
+        # together, and would warn.
         self._forward = tf.function(
             functools.partial(_outputs, networks[1:]),
             reduce_retracing=True,
@@ -166,25 +168,26 @@ class CollapseMonitor(keras.callbacks.Callback):
         )
 
     def _views(self) -> tuple:
-        """Returns two views of the images of the last batch."""
+        """Returns the two views of the last batch."""
         batch = self.model.last_batch
         views = batch[:2] if isinstance(batch, (tuple, list)) else ()
         if len(views) < 2 or any(np.ndim(view) != 4 for view in views):
             received = [tuple(np.shape(view)) for view in views] if views else repr(batch)
             raise ValueError(
-                "The `last_batch` of the model must hold two views of the batch that was trained on "
-                "last, each (batch, height, width, channels), when an epoch ends. "
+                "The `last_batch` of the model must hold two views of the last training batch, each "
+                "(batch, height, width, channels). "
                 f"Received: last_batch={received}"
             )
         return tuple(tf.convert_to_tensor(view) for view in views)
 
-    def _judge(self, outputs: list[np.ndarray], epoch: int):
+    def _check_collapse(self, outputs: list[np.ndarray], epoch: int):
         was_collapsed = self.collapsed
-        # It is over when well above, so that values near the threshold do not warn again and again.
+        # A collapse ends well above the threshold, so that values close to it do not warn
+        # repeatedly.
         threshold = self.threshold * (2 if was_collapsed else 1)
         for name, values in zip(("feature", "embedding"), outputs, strict=False):
             std = self.history[epoch][f"{name}_std"]
-            if found := _collapse(np.concatenate(values), std, threshold):
+            if found := _describe_collapse(np.concatenate(values), std, threshold):
                 break
         self.collapsed = found is not None
         if self.collapsed and not was_collapsed:
@@ -204,7 +207,7 @@ class CollapseMonitor(keras.callbacks.Callback):
         try:
             views = self._views()
         except ValueError:
-            views = ()  # weights can be looked at without them
+            views = ()  # weights can be checked without them
         raise FloatingPointError(
             "Loss, weights and features must be finite. "
             f"Received: loss={loss} in epoch {self._epoch + 1}; "
@@ -213,14 +216,14 @@ class CollapseMonitor(keras.callbacks.Callback):
 
 
 def _networks(model: keras.Model) -> list[keras.layers.Layer]:
-    """Returns the backbone, and behind it the projector of a method that has one."""
+    """Returns the backbone, followed by the projector of a method that has one."""
     projector = getattr(model, "projector", None) if hasattr(model, "ssl_loss") else None
     backbone = getattr(model, "backbone", model)
     return [backbone, projector] if isinstance(projector, keras.layers.Layer) else [backbone]
 
 
 def _outputs(networks: list[keras.layers.Layer], *views: tf.Tensor) -> list[tf.Tensor]:
-    """Returns the outputs of networks, one behind the other: (views, n, dim) float32 of each."""
+    """Applies networks in sequence; returns the outputs of each, (views, n, dim) float32."""
     values: Sequence[Any] = views
     outputs = []
     for network in networks:
@@ -247,11 +250,11 @@ def _statistics(features: np.ndarray, embeddings: np.ndarray | None = None) -> d
     return values
 
 
-def _collapse(values: np.ndarray, std: float, threshold: float) -> str | None:
-    """Says how features, (n, dim) with this standard deviation, have collapsed; `None` if not."""
+def _describe_collapse(values: np.ndarray, std: float, threshold: float) -> str | None:
+    """Returns how features, (n, dim), have collapsed; `None` if they have not."""
     if std < threshold:
         return "are nearly equal"
     share = statistics.main_direction_share(values)
-    if len(values) >= _FEWEST_ON_A_LINE and share > _SHARE_OF_A_LINE:
+    if len(values) >= _MIN_IMAGES_FOR_SHARE and share > _MAX_VARIANCE_SHARE:
         return f"lie on a line, with {share:.2%} of their variance along one direction"
     return None

@@ -1,4 +1,4 @@
-"""Nearest-neighbour accuracy while training: the one number that the loss does not tell."""
+"""Measures k-nearest-neighbor accuracy during training."""
 
 import keras
 
@@ -12,32 +12,33 @@ __all__ = ["KNNMonitor"]
 
 
 class KNNMonitor(keras.callbacks.Callback):
-    """Measures the kNN accuracy of `model.backbone` (or of a model without one) between epochs.
+    """Measures the kNN accuracy of `model.backbone` at the end of epochs.
 
-    The value is written into the epoch's logs as "knn", so that Keras' `History`, `TensorBoard`
-    and `CSVLogger` record it. Callbacks see it if they come after this one in the list, which Keras'
-    own history always does; `CSVLogger` takes its columns from the first epoch, and callbacks that
-    save or stop by "knn" expect it in every epoch: both need `every=1`. Training goes on as if the
-    monitor were not there: same weights, same random numbers.
+    A model without the attribute `backbone` is measured itself. The accuracy is added to the
+    epoch's logs as "knn", so that Keras' `History`, `TensorBoard` and `CSVLogger` record it. Only
+    callbacks after this one in the list see it; Keras' own `History` always does. `CSVLogger`, and
+    callbacks that save or stop based on "knn", need it in every epoch: use `every=1`. Weights and
+    random numbers of the training are the same as without the monitor.
 
     Args:
-        train: labelled images that vote; anything that `keras_ssl.evaluate.extract` takes. The
-            images of the pretraining set are the usual choice, a part of them the quick one.
-        test: labelled images that are classified.
-        every: epochs from one measurement to the next, positive; the first after `every` epochs.
+        train: labeled images that vote, in any form that `keras_ssl.evaluate.extract` accepts.
+            Usually the pretraining images; a subset of them is faster.
+        test: labeled images to classify.
+        every: epochs between measurements, positive; the first is after `every` epochs.
         k: see `keras_ssl.evaluate.knn`.
         temperature: see `keras_ssl.evaluate.knn`.
         batch_size: images per forward pass.
 
     Attributes:
-        history: the `keras_ssl.evaluate.Result` of each epoch (from 0) that was measured.
+        history: maps each measured epoch (counted from 0) to its `keras_ssl.evaluate.Result`.
 
     Raises:
-        ValueError: if a set lacks labels or a number is not positive.
+        ValueError: if `train` or `test` has no labels, or a number is not positive.
 
     Example:
         ```python
-        monitor = KNNMonitor(keras_ssl.data.digits("train"), keras_ssl.data.digits("test"), every=10)
+        train, test = keras_ssl.data.digits("train"), keras_ssl.data.digits("test")
+        monitor = KNNMonitor(train, test, every=10)
         model.fit(views, epochs=100, callbacks=[monitor, keras.callbacks.TensorBoard("logs")])
         print(monitor.history[99])
         ```
@@ -71,7 +72,7 @@ class KNNMonitor(keras.callbacks.Callback):
         self._encoder: Encoder | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None):
-        """Measures after every `every`th epoch."""
+        """Measures after every `every` epochs."""
         if (epoch + 1) % self.every:
             return
         backbone = getattr(self.model, "backbone", self.model)

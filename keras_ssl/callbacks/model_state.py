@@ -1,4 +1,4 @@
-"""All variables of a model and its optimizer, in a file and back, to the bit."""
+"""Saves and restores all variables of a model and its optimizer, bit for bit."""
 
 import pathlib
 import re
@@ -11,35 +11,39 @@ import tensorflow as tf
 
 
 def collect(model: keras.Model) -> dict[str, np.ndarray]:
-    """Returns copies of all variables that training depends on, by part, place and path.
+    """Returns copies of all variables that training depends on.
 
-    Those of layers that draw random numbers are among them; metrics are not. Under several workers all
-    must call it.
+    They include the state of layers that draw random numbers, but no metrics. Under several
+    workers, all must call this function.
+
+    Returns:
+        A dictionary with keys such as "model/00003/<path of the variable>".
     """
     parts = {"model": _variables(model)}
     if model.compiled:
         parts["optimizer"] = model.optimizer.variables
     return {
-        f"{part}/{place:05d}/{variable.path}": np.array(keras.ops.convert_to_numpy(variable))
+        f"{part}/{position:05d}/{variable.path}": np.array(keras.ops.convert_to_numpy(variable))
         for part, variables in parts.items()
-        for place, variable in enumerate(variables)
+        for position, variable in enumerate(variables)
     }
 
 
 def save(path: pathlib.Path, values: Mapping[str, np.ndarray]) -> None:
-    """Writes collected variables to an `.npz` file.
+    """Writes the variables from `collect` to an `.npz` file.
 
-    (HDF5 ends the process where a disk is full.)
+    (HDF5 would end the process when the disk is full.)
     """
-    arrays: Any = {name: _plain(value) for name, value in values.items()}
+    arrays: Any = {name: _npz_compatible(value) for name, value in values.items()}
     np.savez(path, **arrays)
 
 
 def load(model: keras.Model, path: pathlib.Path) -> None:
-    """Gives a model, and its optimizer if it is compiled, the variables of a file.
+    """Loads variables from a file into a model and, if it is compiled, its optimizer.
 
     Raises:
-        ValueError: if the file is of another network or optimizer; says which variables differ.
+        ValueError: if the file belongs to a different model or optimizer. The message lists the
+            variables that differ.
     """
     with np.load(path) as file:
         values = {name: file[name] for name in file.files}
@@ -50,9 +54,9 @@ def load(model: keras.Model, path: pathlib.Path) -> None:
         parts["optimizer"] = model.optimizer.variables
     for part, variables in parts.items():
         saved = {name: each for name, each in values.items() if name.startswith(f"{part}/")}
-        _check(part, saved, variables)
+        _check_variables(part, saved, variables)
         for variable, value in zip(variables, saved.values(), strict=True):
-            variable.assign(_own_copy(_as(value, variable.dtype)))
+            variable.assign(_aligned_copy(_with_dtype(value, variable.dtype)))
 
 
 def _variables(model: keras.Model) -> list:
@@ -60,38 +64,41 @@ def _variables(model: keras.Model) -> list:
     return [variable for variable in model.variables if id(variable) not in metrics]
 
 
-def _check(part: str, saved: Mapping[str, np.ndarray], variables: list) -> None:
-    there = [(_stem(name), value.shape) for name, value in saved.items()]
-    here = [(_stem(variable.path), tuple(variable.shape)) for variable in variables]
+def _check_variables(part: str, saved: Mapping[str, np.ndarray], variables: list) -> None:
+    received = [(_base_name(name), value.shape) for name, value in saved.items()]
+    expected = [(_base_name(variable.path), tuple(variable.shape)) for variable in variables]
     differences = [
-        f"{name.split('/', 2)[2]} {value.shape} in the file, {variable.path} {variable.shape} here"
+        f"{name.split('/', 2)[2]} {value.shape} in the file, {variable.path} {variable.shape} in the "
+        f"{part}"
         for (name, value), variable, one, other in zip(
-            saved.items(), variables, there, here, strict=False
+            saved.items(), variables, received, expected, strict=False
         )
         if one != other
     ]
-    if differences or len(there) != len(here):
+    if differences or len(received) != len(expected):
+        listed = "; ".join(differences[:3]) or "the first ones match"
         raise ValueError(
-            f"The checkpoint could not be loaded: it is of another {part}. Expected: {len(here)} "
-            f"variables. Received: {len(there)}; {'; '.join(differences[:3]) or 'the first are alike'}"
+            f"The checkpoint could not be loaded: it belongs to a different {part}. Expected: "
+            f"{len(expected)} variables. Received: {len(received)}; {listed}"
         )
 
 
-def _stem(path: str) -> str:
-    """Returns the last part of a path without the numbers by which Keras tells layers apart."""
+def _base_name(path: str) -> str:
+    """Returns the last part of a path, without the numbers that Keras adds to make names unique."""
     return re.sub(r"_\d+", "", path.split("/")[-1])
 
 
-def _plain(value: np.ndarray) -> np.ndarray:
-    """Returns what `.npz` can hold: bfloat16 as bytes, which `_as` undoes."""
+def _npz_compatible(value: np.ndarray) -> np.ndarray:
+    """Returns bfloat16, which `.npz` cannot hold, as two-byte voids; see `_with_dtype`."""
     return value.view("V2") if value.dtype.name == "bfloat16" else value
 
 
-def _as(value: np.ndarray, dtype: str) -> np.ndarray:
+def _with_dtype(value: np.ndarray, dtype: str) -> np.ndarray:
+    """Reverses `_npz_compatible`."""
     return value.view(tf.as_dtype(dtype).as_numpy_dtype) if value.dtype.kind == "V" else value
 
 
-def _own_copy(value: np.ndarray) -> tf.Tensor:
-    # A tensor may share NumPy's memory, which is aligned otherwise than TensorFlow's, and kernels
-    # choose their order of summation by that.
+def _aligned_copy(value: np.ndarray) -> tf.Tensor:
+    # A tensor may share NumPy's memory, which has another alignment than TensorFlow's. Kernels
+    # choose their order of summation by alignment, so results would differ in the last bits.
     return tf.raw_ops.DeepCopy(x=tf.constant(value))

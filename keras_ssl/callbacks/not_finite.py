@@ -1,4 +1,4 @@
-"""Where in a model numbers stop being finite."""
+"""Finds the first layer of a model with NaN or infinite values."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -6,33 +6,33 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-_CHUNK = 32  # images at a time: the outputs of all layers take much memory
-_HEADS = ("projector", "predictor")  # each takes what the one before it returns
+_CHUNK = 32  # images at a time, because the outputs of all layers take much memory
+_HEADS = ("projector", "predictor")  # each takes the output of the previous network
 
 
 def all_finite(tensors: Iterable) -> tf.Tensor:
-    """Returns whether all numbers in tensors or variables are finite: a scalar bool."""
+    """Returns whether all values in tensors or variables are finite, as a scalar bool."""
     values = [tf.convert_to_tensor(tensor) for tensor in tensors]
     finite = [tf.reduce_all(tf.math.is_finite(v)) for v in values if v.dtype.is_floating]
     return tf.reduce_all(tf.stack([tf.constant(True), *finite]))
 
 
 def first_not_finite(model: keras.Model, views: Sequence[tf.Tensor]) -> str:
-    """Says where NaN or infinity comes up first, in the order in which images pass.
+    """Describes where NaN or infinity appears first, in forward order.
 
-    That is: the views themselves; the layers of the backbone; the projector and the predictor, where
-    the model has them; the weights of all else. Of each layer the weights are looked at first, then the
-    output in inference mode. Of what is no functional model (or `Sequential`), such as a subclassed
-    backbone, the weights of all its layers are looked at, and the output of the whole.
+    The order is: the views; the layers of the backbone; the projector and the predictor, if the
+    model has them; all other weights. For each layer, the weights are checked first, then the
+    output in inference mode. A network that is not functional or `Sequential`, such as a subclassed
+    backbone, is checked like one layer.
 
     Args:
-        model: model with a `backbone`, or one that is its own.
-        views: batches of images, each (batch, height, width, channels); weights alone are looked at
-            where there are none.
+        model: model with a `backbone`, or one that maps images to features itself.
+        views: batches of images, each (batch, height, width, channels). Without any, only weights
+            are checked.
 
     Returns:
-        A clause, such as "layer 'block1_conv' of the backbone: its weights 'block1_conv/kernel' are not
-        finite".
+        A clause, such as "layer 'block1_conv' of the backbone: its weights 'block1_conv/kernel' are
+        not finite".
     """
     for number, view in enumerate(views, start=1):
         if not all_finite([view]):
@@ -62,7 +62,7 @@ def _networks(model: keras.Model) -> Iterator[tuple[str, keras.layers.Layer]]:
 
 
 def _first_within(network: keras.layers.Layer, values: list) -> tuple[str, str] | None:
-    """Returns the name of the first layer that is not finite, and what of it; `None` for none."""
+    """Returns the name of the first layer that is not finite and its problem, or `None`."""
     probe = _with_all_outputs(network)
     if probe is None:
         if found := _first_weights(network.weights):
@@ -84,28 +84,29 @@ def _first_within(network: keras.layers.Layer, values: list) -> tuple[str, str] 
 def _within_nested(
     network: keras.Model, layer: keras.layers.Layer, values: list
 ) -> tuple[str, str] | None:
-    """Looks into a layer that is a model itself, with what the network passes to it."""
+    """Checks a layer that is itself a model, with the input that it gets in the network."""
     if not isinstance(layer, keras.Model):
         return None
-    # The property of the base class: a model's own `input` is the one that it was made with.
-    passed = keras.Operation.input.fget(layer)
-    return _first_within(layer, _outputs(keras.Model(network.inputs[0], passed), values))
+    # The base class's property is the input within the network; the model's own `input` is the one
+    # that the model was built with.
+    layer_input = keras.Operation.input.fget(layer)
+    return _first_within(layer, _outputs(keras.Model(network.inputs[0], layer_input), values))
 
 
 def _with_all_outputs(network: keras.layers.Layer) -> keras.Model | None:
-    """Returns a model that gives the output of each layer; `None` where that cannot be."""
+    """Returns a model with the outputs of all layers; `None` if that is not possible."""
     if len(getattr(network, "inputs", None) or ()) != 1:
-        return None  # not functional, or not of images alone
+        return None  # not functional, or with several inputs
     try:
         return keras.Model(network.inputs[0], [layer.output for layer in network.layers])
     except (AttributeError, ValueError):
-        return None  # a layer that is shared with another model
+        return None  # a layer is shared with another model
 
 
 def _finite_outputs(probe: keras.Model, values: list) -> list[bool]:
-    """Returns for each output of a model whether it is finite for all images."""
+    """Returns, for each output of a model, whether it is finite for all images."""
 
-    # A graph, so that no more outputs are kept than the layers to come need.
+    # A graph frees each output once no later layer needs it.
     @tf.function(autograph=False, reduce_retracing=True)
     def finite(images):
         outputs = probe(images, training=False)
@@ -128,7 +129,7 @@ def _chunks(value: tf.Tensor) -> Iterator[tf.Tensor]:
 
 
 def _first_weights(variables: Iterable[keras.Variable]) -> tuple[str, str] | None:
-    """Returns the layer of the first variable that is not finite, and what to say; `None` for none."""
+    """Returns the layer of the first variable that is not finite and its problem, or `None`."""
     for variable in variables:
         if not all_finite([variable]):
             return variable.path.rpartition("/")[0], f"its weights {variable.path!r} are"

@@ -41,7 +41,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     Args:
         steps_per_epoch: batches in a full pass over the data.
-        start: steps taken before this training.
+        start: steps taken before this call of `fit`.
         console: where to draw; by default standard output.
 
     Example:
@@ -113,6 +113,6 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.stop()
 
     def stop(self):
-        """Releases the screen when training ends with an error."""
+        """Releases the terminal after an error in training."""
         if self._bar is not None:
             self._bar.stop()

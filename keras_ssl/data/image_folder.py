@@ -52,13 +52,13 @@ def image_folder(
 ) -> Source:
     """Returns a source of the JPEG, PNG, BMP and GIF files in a folder and its subfolders.
 
-    Images may have different sizes. Files are found by extension, in upper or lower case, and sorted
-    by name. Hidden files and folders, whose names start with a dot, are ignored. Symbolic links are
-    followed.
+    Images may have different sizes. Files are found by extension, in upper or lower case, and
+    sorted by name. Hidden files and folders, whose names start with a dot, are ignored. Symbolic
+    links are followed.
 
     Labels: if all images are in subfolders, each subfolder of `path` is a class. Classes are sorted
-    by name, and deeper folders belong to the class above them. If any image lies directly in `path`,
-    no image has a label.
+    by name, and deeper folders belong to the class above them. If any image lies directly in
+    `path`, no image has a label.
 
     Args:
         path: the folder.

@@ -75,8 +75,8 @@ def gif_pixels(content: bytes) -> int:
     The decoder allocates all frames, even to return only the first.
 
     Args:
-        content: content of the file. A damaged file is counted up to the damage; other content has 0
-            pixels.
+        content: content of the file. A damaged file is counted up to the damage; other content has
+            0 pixels.
 
     Example:
         >>> gif_pixels(b"not a GIF")

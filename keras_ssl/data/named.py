@@ -27,9 +27,9 @@ def tfds(
 ) -> Source:
     """Returns a source of the images in a split of a TensorFlow Datasets data set.
 
-    The images stay encoded in memory (as PNG or JPEG) and are decoded when they are read. A split of
-    more than `in_memory_limit` bytes is streamed instead: it has no random access, and reading its
-    `labels` takes a pass over the files.
+    The images stay encoded in memory (as PNG or JPEG) and are decoded when they are read. A split
+    of more than `in_memory_limit` bytes is streamed instead: it has no random access, and reading
+    its `labels` takes a pass over the files.
 
     Args:
         name: name for `tfds.load`, such as "cifar10", "mnist_corrupted/fog" or "cifar10:3.0.2".
@@ -131,7 +131,7 @@ class StreamedSource(Source):
 
     @property
     def has_labels(self) -> bool:
-        """Whether the data set has a label feature; all labels of this split may still be missing."""
+        """Whether the data set has a label feature; this split may still have no labels."""
         return not self._labels_read or self._labels is not None
 
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
@@ -151,8 +151,8 @@ class StreamedSource(Source):
     ) -> tf.data.Dataset:
         """Returns a data set of (index, image), shuffled in a buffer of encoded images.
 
-        Files are read in order; TensorFlow Datasets has shuffled the examples when it wrote them. See
-        `Source.shuffled` for the arguments.
+        Files are read in order; TensorFlow Datasets has shuffled the examples when it wrote them.
+        See `Source.shuffled` for the arguments.
         """
 
         def element(index, example):
@@ -228,7 +228,8 @@ def _split_size(name: str, split: str, info: Any) -> int:
 def _choose_keys(name: str, info: Any) -> tuple[str, str | None]:
     """Returns the keys of the image and the label.
 
-    They are the supervised keys, else the only feature of the kind, else the one with the usual name.
+    They are the supervised keys, else the only feature of the kind, else the one with the usual
+    name.
     """
     from tensorflow_datasets import features as kinds
 

@@ -17,9 +17,10 @@ _SHUFFLE_BUFFER = 10_000
 class Order:
     """Yields the images of a run in order, starting at a given batch.
 
-    With random access, the order of an epoch is a permutation computed from (seed, epoch). A streamed
-    source is shuffled in a buffer with the seed `seed + epoch`. Every worker computes the same order
-    and reads its own part of each batch, so together they read the batches that one worker would.
+    With random access, the order of an epoch is a permutation computed from (seed, epoch). A
+    streamed source is shuffled in a buffer with the seed `seed + epoch`. Every worker computes the
+    same order and reads its own part of each batch, so together they read the batches that one
+    worker would.
 
     Args:
         batch_size: global batch size.
@@ -49,8 +50,8 @@ class Order:
         Args:
             source: the images.
             share: the worker that reads them.
-            endless: continue with the next epoch without end; otherwise each pass over the data set is
-                one epoch, and the next pass the next epoch.
+            endless: continue with the next epoch without end; otherwise each pass over the data set
+                is one epoch, and the next pass the next epoch.
             read_size: number of images to read at once, for a source that `reads_batches`. Each
                 element then has a leading axis of this size. It must divide this worker's part of a
                 batch. `None` reads one image at a time.

@@ -14,8 +14,8 @@ _PROCESSORS = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 )
 
-# Images processed in parallel. Two per processor made a fifth more views of 224 pixels per second than
-# one (docs/performance.md).
+# Images processed in parallel. Two per processor made a fifth more views of 224 pixels per second
+# than one (docs/performance.md).
 IMAGES = 2 * _PROCESSORS
 # Batches processed in parallel. Large machines have too little memory for a batch per processor.
 BATCHES = min(IMAGES, 16)

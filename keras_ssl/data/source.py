@@ -117,8 +117,8 @@ class Source(abc.ABC):
     def fingerprint(self) -> str:
         """Returns a hexadecimal SHA-256 that identifies the images.
 
-        It covers the number of images, their shape, and, with random access, every n-th image, at most
-        sixteen in all.
+        It covers the number of images, their shape, and, with random access, every n-th image, at
+        most sixteen in all.
         """
         digest = hashlib.sha256(f"{len(self)} {self.image_shape}".encode())
         if self.random_access:
@@ -166,8 +166,8 @@ class Source(abc.ABC):
         """Returns a source of the images with the given indices, in the given order.
 
         Args:
-            indices: (m,) integers, 0 to `len(self) - 1`, which may repeat; or (n,) booleans, such as
-                `source.labels == 3`.
+            indices: (m,) integers, 0 to `len(self) - 1`, which may repeat; or (n,) booleans, such
+                as `source.labels == 3`.
 
         Raises:
             TypeError: if `indices` are neither integers nor booleans, or the source is streamed.
@@ -184,8 +184,8 @@ class Source(abc.ABC):
     def split(self, fraction: float = 0.2, seed: int = 0) -> tuple["Source", "Source"]:
         """Splits the images at random into two sources.
 
-        If there are labels, each class is split in the same proportion. Both parts keep the order of
-        the source. The same seed gives the same split.
+        If there are labels, each class is split in the same proportion. Both parts keep the order
+        of the source. The same seed gives the same split.
 
         Args:
             fraction: fraction of the images in the second source, between 0 and 1.

@@ -34,8 +34,8 @@ def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
         uint8 (height, width, channels).
 
     Raises:
-        tf.errors.InvalidArgumentError: if the content is not an image, is truncated, or would decode
-            to more than 89 million pixels, which is checked before decoding.
+        tf.errors.InvalidArgumentError: if the content is not an image, is truncated, or would
+            decode to more than 89 million pixels, which is checked before decoding.
 
     Example:
         >>> decode(tf.io.encode_png(np.zeros((4, 6, 1), np.uint8)), channels=3).shape
@@ -141,8 +141,8 @@ def _decodable_files(files: list[str], numbers: np.ndarray, channels: int) -> tf
 def _decoded_size(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     """Returns the size of the decoded image, and raises the errors that `decode` would raise.
 
-    JPEG files are decoded at an eighth of their resolution. That takes half the time and still reads
-    the file to its last byte.
+    JPEG files are decoded at an eighth of their resolution. That takes half the time and still
+    reads the file to its last byte.
     """
     return tf.cond(
         tf.io.is_jpeg(encoded),

@@ -7,17 +7,17 @@ from keras_ssl.augment.chains import LARGE, Chains, CompiledChains, can_compile
 from keras_ssl.augment.finish import Finish, cropped, set_finish
 from keras_ssl.data import parallel
 
-# Pixels of one view of all images from which on compiling is worth its cost of some seconds. An epoch
-# of a smaller data set takes less time than that.
+# Pixels of one view of all images from which on compiling is worth its cost of some seconds. An
+# epoch of a smaller data set takes less time than that.
 WORTH_COMPILING = 2**24
 
 
 class ViewMaker:
     """Makes batches of views from a data set of (epoch, index of the image, label, image).
 
-    If images have equal sizes and views are small, entire batches are augmented. Otherwise images are
-    cropped one by one, and, where that is faster, augmented one by one too. Each image is decoded once
-    for all its views.
+    If images have equal sizes and views are small, entire batches are augmented. Otherwise images
+    are cropped one by one, and, where that is faster, augmented one by one too. Each image is
+    decoded once for all its views.
 
     Args:
         policy: the augmentations that make the views.
@@ -26,7 +26,8 @@ class ViewMaker:
         labels: return labels with the views.
         indices: return the indices of the images with the views.
         size: number of images; negative if unknown or infinite.
-        in_step: only crop, and let the training step finish the views; see `keras_ssl.augment.finish`.
+        in_step: only crop, and let the training step finish the views; see
+            `keras_ssl.augment.finish`.
 
     Attributes:
         takes_batches: whether the images may be batched already.

@@ -28,19 +28,19 @@ def views(
     appear in the batches of other epochs.
 
     The order of an epoch is a permutation computed from (seed, epoch), and a view is computed from
-    (seed, epoch, index of the image, number of the view). The n-th batch of a seed is therefore always
-    the same, after a resume and with any number of threads.
+    (seed, epoch, index of the image, number of the view). The n-th batch of a seed is therefore
+    always the same, after a resume and with any number of threads.
 
-    Under a strategy with several workers, each worker makes only its part of each batch. No image is
-    decoded twice, and the global batch is the same as on one device. A plain `tf.data.Dataset` is read
-    completely by every worker, which then keeps its part.
+    Under a strategy with several workers, each worker makes only its part of each batch. No image
+    is decoded twice, and the global batch is the same as on one device. A plain `tf.data.Dataset`
+    is read completely by every worker, which then keeps its part.
 
     Args:
         source: images. A streamed source is shuffled in a buffer of 10,000 images. A plain
             `tf.data.Dataset` of images (height, width, channels), or of (image, label), is not
             shuffled.
-        policy: the augmentations, such as `keras_ssl.augment.simclr(32)`. A single augmentation makes
-            one view per image, for fine-tuning and distillation.
+        policy: the augmentations, such as `keras_ssl.augment.simclr(32)`. A single augmentation
+            makes one view per image, for fine-tuning and distillation.
         batch_size: global batch size.
         seed: 0 to 2**63 - 1; `None` draws one, which `keras.utils.set_random_seed` makes
             reproducible.
@@ -51,21 +51,21 @@ def views(
         indices: also return the index of each image in the source, for methods that store something
             per image. In a plain `tf.data.Dataset` it is the position within the pass, which
             identifies an image only if the data set does not shuffle or repeat.
-        finish: "host" makes the views in the data pipeline. "step" only crops there, and `fit` makes
-            the rest in the training step, on the accelerator: use it if the host is too slow. The
-            pixels are the same.
+        finish: "host" makes the views in the data pipeline. "step" only crops there, and `fit`
+            makes the rest in the training step, on the accelerator: use it if the host is too slow.
+            The pixels are the same.
 
     Returns:
-        `tf.data.Dataset` of (view_1, view_2), each float32 in [0, 1] with the shape (batch_size, size,
-        size, channels); of (view_1,) for a single augmentation. With `indices`, of (view_1, view_2,
-        index). With `labels`, of ((view_1, view_2), label). Indices and labels are int64,
+        `tf.data.Dataset` of (view_1, view_2), each float32 in [0, 1] with the shape (batch_size,
+        size, size, channels); of (view_1,) for a single augmentation. With `indices`, of (view_1,
+        view_2, index). With `labels`, of ((view_1, view_2), label). Indices and labels are int64,
         (batch_size,). With `finish="step"`, each view is a pair instead: its crop, and the random
         numbers for the remaining layers.
 
     Raises:
-        ValueError: if `batch_size` exceeds the number of images, images have different sizes and the
-            policy does not start with a crop, `labels=True` and the source has no labels, or `finish`
-            is unknown or does not support the policy.
+        ValueError: if `batch_size` exceeds the number of images, images have different sizes and
+            the policy does not start with a crop, `labels=True` and the source has no labels, or
+            `finish` is unknown or does not support the policy.
 
     Example:
         >>> batches = views(digits("train"), centred(8), batch_size=64, seed=0)

@@ -190,7 +190,7 @@ def test_a_failing_save_leaves_the_previous_checkpoint_and_no_litter(tmp_path, m
 
     monkeypatch.setattr("keras_ssl.callbacks.model_state.save", half)
     checkpoint.step = 5
-    message = r"step 5 could not be written.*No space left.*Intact.*step-00000004"
+    message = r"step 5 could not be written.*No space left.*newest intact.*step-00000004"
     with pytest.raises(OSError, match=message):
         checkpoint.save()
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
@@ -224,13 +224,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, how,
     assert str(newest) in caplog.text
     fit(resumed, tmp_path, start=8)
     assert_same_state(resumed, trained)
-    assert checkpoint_files.what_is_wrong(newest) is None  # written again
+    assert checkpoint_files.find_damage(newest) is None  # written again
     assert [step for step, _ in checkpoints(tmp_path)] == [8, 12]
 
 
 def test_checkpoints_of_before_are_not_passed_over(tmp_path):
     (tmp_path / "step-00000004.weights.h5").touch()
-    with pytest.raises(ValueError, match=r"file of before: .*step-00000004.weights.h5"):
+    with pytest.raises(ValueError, match=r"file in the old format, .*step-00000004.weights.h5"):
         restore(model(), tmp_path)
 
 
@@ -346,7 +346,7 @@ def test_restore_of_a_model_that_is_not_compiled(uninterrupted, tmp_path):
 def test_restore_into_another_network_says_so(tmp_path):
     fit(model(), tmp_path, epochs=1)
     other = SimCLR(Tiny((4, 4, 1), features=16))
-    with pytest.raises(ValueError, match="could not be loaded: it is of another model"):
+    with pytest.raises(ValueError, match="could not be loaded: it belongs to a different model"):
         restore(other, tmp_path)
 
 

@@ -124,9 +124,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     ((status, printed),) = finish(process)
     assert status == 1
     assert "could not be written" in printed
-    left = checkpoint_files.newest(tmp_path / "run" / "checkpoints")
+    left = checkpoint_files.find_newest(tmp_path / "run" / "checkpoints")
     assert left is not None
-    assert f"Intact and the one to go on from: {left.variables.parent}" in printed
+    assert f"The newest intact checkpoint: {left.variables.parent}" in printed
     assert not list((tmp_path / "run" / "checkpoints").glob("unfinished-*"))
 
 
@@ -157,6 +157,6 @@ def test_sigterm_to_one_of_two_workers_stops_both(tmp_path):
     results = finish(*workers)
     assert [status for status, _ in results] == [128 + signal.SIGTERM] * 2
     (step, path), *_ = reversed(checkpoint_files.checkpoints(tmp_path / "run" / "checkpoints"))
-    assert checkpoint_files.what_is_wrong(path) is None
+    assert checkpoint_files.find_damage(path) is None
     for _, printed in results:
         assert f"stopped by SIGTERM after step {step}" in printed
