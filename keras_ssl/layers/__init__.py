@@ -1,4 +1,4 @@
-"""Layers that methods and backbones are made of."""
+"""Layers used by methods and backbones."""
 
 from keras_ssl.layers.batch_norm import BatchNorm
 from keras_ssl.layers.convolution import Conv2D

@@ -1,4 +1,4 @@
-"""Batch normalisation with the fused kernel and the defaults of the self-supervised references."""
+"""Batch normalization with TensorFlow's fused kernel and the defaults of the reference code."""
 
 import keras
 import tensorflow as tf
@@ -11,25 +11,25 @@ _FUSED_DTYPES = (tf.float32, tf.bfloat16, tf.float16)
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class BatchNorm(keras.layers.BatchNormalization):
-    """Batch normalisation: Keras' layer, variables and results, at the speed of the fused kernel.
+    """Batch normalization with the variables and results of Keras' layer, but faster.
 
-    Feature maps of shape `(batch, height, width, channels)` in float32, bfloat16 or float16 go
-    through TensorFlow's fused kernel, forward and backward. Training on several replicas with
-    `synchronized=True` takes the statistics of the global batch, with two exchanges per layer and step
-    where Keras makes five. Everything else is left to `keras.layers.BatchNormalization`: inputs of
-    another rank or dtype, masks, and batch renormalisation. All ways keep the same moving statistics
-    (the variance is the population's, divided by n), so that one replica equals two and weights move
-    freely between this layer and Keras'.
+    Feature maps of shape `(batch, height, width, channels)` in float32, bfloat16 or float16 use
+    TensorFlow's fused kernel, forward and backward. Training on several replicas with
+    `synchronized=True` uses the statistics of the global batch, with two all-reduces per layer and step
+    instead of Keras' five. Everything else falls back to `keras.layers.BatchNormalization`: inputs of
+    another rank or dtype, masks, and batch renormalization. All paths keep the same moving statistics
+    (the variance is the population variance, divided by n). One replica therefore equals two, and
+    weights can be exchanged between this layer and Keras'.
 
     Args:
-        momentum: what the moving statistics keep at each step, in [0, 1]: 0.9 keeps 90%. PyTorch
-            calls the same behaviour 0.1.
-        epsilon: positive, added to the variance. The default, 1e-5, is the smallest that cuDNN
-            takes.
-        center: learn an offset, `beta`.
-        scale: learn a factor, `gamma`.
+        momentum: fraction of the moving statistics kept at each step, in [0, 1]. 0.9 corresponds to
+            PyTorch's momentum of 0.1.
+        epsilon: positive, added to the variance. The default, 1e-5, is the smallest value that cuDNN
+            accepts.
+        center: whether to learn an offset, `beta`.
+        scale: whether to learn a factor, `gamma`.
         gamma_initializer: "zeros" makes a residual block start as the identity.
-        synchronized: share the statistics between the replicas of a distribution strategy.
+        synchronized: whether the replicas of a distribution strategy share batch statistics.
         **kwargs: further arguments of `keras.layers.BatchNormalization`.
 
     Raises:
@@ -69,8 +69,8 @@ class BatchNorm(keras.layers.BatchNormalization):
         )
 
     def call(self, inputs, training=None, mask=None):
-        """Normalises `(batch, ..., channels)` inputs; the output has the same shape."""
-        # A frozen layer runs in inference mode, as Keras' does.
+        """Normalizes `(batch, ..., channels)` inputs; the output has the same shape."""
+        # As in Keras, a frozen layer runs in inference mode.
         training = bool(training and self.trainable)
         if training and self._shares_statistics(inputs, mask):
             dtype = "float64" if inputs.dtype == tf.float64 else "float32"
@@ -85,8 +85,8 @@ class BatchNorm(keras.layers.BatchNormalization):
         return outputs
 
     def _normalise(self, inputs, training):
-        """Returns the output of the fused kernel and, in training, the batch's mean and variance."""
-        if training and inputs.dtype not in _FUSED_DTYPES:  # float64, which the kernel has not
+        """Returns the outputs and, in training, the batch's mean and variance."""
+        if training and inputs.dtype not in _FUSED_DTYPES:  # the kernel does not support float64
             mean, variance = tf.nn.moments(inputs, axes=list(range(inputs.shape.rank - 1)))
             gamma = self.gamma if self.scale else None
             beta = self.beta if self.center else None
@@ -97,7 +97,7 @@ class BatchNorm(keras.layers.BatchNormalization):
             x=inputs,
             scale=gamma,
             offset=beta,
-            # In training the kernel wants these empty and computes its own.
+            # In training the kernel requires empty statistics and computes its own.
             mean=tf.zeros(0) if training else tf.cast(self.moving_mean, "float32"),
             variance=tf.zeros(0) if training else tf.cast(self.moving_variance, "float32"),
             epsilon=self.epsilon,
@@ -106,8 +106,8 @@ class BatchNorm(keras.layers.BatchNormalization):
         if not training:
             return result.y, None, None
         # The kernel multiplies the variance by n / (n - 1); Keras and the synchronised path keep the
-        # population's. With one value per channel the result is 0, even from a kernel that divides
-        # by n - 1 = 0.
+        # population variance. `multiply_no_nan` gives 0 for a single value per channel, where some
+        # kernels divide by n - 1 = 0.
         count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), "float32")
         variance = tf.math.multiply_no_nan(result.batch_variance, (count - 1) / count)
         return result.y, result.batch_mean, variance

@@ -1,4 +1,4 @@
-"""Convolution as a matrix product, where feature maps are small and filters many."""
+"""Convolution as a matrix product, for small feature maps with many filters."""
 
 import dataclasses
 
@@ -9,20 +9,20 @@ from keras import ops
 
 from keras_ssl.layers.devices import trains_on_cpu
 
-# Measured on CPUs with AVX-512 and AMX, docs/performance.md: from how many filters per pixel of the
-# output on a product is faster than oneDNN, which reads the whole kernel anew for every image.
+# From this many filters per output pixel, a matrix product is faster than oneDNN, which reads the
+# entire kernel for every image. Measured on CPUs with AVX-512 and AMX, see docs/performance.md.
 _FILTERS_PER_PIXEL = 16
 _FILTERS_PER_PIXEL_FOR_KERNEL = 4  # for the kernel's gradient, in half precision
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class Conv2D(keras.layers.Conv2D):
-    """Convolution: Keras' layer, variables and results, but faster to train on CPUs.
+    """Convolution with the variables and results of Keras' layer, but faster to train on CPUs.
 
     The last stages of a residual network have small maps and many filters: 4 x 4 pixels and 512
-    filters for images of 32 pixels. There, in training on CPUs, the patches under the kernel are
-    copied into the rows of a matrix, and the convolution and its gradients are matrix products; the
-    results are equal up to rounding. Everything else, inference included, is left to
+    filters for images of 32 pixels. When such a layer is trained on a CPU, the patches under the kernel
+    are copied into the rows of a matrix, and the convolution and its gradients become matrix products.
+    The results are equal up to rounding. Everything else, including inference, falls back to
     `keras.layers.Conv2D`.
 
     The arguments are those of `keras.layers.Conv2D`.
@@ -46,7 +46,7 @@ class Conv2D(keras.layers.Conv2D):
         return outputs if self.activation is None else self.activation(outputs)
 
     def _products(self, inputs) -> "_Products | None":
-        """Returns what computes the convolution by products; `None` where that is not faster."""
+        """Returns the convolution as matrix products, or `None` where that is not faster."""
         height, width = inputs.shape[1:3]
         is_plain = self.data_format == "channels_last" and self.dilation_rate == (1, 1)
         if not is_plain or self.groups > 1 or None in (height, width) or not trains_on_cpu():
@@ -62,10 +62,14 @@ class Conv2D(keras.layers.Conv2D):
 
 @dataclasses.dataclass(frozen=True)
 class _Products:
-    """A convolution of fixed sizes, (height, width) each, and its gradients.
+    """A convolution of fixed sizes and its gradients, as matrix products.
 
     Attributes:
-        forwards: whether the convolution is a product; if not, only the kernel's gradient is.
+        inputs: (height, width) of the inputs.
+        outputs: (height, width) of the outputs.
+        strides: along height and width.
+        padding: "SAME" or "VALID".
+        forwards: whether the convolution is a matrix product too, not just the kernel's gradient.
     """
 
     inputs: tuple[int, int]
@@ -75,21 +79,21 @@ class _Products:
     forwards: bool
 
     def convolve(self, x: tf.Tensor, kernel: tf.Tensor):
-        """Returns the convolution, and a function that returns its gradients."""
+        """Returns the outputs, and a function that computes the gradients."""
         size, (channels, filters) = tuple(kernel.shape[:2]), kernel.shape[2:]
         strides = (1, *self.strides, 1)
 
         def gradients(dy):
-            # Not before dy is there: the rows of the way forth would be kept in memory till now.
+            # Wait for dy. Otherwise the forward pass's rows would be shared and stay in memory.
             with tf.control_dependencies([dy]):
                 rows = self._rows(tf.identity(x), size)
             # (filters, h * w * channels): transposing dy costs less than transposing the rows.
             d_kernel = tf.matmul(tf.reshape(dy, (-1, filters)), rows, transpose_a=True)
             d_kernel = tf.reshape(tf.transpose(d_kernel), kernel.shape)
             if self.forwards and self.strides == (1, 1):
-                turned = tf.transpose(kernel, (0, 1, 3, 2))
-                turned = tf.reshape(turned, (-1, channels))
-                dx = tf.reshape(self._rows_of_gradient(dy, size) @ turned, tf.shape(x))
+                transposed = tf.transpose(kernel, (0, 1, 3, 2))
+                transposed = tf.reshape(transposed, (-1, channels))
+                dx = tf.reshape(self._gradient_rows(dy, size) @ transposed, tf.shape(x))
             else:
                 dx = tf.raw_ops.Conv2DBackpropInput(
                     input_sizes=tf.shape(x),
@@ -106,49 +110,50 @@ class _Products:
         return tf.nn.conv2d(x, kernel, strides, self.padding), gradients
 
     def _rows(self, x: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-        """Returns the patch under the kernel for each pixel of the output."""
-        return _gathered(x, *(self._places(axis, size[axis]) for axis in (0, 1)))
+        """Returns the patch under the kernel for each output pixel."""
+        return _gather_patches(x, *(self._input_indices(axis, size[axis]) for axis in (0, 1)))
 
-    def _rows_of_gradient(self, dy: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-        """Returns the pixels of the output that each pixel of the input had a part in."""
-        return _gathered(dy, *(self._places_of_gradient(axis, size[axis]) for axis in (0, 1)))
+    def _gradient_rows(self, dy: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+        """Returns, for each input pixel, the gradients of the output pixels that it contributed to."""
+        return _gather_patches(dy, *(self._output_indices(axis, size[axis]) for axis in (0, 1)))
 
-    def _places(self, axis: int, size: int) -> np.ndarray:
-        """Returns (outputs, size) places in the input along an axis; -1 where there is no pixel."""
-        first = np.arange(self.outputs[axis]) * self.strides[axis] - self._before(axis, size)
-        return _within(first[:, None] + np.arange(size), self.inputs[axis])
+    def _input_indices(self, axis: int, size: int) -> np.ndarray:
+        """Returns (outputs, size) input positions along an axis; -1 for padding."""
+        padding = self._padding_before(axis, size)
+        first = np.arange(self.outputs[axis]) * self.strides[axis] - padding
+        return _mask_outside(first[:, None] + np.arange(size), self.inputs[axis])
 
-    def _places_of_gradient(self, axis: int, size: int) -> np.ndarray:
-        """Returns (inputs, size) places in the output along an axis, for strides of 1."""
-        last = np.arange(self.inputs[axis]) + self._before(axis, size)
-        return _within(last[:, None] - np.arange(size), self.outputs[axis])
+    def _output_indices(self, axis: int, size: int) -> np.ndarray:
+        """Returns (inputs, size) output positions along an axis, for strides of 1; -1 for none."""
+        last = np.arange(self.inputs[axis]) + self._padding_before(axis, size)
+        return _mask_outside(last[:, None] - np.arange(size), self.outputs[axis])
 
-    def _before(self, axis: int, size: int) -> int:
-        """Returns how many zeros TensorFlow puts before the first pixel."""
+    def _padding_before(self, axis: int, size: int) -> int:
+        """Returns how many zeros TensorFlow pads before the first pixel."""
         if self.padding == "VALID":
             return 0
         span = (self.outputs[axis] - 1) * self.strides[axis] + size
         return max(0, span - self.inputs[axis]) // 2
 
 
-def _within(places: np.ndarray, count: int) -> np.ndarray:
-    return np.where((places >= 0) & (places < count), places, -1)
+def _mask_outside(indices: np.ndarray, count: int) -> np.ndarray:
+    return np.where((indices >= 0) & (indices < count), indices, -1)
 
 
-def _gathered(x: tf.Tensor, rows: np.ndarray, columns: np.ndarray) -> tf.Tensor:
-    """Returns (batch * pixels, height * width * channels) patches of (batch, ..., channels) maps.
+def _gather_patches(x: tf.Tensor, rows: np.ndarray, columns: np.ndarray) -> tf.Tensor:
+    """Returns (batch * pixels, height * width * channels) patches of feature maps.
 
     Args:
         x: (batch, map_height, map_width, channels).
-        rows: (pixels_high, height) places, -1 for zeros.
-        columns: (pixels_wide, width) places, likewise.
+        rows: (pixels_high, height) row indices, -1 for zeros.
+        columns: (pixels_wide, width) column indices, -1 for zeros.
     """
     height, width, channels = x.shape[1:]
     rows, columns = rows[:, None, :, None], columns[None, :, None, :]
-    outside = height * width  # where a pixel of zeros stands
-    places = np.where((rows < 0) | (columns < 0), outside, rows * width + columns)
+    outside = height * width  # index of an extra pixel of zeros
+    indices = np.where((rows < 0) | (columns < 0), outside, rows * width + columns)
     pixels = tf.reshape(x, (-1, outside, channels))
-    if (places == outside).any():
+    if (indices == outside).any():
         pixels = tf.pad(pixels, [[0, 0], [0, 1], [0, 0]])
-    patches = tf.gather(pixels, tf.constant(places.reshape(-1), tf.int32), axis=1)
-    return tf.reshape(patches, (-1, places[0, 0].size * channels))
+    patches = tf.gather(pixels, tf.constant(indices.reshape(-1), tf.int32), axis=1)
+    return tf.reshape(patches, (-1, indices[0, 0].size * channels))

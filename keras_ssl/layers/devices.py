@@ -1,8 +1,8 @@
-"""Where a network trains."""
+"""Which devices are used for training."""
 
 import tensorflow as tf
 
 
 def trains_on_cpu() -> bool:
-    """Tells whether there is no accelerator, so that what helps oneDNN or Eigen alone is worth it."""
+    """Returns whether there is no accelerator, so that CPU-specific optimizations pay off."""
     return not any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))

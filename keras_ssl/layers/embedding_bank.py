@@ -1,4 +1,4 @@
-"""A memory of one embedding per image, for instance discrimination."""
+"""Memory bank with one embedding per image, for instance discrimination."""
 
 import keras
 import tensorflow as tf
@@ -11,23 +11,23 @@ from keras_ssl.layers.key_queue import random_directions
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class EmbeddingBank(keras.layers.Layer):
-    """One embedding for each image of the data set, a moving average over its visits.
+    """Stores one embedding for each image of the data set, a moving average over its updates.
 
-    It starts with random directions. Under a distribution strategy the embeddings of all replicas
-    enter, so that every replica keeps the same bank.
+    It is initialized with random directions. Under a distribution strategy the embeddings of all
+    replicas are stored, so that every replica keeps the same bank.
 
     Args:
         size: number of images.
         dim: dimension of an embedding.
-        momentum: what an entry keeps at a visit, in [0, 1].
-        seed: of the random start; `None` draws one.
+        momentum: fraction of an entry that is kept at each update, in [0, 1].
+        seed: seed of the initial directions; `None` draws one.
 
     Attributes:
         embeddings: (size, dim) float32 variable, rows of length 1.
-        visits: int64 variable, the number of batches that have entered.
+        visits: int64 variable, the number of batches stored so far.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if a number is out of range.
 
     Example:
         >>> bank = EmbeddingBank(size=10, dim=4)
@@ -45,8 +45,8 @@ class EmbeddingBank(keras.layers.Layer):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
         if not 0 <= momentum <= 1:
-            raise ValueError(f"`momentum` must lie in [0, 1]. Received: momentum={momentum}")
-        # Embeddings stay float32 whatever the precision of the networks.
+            raise ValueError(f"`momentum` must be in [0, 1]. Received: momentum={momentum}")
+        # Embeddings are always float32, also if the networks use half precision.
         super().__init__(**{"dtype": "float32", "trainable": False, **kwargs})
         self.size = size
         self.dim = dim
@@ -68,13 +68,13 @@ class EmbeddingBank(keras.layers.Layer):
         self.built = True
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
-        """Returns the embeddings of images, (count, dim), given their (count,) numbers."""
+        """Returns the (count, dim) embeddings of images, given their (count,) indices."""
         return tf.gather(ops.convert_to_tensor(self.embeddings), indices)
 
     def draw(self, count: int) -> tf.Tensor:
-        """Returns the (count,) int64 numbers of images drawn at random, with repetition.
+        """Returns (count,) int64 indices of images drawn at random, with replacement.
 
-        A function of the visits: the same on all replicas, and in a run that was resumed.
+        They depend only on `visits`, so they are the same on all replicas and after a resume.
         """
         key = random.image_keys(0, self.visits, tf.zeros(1, tf.int64), view=0)
         return tf.cast(random.uniform(key, count)[0] * self.size, tf.int64)
@@ -83,16 +83,16 @@ class EmbeddingBank(keras.layers.Layer):
         """Moves images' entries towards new embeddings.
 
         Args:
-            indices: (batch,) numbers of this replica's images, each at most once in a batch.
+            indices: (batch,) indices of this replica's images, each at most once in a batch.
             embeddings: (batch, dim) new embeddings, of length 1.
-            accepted: whether to do it, a bool or a scalar bool tensor.
+            accepted: whether to update the bank, a bool or a scalar bool tensor.
         """
         places = distribute.all_gather(tf.cast(indices, tf.int64))  # (global_batch,)
         new = distribute.all_gather(ops.cast(embeddings, "float32"))  # (global_batch, dim)
         bank = ops.convert_to_tensor(self.embeddings)
         old = tf.gather(bank, places)
         mixed = self.momentum * old + (1 - self.momentum) * tf.stop_gradient(new)
-        # A choice of values instead of a branch: replicas that branch would wait for each other.
+        # `where` instead of `cond`: replicas that took different branches would deadlock.
         rows = tf.where(accepted, tf.math.l2_normalize(mixed, axis=-1), old)
         self.embeddings.assign(tf.tensor_scatter_nd_update(bank, places[:, None], rows))
         self.visits.assign_add(tf.where(accepted, tf.constant(1, tf.int64), 0))

@@ -1,27 +1,27 @@
-"""Heads that sit on an encoder during pretraining and are thrown away afterwards."""
+"""Heads on top of an encoder, which are used in pretraining and discarded afterwards."""
 
 import keras
 
+from keras_ssl.augment.constructor_arguments import constructor_arguments
 from keras_ssl.layers.batch_norm import BatchNorm
-from keras_ssl.serialization import constructor_arguments
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class ProjectionHead(keras.layers.Layer):
-    """SimCLR's projection head: dense layers with batch normalisation after each.
+    """SimCLR's projection head: dense layers, each followed by batch normalization.
 
-    No layer has a bias, ReLU stands between layers, and the last batch normalisation has no offset,
-    as in google-research/simclr.
+    There is a ReLU between layers. Dense layers have no bias, and the last batch normalization has no
+    offset, as in google-research/simclr.
 
     Args:
         units: units of the last layer, the dimension of the embedding.
-        hidden_units: units of every layer before it; `None` takes the width of the input, as the
-            reference code does.
-        depth: number of dense layers: 2 in SimCLR, 3 in SimCLRv2, 1 for a linear head, 0 for none:
-            then the features themselves are compared, and `units` says nothing.
+        hidden_units: units of the other layers; `None` uses the width of the input, as the reference
+            code does.
+        depth: number of dense layers: 2 in SimCLR, 3 in SimCLRv2, 1 for a linear head. With 0 the head
+            returns its input, and `units` is ignored.
 
     Raises:
-        ValueError: if a number of units is not positive, or `depth` negative.
+        ValueError: if a number of units is not positive, or `depth` is negative.
 
     Example:
         >>> ProjectionHead(units=128)(keras.ops.ones((4, 512))).shape
@@ -54,15 +54,17 @@ class ProjectionHead(keras.layers.Layer):
         _build_in_order(self.stack, input_shape)
 
     def call(self, features, training=False):
-        """Maps (batch, features) to (batch, units); without layers it returns the features."""
+        """Maps (batch, features) to (batch, units); a head of depth 0 returns the features."""
         return _call_in_order(self.stack, features, training)
 
     def first_layers(self, count: int) -> list[keras.layers.Layer]:
-        """Returns what fine-tuning from a layer of the head keeps, in order: this head's own layers.
+        """Returns the head's first layers in order, for fine-tuning from a layer of the head.
+
+        They are the head's own layers, not copies.
 
         Args:
-            count: dense layers, from 0 to `depth`, each with what stands behind it: its normalisation,
-                and its ReLU unless it is the last. 1 is SimCLRv2's choice, 0 keeps none.
+            count: number of dense layers, from 0 to `depth`. Each is returned with the normalization
+                and ReLU that follow it. SimCLRv2 uses 1; 0 returns none.
 
         Raises:
             ValueError: if `count` is not an integer from 0 to `depth`, or the head is not built.
@@ -72,7 +74,7 @@ class ProjectionHead(keras.layers.Layer):
         return _first_layers(self, count)
 
     def compute_output_shape(self, input_shape):
-        """Returns `(batch, units)`, without layers `(batch, features)`."""
+        """Returns `(batch, units)`, or `(batch, features)` for a head of depth 0."""
         return (input_shape[0], self.units) if self.depth else tuple(input_shape)
 
     def get_config(self):
@@ -82,16 +84,16 @@ class ProjectionHead(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class MLPHead(keras.layers.Layer):
-    """Dense layers with ReLU between them: the heads of MoCo and, with batch normalisation, of BYOL.
+    """Dense layers with ReLU in between: the head of MoCo and, with batch normalization, of BYOL.
 
-    Without batch normalisation every layer has a bias. With it, each layer but the last is
-    normalised before its ReLU, and the last one has neither bias nor normalisation.
+    Without batch normalization every layer has a bias. With it, each layer but the last is normalized
+    before its ReLU, and the last one has neither bias nor normalization.
 
     Args:
         units: units of the last layer, the dimension of the embedding.
-        hidden_units: units of every layer before it; `None` takes the width of the input.
+        hidden_units: units of the other layers; `None` uses the width of the input.
         depth: number of dense layers: 1 in MoCo v1, 2 in MoCo v2 and in BYOL.
-        batch_norm: normalise hidden layers, as BYOL does.
+        batch_norm: whether to normalize hidden layers, as BYOL does.
 
     Raises:
         ValueError: if a number is not positive.
@@ -139,7 +141,7 @@ class MLPHead(keras.layers.Layer):
         return _call_in_order(self.stack, features, training)
 
     def first_layers(self, count: int) -> list[keras.layers.Layer]:
-        """Returns the first `count` dense layers with what stands behind each; see `ProjectionHead`."""
+        """Returns the first `count` dense layers and the layers after each; see `ProjectionHead`."""
         return _first_layers(self, count)
 
     def compute_output_shape(self, input_shape):
@@ -165,7 +167,7 @@ def _first_layers(head: ProjectionHead | MLPHead, count: int) -> list[keras.laye
         )
     if not head.built:
         raise ValueError(
-            "The head must be built before it has layers: call it once, or `build` it. "
+            "The head must be built: call it once, or call its `build` method. "
             f"Received: the unbuilt {head.name!r}"
         )
     dense = [i for i, layer in enumerate(head.stack) if isinstance(layer, keras.layers.Dense)]

@@ -1,4 +1,4 @@
-"""MoCo's queue: the keys of the latest batches, which later batches compare with."""
+"""MoCo's queue: the keys of recent batches, used as negatives for later ones."""
 
 from collections.abc import Callable
 
@@ -13,19 +13,19 @@ from keras_ssl import distribute
 class KeyQueue(keras.layers.Layer):
     """First-in, first-out queue of embeddings, saved with the model.
 
-    It starts full of random directions, so that a loss has its full number of negatives from the
-    first step. A batch overwrites the oldest rows and wraps around the end: the size need not be a
-    multiple of the batch. Under a distribution strategy the keys of all replicas enter, in the order
-    of the replicas, so that every replica keeps the same queue and it equals that of one replica.
+    It is initialized with random directions, so that a loss has all its negatives from the first step.
+    A batch overwrites the oldest rows and wraps around at the end, so the size need not be a multiple
+    of the batch size. Under a distribution strategy the keys of all replicas are stored, in replica
+    order. Every replica therefore keeps the same queue, which equals that of a single replica.
 
     Args:
         size: number of keys.
         dim: dimension of a key.
-        seed: of the random start; `None` draws one.
+        seed: seed of the initial directions; `None` draws one.
 
     Attributes:
         keys: (size, dim) float32 variable, rows of length 1.
-        pointer: int64 variable, the row that is overwritten next: the oldest.
+        pointer: int64 variable, index of the oldest row, which is overwritten next.
 
     Raises:
         ValueError: if a number is not positive.
@@ -43,7 +43,7 @@ class KeyQueue(keras.layers.Layer):
         for argument, value in (("size", size), ("dim", dim)):
             if value < 1:
                 raise ValueError(f"`{argument}` must be at least 1. Received: {argument}={value}")
-        # Keys stay float32 whatever the precision of the networks.
+        # Keys are always float32, also if the networks use half precision.
         super().__init__(**{"dtype": "float32", "trainable": False, **kwargs})
         self.size = size
         self.dim = dim
@@ -67,18 +67,18 @@ class KeyQueue(keras.layers.Layer):
         """Overwrites the oldest rows with new keys.
 
         Args:
-            *keys: (batch, dim) keys of length 1, this replica's; several are entered one after the
-                other. Of more keys than the queue holds, the last stay.
-            accepted: whether to do it, a bool or a scalar bool tensor.
+            *keys: (batch, dim) keys of length 1 from this replica; several tensors are stored in order.
+                If there are more keys than the queue holds, the last ones are kept.
+            accepted: whether to update the queue, a bool or a scalar bool tensor.
         """
         gathered = [distribute.all_gather(ops.cast(k, "float32")) for k in keys]
         self.enqueue_gathered(*gathered, accepted=accepted)
 
     def enqueue_gathered(self, *keys: tf.Tensor, accepted: bool | tf.Tensor = True):
-        """Overwrites the oldest rows with keys that were gathered before.
+        """Overwrites the oldest rows with keys that are already gathered.
 
         Args:
-            *keys: (global_batch, dim) keys of length 1, of all replicas, the same on each.
+            *keys: (global_batch, dim) keys of length 1 from all replicas, the same on each replica.
             accepted: see `enqueue`.
         """
         rows = tf.stop_gradient(tf.concat([ops.cast(k, "float32") for k in keys], axis=0))
@@ -88,7 +88,7 @@ class KeyQueue(keras.layers.Layer):
         first = self.pointer + tf.cast(count - kept, tf.int64)
         places = (first + tf.range(kept, dtype=tf.int64)) % self.size
         queue = ops.convert_to_tensor(self.keys)
-        # A choice of values instead of a branch: replicas that branch would wait for each other.
+        # `where` instead of `cond`: replicas that took different branches would deadlock.
         rows = tf.where(accepted, rows, tf.gather(queue, places))
         self.keys.assign(tf.tensor_scatter_nd_update(queue, places[:, None], rows))
         moved = tf.where(accepted, tf.cast(count, tf.int64), 0)
@@ -100,7 +100,7 @@ class KeyQueue(keras.layers.Layer):
 
 
 def random_directions(seed: int | None) -> Callable:
-    """Returns an initializer whose rows have length 1 and point anywhere."""
+    """Returns an initializer of rows of length 1 with uniformly random directions."""
 
     def initializer(shape, dtype):
         return tf.math.l2_normalize(keras.random.normal(shape, dtype=dtype, seed=seed), axis=-1)

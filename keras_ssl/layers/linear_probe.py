@@ -1,4 +1,4 @@
-"""A linear classifier that watches an encoder while it is pretrained."""
+"""Linear probe: an online linear classifier that monitors an encoder during pretraining."""
 
 import keras
 import tensorflow as tf
@@ -8,14 +8,14 @@ from keras_ssl.layers.batch_norm import BatchNorm
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class LinearProbe(keras.layers.Layer):
-    """Linear classifier on features without gradient: the encoder learns nothing from the labels.
+    """Linear classifier behind a stopped gradient: the encoder learns nothing from the labels.
 
-    Given to a method as `probe`, it learns from the labels of each batch with the method's optimizer,
-    and its accuracy on the batches of the epoch stands in the logs as "probe". The features are the
-    backbone's in inference mode, as evaluation sees them, of the first view. They are normalised over
-    the batch without scale and offset, so that one learning rate fits features of any size (He et al.
-    2022, MAE, section A.1). Its accuracy is that of a classifier in training on augmented images:
-    `keras_ssl.evaluate.linear` measures the encoder.
+    Pass it to a method as `probe`. It is trained on the labels of each batch with the method's
+    optimizer, and its training accuracy over the epoch is logged as "probe". Its inputs are the
+    backbone's features of the first view, in inference mode as in evaluation. They are batch-normalized
+    without scale and offset, so that one learning rate suits features of any magnitude (He et al. 2022,
+    MAE, section A.1). The accuracy is measured on augmented images while the classifier still trains;
+    use `keras_ssl.evaluate.linear` to evaluate the encoder.
 
     Args:
         classes: number of classes, at least 2.
@@ -31,8 +31,8 @@ class LinearProbe(keras.layers.Layer):
         model.fit(keras_ssl.data.views(source, keras_ssl.augment.centred(8), 256, labels=True))
         ```
 
-    Source: the online evaluation of BYOL and SimCLR (Grill et al. 2020, deepmind-research/byol; Chen
-    et al. 2020, google-research/simclr), which train a classifier behind a stopped gradient likewise.
+    Source: the online evaluation in the code of BYOL and SimCLR (Grill et al. 2020,
+    deepmind-research/byol; Chen et al. 2020, google-research/simclr).
     """
 
     def __init__(self, classes: int, **kwargs):
@@ -55,11 +55,11 @@ class LinearProbe(keras.layers.Layer):
         return self.dense(self.norm(features, training=training))
 
     def loss(self, features: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Returns the scalar loss of a batch, and counts its accuracy.
+        """Returns the scalar loss of a batch, and updates the accuracy.
 
         Args:
             features: (batch, features); no gradient flows into them.
-            labels: (batch,) integers; -1 for an image without a label, which does not count.
+            labels: (batch,) integers; -1 for an image without a label, which is ignored.
         """
         labelled = tf.cast(labels >= 0, tf.float32)
         labels = tf.maximum(labels, 0)

@@ -1,4 +1,4 @@
-"""Batch normalisation over parts of the batch, as if each part were on a device of its own."""
+"""Batch normalization over groups of the batch, as if each group were on its own device."""
 
 import keras
 import tensorflow as tf
@@ -10,32 +10,32 @@ from keras_ssl.layers.in_chunks import chunk_count
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class SplitBatchNorm(BatchNorm):
-    """Batch normalisation whose training statistics are those of groups of the batch.
+    """Batch normalization with separate batch statistics for each group of the batch.
 
-    The global batch is cut into `groups` contiguous parts, each normalised by its own mean and
-    variance. MoCo needs it on one device: where query and positive key are normalised together and the
-    keys in the queue were not, the shared statistics give the positive away. The parts play the role
-    of MoCo's eight GPUs. Replicas share the groups: with 8 groups each of two replicas has 4, so that
-    two replicas equal one; there is nothing to synchronise. Chunks of a batch (docs/large_batches.md)
-    share them likewise.
+    In training, the global batch is split into `groups` contiguous groups, and each is normalized by
+    its own mean and variance. MoCo needs this on a single device. Otherwise a query and its positive
+    key share batch statistics, which the keys in the queue do not, and the network can recognize the
+    positive by them. The groups take the place of MoCo's eight GPUs. They are distributed over
+    replicas: with 8 groups, each of two replicas has 4, so that two replicas equal one without
+    synchronization. Chunks of a batch (docs/large_batches.md) share the groups in the same way.
 
-    The moving statistics take the mean over the groups; inference is that of `BatchNorm`.
+    The moving statistics are updated with the mean over the groups. Inference is that of `BatchNorm`.
 
     Args:
-        groups: number of parts of the global batch, a multiple of the number of replicas times chunks.
+        groups: number of groups of the global batch, a multiple of the number of replicas times chunks.
         **kwargs: arguments of `BatchNorm`.
 
     Raises:
-        ValueError: if `groups` is not positive; in training, if the replicas and their chunks do not
-            divide it, or it does not divide the batch.
+        ValueError: if `groups` is not positive. In training, if `groups` is not a multiple of replicas
+            times chunks, or does not divide the batch.
 
     Example:
         >>> layer = SplitBatchNorm(groups=2)
         >>> layer(keras.ops.ones((4, 8, 8, 16)), training=True).shape
         TensorShape([4, 8, 8, 16])
 
-    Source: the CIFAR-10 notebook of facebookresearch/moco (whose groups take every n-th image; here
-    they are contiguous, as the batches of several devices are); He et al. 2020, section 3.3.
+    Source: the CIFAR-10 notebook of facebookresearch/moco (where a group takes every n-th image; here
+    groups are contiguous, like the batches of several devices); He et al. 2020, section 3.3.
     """
 
     def __init__(self, groups: int = 8, **kwargs):
@@ -45,12 +45,12 @@ class SplitBatchNorm(BatchNorm):
         self.groups = groups
 
     def call(self, inputs, training=None, mask=None):
-        """Normalises `(batch, ..., channels)` inputs; the output has the same shape."""
+        """Normalizes `(batch, ..., channels)` inputs; the output has the same shape."""
         if not (training and self.trainable):
             return super().call(inputs, training=False, mask=mask)
         groups = self._local_groups(inputs.shape[0])
         shape = tf.shape(inputs)
-        # The kernel takes maps; a vector is a map of one pixel.
+        # The kernel expects feature maps; a vector becomes a map of one pixel.
         maps = tf.reshape(inputs, (shape[0], -1, 1, inputs.shape[-1]))
         parts = [self._normalise(part, training=True) for part in tf.split(maps, groups)]
         outputs, means, variances = zip(*parts, strict=True)
@@ -78,16 +78,19 @@ class SplitBatchNorm(BatchNorm):
 
 
 def split_batch_norm(model: keras.Model, groups: int = 8) -> keras.Model:
-    """Returns a copy of a model, weights included, whose batch normalisations are split.
+    """Returns a copy of a model, including weights, with `SplitBatchNorm` layers.
 
     Args:
         model: functional or sequential model, such as a backbone of `keras_ssl.backbones` or
             `keras.applications`.
-        groups: see `SplitBatchNorm`; 1 undoes a split, for batches of any size.
+        groups: see `SplitBatchNorm`; 1 replaces `SplitBatchNorm` by `BatchNorm`.
+
+    Returns:
+        A model of the same class.
 
     Raises:
-        ValueError: if the model is not a functional or sequential one, has no batch normalisation, or
-            has one within another layer, out of reach.
+        ValueError: if the model is neither functional nor sequential, has no batch normalization, or
+            has one inside a layer of another class.
 
     Example:
         >>> backbone = split_batch_norm(keras_ssl.backbones.ResNet(18), groups=8)
@@ -111,17 +114,17 @@ def split_batch_norm(model: keras.Model, groups: int = 8) -> keras.Model:
         raise ValueError(f"`groups` must be at least 1. Received: groups={groups}")
     if not getattr(model, "inputs", None):
         raise ValueError(
-            "`model` must be a functional or sequential model, whose layers can be exchanged, and be "
-            f"built. Received: {model.name!r} of type {type(model).__name__}"
+            "`model` must be a built functional or sequential model, whose layers can be replaced. "
+            f"Received: {model.name!r} of type {type(model).__name__}"
         )
     before = _batch_norms(model)
     copy = keras.models.clone_model(model, clone_function=split, recursive=True)
     after = _batch_norms(copy)
     if not after or any(isinstance(layer, SplitBatchNorm) != (groups > 1) for layer in after):
         raise ValueError(
-            "`model` must be a functional model with batch normalisation among its layers, not within "
-            f"layers of other classes. Received: groups={groups}, and {model.name!r} with "
-            f"{len(before)} batch normalisations, of which "
+            "`model` must have batch normalization among its own layers, not inside layers of other "
+            f"classes. Received: groups={groups}, and {model.name!r} with "
+            f"{len(before)} batch normalizations, of which "
             f"{sum(isinstance(layer, SplitBatchNorm) for layer in after)} were split"
         )
     copy.set_weights(model.get_weights())

@@ -1,4 +1,4 @@
-"""Batch normalisation by the statistics of all replicas, with one exchange each way."""
+"""Batch normalization with the statistics of all replicas, with one all-reduce per direction."""
 
 import tensorflow as tf
 
@@ -8,21 +8,22 @@ from keras_ssl import distribute
 def synchronised_norm(
     inputs: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Normalises the replicas' batches as if they were one.
+    """Normalizes the batches of all replicas as if they were one batch.
 
-    One all-reduce of 2C + 1 numbers forward (sums, sums of squares, count) and one of 2C backward,
-    where `keras.layers.BatchNormalization` makes three and two. The gradients of `gamma` and `beta`
-    are those of this replica's batch, as every other weight's; the optimizer sums them.
+    It needs one all-reduce of 2C + 1 numbers in the forward pass (sums, sums of squares, count) and one
+    of 2C in the backward pass, where `keras.layers.BatchNormalization` needs three and two. The
+    gradients of `gamma` and `beta` are those of this replica's batch, as for all other weights; the
+    optimizer sums them.
 
     Args:
-        inputs: (batch, ..., C) of any floating-point type; replicas may hold batches of different size.
-        gamma: (C,) factor, in the type the statistics are computed in: float32 or float64.
-        beta: (C,) offset, of the same type.
+        inputs: (batch, ..., C) of any floating-point dtype. Batch sizes may differ between replicas.
+        gamma: (C,) factor, float32 or float64. Statistics are computed in this dtype.
+        beta: (C,) offset of the same dtype.
         epsilon: added to the variance.
 
     Returns:
-        The normalised inputs, in their type, and the (C,) mean and variance (the population's) of the
-        global batch, through which no gradient flows.
+        The normalized inputs, in their dtype, and the (C,) mean and population variance of the global
+        batch, through which no gradient flows.
 
     Example:
         >>> images = keras.random.normal((8, 4, 4, 3))
@@ -35,11 +36,11 @@ def synchronised_norm(
     @tf.custom_gradient
     def normalise(inputs, gamma, beta):
         values = tf.cast(inputs, gamma.dtype)
-        own_count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), gamma.dtype)
+        local_count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), gamma.dtype)
         sums = [
             tf.reduce_sum(values, axes),
             tf.reduce_sum(tf.square(values), axes),
-            own_count[None],
+            local_count[None],
         ]
         channels = inputs.shape[-1]
         total, squares, count = tf.split(

@@ -1,4 +1,4 @@
-"""Target networks: copies that follow an online network as its moving average."""
+"""Target networks: moving averages of an online network."""
 
 import keras
 import tensorflow as tf
@@ -8,18 +8,18 @@ from keras_ssl.layers.rebuilt import rebuilt
 
 
 def target_network(online: keras.layers.Layer, name: str | None = None) -> keras.layers.Layer:
-    """Returns a copy of a built network that is moved by `momentum_update`, never by gradients.
+    """Returns a copy of a network that is updated by `momentum_update`, not by gradients.
 
-    The weights are equal at the start (`keras.models.clone_model` draws new ones). Each variable is
-    frozen, not the layers: a frozen layer would run its batch normalisation in inference mode, while a
-    target network normalises with the statistics of its own batches, as MoCo's and BYOL's do.
+    The weights start equal to those of `online` (`keras.models.clone_model` would initialize new ones).
+    The variables are frozen, not the layers: a frozen layer would run batch normalization in inference
+    mode, but the target networks of MoCo and BYOL use batch statistics.
 
     Args:
         online: built layer or model that Keras can rebuild from its configuration.
-        name: of the copy; "target_" and the name of `online` unless told.
+        name: name of the copy; by default "target_" followed by the name of `online`.
 
     Returns:
-        A network of the same class, with the same weights and no trainable variable.
+        A network of the same class, with the same weights and no trainable variables.
 
     Raises:
         TypeError: if `online` is not a Keras layer.
@@ -56,13 +56,14 @@ def momentum_update(
 
         target = momentum * target + (1 - momentum) * online
 
-    Parameters only: the moving statistics of its batch normalisation come from the target's own
-    forward passes. Momentum 1 leaves the target as it is, 0 copies the online network, both to the bit.
+    Only parameters are updated. The moving statistics of batch normalization come from the target's
+    own forward passes. Momentum 1 leaves the target exactly unchanged, and 0 copies the online network
+    exactly.
 
     Args:
-        target: what `target_network(online)` returned.
-        online: the network that is trained.
-        momentum: in [0, 1]; a number or a scalar tensor.
+        target: the network returned by `target_network(online)`.
+        online: the network being trained.
+        momentum: a number or scalar tensor in [0, 1].
 
     Example:
         >>> online = keras_ssl.backbones.Tiny((8, 8, 3))
@@ -78,16 +79,16 @@ def momentum_update(
 
 
 def target_pairs(model: keras.Model) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
-    """Returns each target network of a model with the online network that it follows.
+    """Returns each target network of a model with its online network.
 
-    They are found by their attributes' names: `target_encoder` follows `encoder` or `online_encoder`,
-    and `target` follows `online`.
+    They are found by attribute name: `target_encoder` follows `encoder` or `online_encoder`, and
+    `target` follows `online`.
 
     Args:
         model: any Keras model.
 
     Returns:
-        Pairs (target, online), in the order in which the model got its targets.
+        Pairs (target, online), in the order in which the targets were assigned to the model.
 
     Raises:
         ValueError: if a target has no online network.
@@ -104,7 +105,7 @@ def target_pairs(model: keras.Model) -> list[tuple[keras.layers.Layer, keras.lay
             continue
         part = name.removeprefix("target").removeprefix("_")
         names = [part, f"online_{part}"] if part else ["online"]
-        online = next((layers[known] for known in names if known in layers), None)
+        online = next((layers[each] for each in names if each in layers), None)
         if online is None:
             raise ValueError(
                 f"A target network must have an online network: `{name}` follows "

@@ -17,7 +17,7 @@ def random_images(shape=(4, 6, 5, 8), seed=0):
 
 
 def make_pair(shape=(4, 6, 5, 8), dtype="float32", **kwargs):
-    """Returns our layer and Keras' own with the same random weights."""
+    """Returns our layer and Keras' layer with the same random weights."""
     ours = BatchNorm(dtype=dtype, **kwargs)
     theirs = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype, **kwargs)
     generator = np.random.default_rng(1)
@@ -135,7 +135,7 @@ def test_fuses_feature_maps_only(training):
 
 
 @pytest.mark.parametrize("kwargs", [{"dtype": "float64"}, {"axis": 1}])
-def test_what_cannot_be_fused_is_left_to_keras(kwargs):
+def test_falls_back_to_keras_where_it_cannot_fuse(kwargs):
     images = random_images()
     ours = BatchNorm(**kwargs)
     theirs = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, **kwargs)
@@ -168,16 +168,16 @@ def two_replicas():
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     if len(devices) < 2:
         pytest.skip("needs two logical CPUs")
-    # Not with collectives: those of two strategies in one process share their numbers and clash.
+    # No collective operations: their keys clash between two strategies in one process.
     return tf.distribute.MirroredStrategy(
         devices[:2], cross_device_ops=tf.distribute.ReductionToOneDevice()
     )
 
 
 def on_two_replicas(strategy, layer, parts, weights):
-    """Returns outputs, gradients of the inputs, and gradients of the weights, of each replica."""
+    """Returns each replica's outputs, input gradients and weight gradients."""
 
-    def of_each(arrays):
+    def to_replicas(arrays):
         return strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(arrays[context.replica_id_in_sync_group])
         )
@@ -190,7 +190,9 @@ def on_two_replicas(strategy, layer, parts, weights):
         values = [images, *[v.value for v in layer.trainable_variables]]
         return outputs, *tape.gradient(loss, values)
 
-    results = tf.function(lambda *args: strategy.run(step, args))(of_each(parts), of_each(weights))
+    results = tf.function(lambda *args: strategy.run(step, args))(
+        to_replicas(parts), to_replicas(weights)
+    )
     return [
         [
             np.asarray(keras.ops.cast(x, "float64"))
@@ -237,7 +239,7 @@ def test_two_replicas_equal_one(two_replicas, shape, dtype, precision):
     equal(layer.moving_variance, single.moving_variance)
 
 
-def test_two_replicas_that_share_nothing(two_replicas):
+def test_two_replicas_without_synchronization(two_replicas):
     images = random_images((8, 6, 5, 8))
     with two_replicas.scope():
         layer = BatchNorm(synchronized=False)

@@ -1,4 +1,4 @@
-"""The layer that convolves by matrix products, against Keras' own."""
+"""Convolution as a matrix product, against Keras' layer."""
 
 import itertools
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_ssl import backbones
 from keras_ssl.layers import Conv2D, convolution
 
-# Filters enough for their maps, so that all is done by products: maps of 4 x 3, or 2 x 2.
+# Enough filters for maps of 4 x 3 or 2 x 2 pixels, so that everything is a matrix product.
 SIZES = {
     "3x3": {"filters": 192, "kernel_size": 3, "padding": "same"},
     "valid": {"filters": 96, "kernel_size": 3, "padding": "valid"},
@@ -75,7 +75,7 @@ def test_equals_keras_in_values_and_gradients(size, mode):
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("filters", [192, 48])
 def test_equals_keras_in_half_precision(filters, dtype):
-    """With 192 filters all is a product, with 48 the kernel's gradient only."""
+    """With 192 filters everything is a matrix product, with 48 only the kernel's gradient."""
     ours, theirs = make_pair(dtype, filters=filters, kernel_size=3, padding="same")
     assert ("MatMul" in operations(ours)) == (filters == 192)
     received = outputs_and_gradients(ours, random(SHAPE))
@@ -84,8 +84,8 @@ def test_equals_keras_in_half_precision(filters, dtype):
         np.testing.assert_allclose(a, b, rtol=precision, atol=precision * np.abs(b).max())
 
 
-def test_patches_stand_where_the_convolution_is_defined_to_look():
-    """The twin: each output pixel as a sum in float64, in loops."""
+def test_equals_the_definition():
+    """NumPy reference: each output pixel as a sum in float64, in loops."""
     ours, _ = make_pair(filters=192, kernel_size=3, padding="same")
     images, kernel = random(SHAPE).astype("float64"), ours.get_weights()[0].astype("float64")
     expected = np.zeros((*SHAPE[:3], 192))
@@ -108,18 +108,18 @@ def test_the_batch_may_be_unknown():
 @pytest.mark.parametrize(
     ("arguments", "shape"),
     [
-        ({"filters": 48}, SHAPE),  # few filters for the pixels
+        ({"filters": 48}, SHAPE),  # too few filters for this map
         ({"filters": 512}, (2, None, None, 5)),
         ({"filters": 512, "dilation_rate": 2}, SHAPE),
         ({"filters": 512, "groups": 2}, (2, 4, 3, 6)),
     ],
 )
-def test_all_else_is_left_to_keras(arguments, shape):
+def test_falls_back_to_keras(arguments, shape):
     layer = Conv2D(kernel_size=3, padding="same", **arguments)
     assert "MatMul" not in operations(layer, shape)
 
 
-def test_inference_and_accelerators_are_left_to_keras(monkeypatch):
+def test_inference_and_accelerators_fall_back_to_keras(monkeypatch):
     layer = Conv2D(**SIZES["3x3"])
     assert "MatMul" in operations(layer)
     assert "MatMul" not in operations(layer, training=False)

@@ -1,4 +1,4 @@
-"""The memory of embeddings against a slow twin, and its random draws."""
+"""The embedding bank against a slow NumPy reference, and its random draws."""
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ def test_starts_with_random_directions():
     assert not np.array_equal(same, other)
 
 
-def test_reads_what_belongs_to_an_image():
+def test_reads_the_embedding_of_an_image():
     bank = EmbeddingBank(10, 3)
     np.testing.assert_array_equal(
         bank.read(tf.constant([7, 2, 7])), np.asarray(bank.embeddings)[[7, 2, 7]]
@@ -54,7 +54,7 @@ def test_entries_move_towards_new_embeddings(momentum, mode):
 
 
 @pytest.mark.parametrize("accepted", [False, tf.constant(False)])
-def test_what_is_not_accepted_leaves_no_trace(accepted):
+def test_unaccepted_embeddings_change_nothing(accepted):
     bank = EmbeddingBank(10, 3, seed=0)
     before = np.asarray(bank.embeddings).copy()
     bank.enter(tf.constant([3, 1]), directions(2), accepted=accepted)
@@ -62,7 +62,7 @@ def test_what_is_not_accepted_leaves_no_trace(accepted):
     assert int(bank.visits) == 0
 
 
-def test_draws_any_image_and_others_after_a_visit():
+def test_draws_are_uniform_and_change_after_an_update():
     bank = EmbeddingBank(10, 3)
     drawn = bank.draw(5000)
     assert drawn.dtype == tf.int64
@@ -82,7 +82,7 @@ def test_entries_are_float32_and_not_trainable():
     assert bank.trainable_variables == []
 
 
-def test_the_embeddings_of_all_replicas_enter(two_replicas):
+def test_stores_the_embeddings_of_all_replicas(two_replicas):
     with two_replicas.scope():
         bank = EmbeddingBank(10, 3, seed=0)
     twin = np.asarray(EmbeddingBank(10, 3, seed=0).embeddings)
@@ -108,7 +108,7 @@ def test_the_embeddings_of_all_replicas_enter(two_replicas):
     assert [int(value.numpy()) for value in bank.visits.value.values] == [1, 1]
 
 
-def test_is_made_again_from_its_configuration():
+def test_configuration_round_trip():
     bank = EmbeddingBank(10, 3, momentum=0.25, seed=4)
     again = EmbeddingBank.from_config(bank.get_config())
     assert again.get_config() == bank.get_config()
@@ -120,9 +120,9 @@ def test_is_made_again_from_its_configuration():
     [
         ({"size": 0}, "`size` must be at least 1. Received: size=0"),
         ({"dim": 0}, "`dim` must be at least 1. Received: dim=0"),
-        ({"momentum": 1.5}, r"`momentum` must lie in \[0, 1\]. Received: momentum=1.5"),
+        ({"momentum": 1.5}, r"`momentum` must be in \[0, 1\]. Received: momentum=1.5"),
     ],
 )
-def test_refuses_numbers_out_of_range(arguments, message):
+def test_rejects_numbers_out_of_range(arguments, message):
     with pytest.raises(ValueError, match=message):
         EmbeddingBank(**{"size": 10, "dim": 3, **arguments})

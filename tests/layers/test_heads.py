@@ -1,4 +1,4 @@
-"""The heads, layer by layer, against products of matrices."""
+"""The heads, layer by layer, against matrix products."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ def features(count=6, dim=5, seed=0):
     return np.random.default_rng(seed).normal(1, 2, (count, dim)).astype("float32")
 
 
-def randomised(head, dim=5):
+def randomize(head, dim=5):
     head.build((None, dim))
     random = np.random.default_rng(1)
     head.set_weights([random.uniform(0.5, 2, w.shape) - (w.ndim > 1) for w in head.get_weights()])
@@ -19,7 +19,7 @@ def randomised(head, dim=5):
 
 
 def twin(head, x, training):
-    """Passes through dense layers, normalisations and ReLUs in the order of their names."""
+    """Applies dense layers, normalizations and ReLUs in the order of their names."""
     x = x.astype("float64")
     for layer in head.stack:
         weights = {weight.name: np.asarray(weight, "float64") for weight in layer.weights}
@@ -35,7 +35,7 @@ def twin(head, x, training):
 
 
 def names(head):
-    """Returns each layer's name with those of its trained weights."""
+    """Returns each layer's name with the names of its trainable weights."""
     return [(layer.name, *(w.name for w in layer.trainable_weights)) for layer in head.stack]
 
 
@@ -76,7 +76,7 @@ STRUCTURES = {
 @pytest.mark.parametrize("training", [True, False])
 def test_layers_and_values(name, training):
     head, structure = STRUCTURES[name]
-    head = randomised(type(head).from_config(head.get_config()))
+    head = randomize(type(head).from_config(head.get_config()))
     assert names(head) == structure
     expected = twin(head, features(), training)
     outputs = head(features(), training=training)
@@ -86,14 +86,12 @@ def test_layers_and_values(name, training):
 
 @pytest.mark.parametrize("head", [ProjectionHead, MLPHead])
 def test_hidden_layers_have_the_width_of_the_input(head):
-    assert randomised(head(4, depth=3)).stack[0].units == 5
-    assert randomised(head(4, hidden_units=7, depth=3)).stack[0].units == 7
+    assert randomize(head(4, depth=3)).stack[0].units == 5
+    assert randomize(head(4, hidden_units=7, depth=3)).stack[0].units == 7
 
 
-def test_normalisation_is_shared_between_replicas_unless_told():
-    norms = [
-        v for v in randomised(MLPHead(4, 7, batch_norm=True)).stack if isinstance(v, BatchNorm)
-    ]
+def test_batch_norm_is_synchronized_by_default():
+    norms = [v for v in randomize(MLPHead(4, 7, batch_norm=True)).stack if isinstance(v, BatchNorm)]
     assert [norm.synchronized for norm in norms] == [True]
 
 
@@ -102,7 +100,7 @@ def test_normalisation_is_shared_between_replicas_unless_told():
     [ProjectionHead(4, 7, 3, name="head"), MLPHead(4, 7, 3, batch_norm=True, name="head")],
     ids=lambda head: type(head).__name__,
 )
-def test_is_made_again_from_its_configuration(head, tmp_path):
+def test_configuration_round_trip(head, tmp_path):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(head))
     assert again.get_config() == head.get_config()
     model = keras.Sequential([keras.Input((5,)), head])
@@ -113,14 +111,14 @@ def test_is_made_again_from_its_configuration(head, tmp_path):
 
 @pytest.mark.parametrize("head", [ProjectionHead, MLPHead])
 @pytest.mark.parametrize(("name", "value"), [("units", 0), ("hidden_units", -1)])
-def test_refuses_units_that_are_not_positive(head, name, value):
+def test_rejects_units_that_are_not_positive(head, name, value):
     with pytest.raises(
         ValueError, match=rf"`{name}` must be at least 1\. Received: {name}={value}"
     ):
         head(**{"units": 4, name: value})
 
 
-def test_refuses_a_depth_that_there_cannot_be():
+def test_rejects_an_invalid_depth():
     with pytest.raises(ValueError, match=r"`depth` must be at least 1\. Received: depth=0"):
         MLPHead(4, depth=0)
     with pytest.raises(ValueError, match=r"`depth` must not be negative\. Received: depth=-1"):
@@ -144,15 +142,15 @@ HIDDEN, HIDDEN_2 = ["dense_1", "norm_1", "relu_1"], ["dense_2", "norm_2", "relu_
         (MLPHead(4, batch_norm=True), [[], HIDDEN, [*HIDDEN, "dense_2"]]),
     ],
 )
-def test_first_layers_end_behind_a_relu_or_with_the_head(head, kept):
-    head = randomised(type(head).from_config(head.get_config()))
+def test_first_layers_end_after_a_relu_or_the_last_layer(head, kept):
+    head = randomize(type(head).from_config(head.get_config()))
     assert [[layer.name for layer in head.first_layers(i)] for i in range(len(kept))] == kept
     own = {id(layer) for layer in head.stack}
     assert {id(layer) for layer in head.first_layers(head.depth)} == own
 
 
-def test_first_layers_are_a_list_of_its_own():
-    head = randomised(ProjectionHead(4))
+def test_first_layers_are_a_new_list():
+    head = randomize(ProjectionHead(4))
     head.first_layers(2).clear()
     assert len(head.stack) == 5
 
@@ -165,10 +163,10 @@ def test_first_layers_outside_the_head(head, count):
         rf"Received: count={count}, depth=2"
     )
     with pytest.raises(ValueError, match=message):
-        randomised(head(4)).first_layers(count)
+        randomize(head(4)).first_layers(count)
 
 
 @pytest.mark.parametrize("head", [ProjectionHead, MLPHead])
 def test_an_unbuilt_head_has_no_layers(head):
-    with pytest.raises(ValueError, match=r"must be built .*Received: the unbuilt 'head'"):
+    with pytest.raises(ValueError, match=r"must be built: .*Received: the unbuilt 'head'"):
         head(4, name="head").first_layers(1)

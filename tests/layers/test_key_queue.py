@@ -1,4 +1,4 @@
-"""The queue of keys against a slow twin that writes one row after the other."""
+"""The key queue against a slow NumPy reference that writes row by row."""
 
 import keras
 import numpy as np
@@ -45,7 +45,7 @@ def test_the_start_follows_the_seed():
     assert not np.array_equal(drawn.keys, KeyQueue(9, 3).keys)
 
 
-# Batches that divide the queue, that do not, that fill it, and that exceed it once and twice.
+# Batches that divide the queue, do not divide it, fill it, exceed it, and exceed it twice.
 @pytest.mark.parametrize("sizes", [(5, 5, 5), (4, 4, 4, 4), (3, 1, 7), (10, 2), (7, 13, 25, 4)])
 @pytest.mark.parametrize("graph", [False, True])
 def test_the_oldest_keys_are_overwritten(sizes, graph):
@@ -69,7 +69,7 @@ def test_the_size_of_a_batch_may_be_unknown():
     assert_same(queue, twin)
 
 
-def test_several_batches_enter_one_after_the_other():
+def test_several_batches_are_stored_in_order():
     queue = KeyQueue(10, 3, seed=0)
     twin = Twin(queue)
     for seed in range(2):
@@ -80,7 +80,7 @@ def test_several_batches_enter_one_after_the_other():
 
 
 @pytest.mark.parametrize("accepted", [False, tf.constant(False)])
-def test_what_is_not_accepted_leaves_no_trace(accepted):
+def test_unaccepted_keys_change_nothing(accepted):
     queue = KeyQueue(10, 3, seed=0)
     twin = Twin(queue)
     queue.enqueue(directions(4), accepted=accepted)
@@ -101,7 +101,7 @@ def test_compiles_under_xla():
     assert_same(queue, twin)
 
 
-def test_keys_are_float32_whatever_comes():
+def test_keys_are_float32_for_any_input_dtype():
     keras.config.set_dtype_policy("mixed_float16")
     queue = KeyQueue(10, 3)
     queue.enqueue(tf.cast(directions(4), "float16"))
@@ -114,7 +114,7 @@ def test_nothing_is_trainable():
 
 
 @pytest.mark.parametrize("accepted", [True, False])
-def test_the_keys_of_all_replicas_enter_in_order(two_replicas, accepted):
+def test_keys_of_all_replicas_are_stored_in_order(two_replicas, accepted):
     with two_replicas.scope():
         queue = KeyQueue(10, 3, seed=0)
     single = KeyQueue(10, 3, seed=0)
@@ -145,7 +145,7 @@ def test_the_keys_of_all_replicas_enter_in_order(two_replicas, accepted):
         assert queue.pointer.value.values[number].numpy() == twin.pointer
 
 
-def test_is_saved_and_made_again(tmp_path):
+def test_saves_and_loads(tmp_path):
     queue = KeyQueue(10, 3, seed=4)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), queue])
     queue.call = lambda inputs: inputs
@@ -162,7 +162,7 @@ def test_is_saved_and_made_again(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "value"), [("size", 0), ("dim", -1)])
-def test_refuses_sizes_that_are_not_positive(name, value):
+def test_rejects_sizes_that_are_not_positive(name, value):
     with pytest.raises(
         ValueError, match=rf"`{name}` must be at least 1\. Received: {name}={value}"
     ):

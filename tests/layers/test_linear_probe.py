@@ -1,4 +1,4 @@
-"""The linear probe: its loss against a twin, images without labels, and no way back to the features."""
+"""The linear probe: its loss against a NumPy reference, missing labels, and the stopped gradient."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def built_probe(classes=3, dim=4):
 
 
 def twin(probe, x, labels):
-    """Returns the logits, and each image's loss: zero where there is no label."""
+    """Returns the logits and each image's loss, which is zero without a label."""
     normal = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5)
     logits = normal @ np.asarray(probe.dense.kernel) + np.asarray(probe.dense.bias)
     logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -59,7 +59,7 @@ def test_no_gradient_reaches_the_features():
     assert np.abs(kernel).max() > 1e-3
 
 
-def test_an_image_without_label_teaches_nothing():
+def test_an_image_without_a_label_is_ignored():
     probe = built_probe()
     with tf.GradientTape() as tape:
         loss = probe.loss(tf.constant(features()), tf.constant([-1] * 6))
@@ -100,10 +100,10 @@ def test_logits_are_float32():
     assert built_probe()(features()).dtype == tf.float32
 
 
-def test_is_made_again_from_its_configuration():
+def test_configuration_round_trip():
     assert LinearProbe.from_config(LinearProbe(7).get_config()).classes == 7
 
 
-def test_refuses_a_single_class():
+def test_rejects_a_single_class():
     with pytest.raises(ValueError, match=r"`classes` must be at least 2\. Received: classes=1"):
         LinearProbe(1)

@@ -1,4 +1,4 @@
-"""Split batch normalisation: parts of the batch, each normalised by itself."""
+"""Split batch normalization: groups of the batch with separate statistics."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ SHAPE = (8, 8, 3)
 
 
 def inputs(shape=(8, 4, 3, 5), seed=0):
-    # Each image has a level of its own: the parts have different statistics.
+    # Each image has a different offset, so that the groups have different statistics.
     random = np.random.default_rng(seed)
     level = random.normal(size=(shape[0], *[1] * (len(shape) - 1)))
     return (random.normal(2, 3, shape) + 4 * level).astype("float32")
@@ -27,7 +27,7 @@ def built(layer, shape, seed=1):
 
 
 def twin(x, groups, layer):
-    """Returns the normalised batch, and the moving statistics after it."""
+    """Returns the normalized batch and the updated moving statistics."""
     gamma, beta, mean, variance = (np.asarray(weight) for weight in layer.weights)
     axes = tuple(range(x.ndim - 1))
     parts = np.split(x.astype("float64"), groups)
@@ -44,7 +44,7 @@ def twin(x, groups, layer):
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("shape", [(8, 4, 3, 5), (8, 5), (8, 7, 5)])
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
-def test_parts_are_normalised_by_themselves(groups, shape, mode):
+def test_groups_are_normalized_separately(groups, shape, mode):
     x = inputs(shape)
     layer = built(SplitBatchNorm(groups), shape)
     expected, mean, variance = twin(x, groups, layer)
@@ -58,7 +58,7 @@ def test_parts_are_normalised_by_themselves(groups, shape, mode):
     np.testing.assert_allclose(layer.moving_variance, variance, rtol=1e-5)
 
 
-def test_gradients_are_those_of_one_layer_for_each_part():
+def test_gradients_equal_those_of_one_layer_per_group():
     x, weights = inputs(), tf.constant(inputs(seed=5))
     split = built(SplitBatchNorm(2), x.shape)
     plain = built(BatchNorm(), x.shape)
@@ -140,7 +140,7 @@ def test_the_batch_may_be_unknown_when_the_graph_is_made():
         np.testing.assert_allclose(run(inputs(shape)), expected, atol=2e-5)
 
 
-def test_refuses_less_than_one_group():
+def test_rejects_less_than_one_group():
     with pytest.raises(ValueError, match=r"`groups` must be at least 1\. Received: groups=0"):
         SplitBatchNorm(0)
 
@@ -152,7 +152,7 @@ def test_configuration_makes_the_same_layer():
     assert again.get_config() == layer.get_config()
 
 
-# Whole models
+# Models
 
 
 def mobile_net():
@@ -167,7 +167,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_is_copied_with_all_its_batch_normalisations_split(name):
+def test_splits_every_batch_norm_of_a_model(name):
     model = MODELS[name]()
     random = np.random.default_rng(0)
     for weight in model.weights:
@@ -197,7 +197,7 @@ def test_a_model_is_copied_with_all_its_batch_normalisations_split(name):
         np.testing.assert_array_equal(weight, other)
 
 
-def test_a_split_model_is_split_anew():
+def test_a_split_model_can_be_split_again():
     model = split_batch_norm(split_batch_norm(Tiny(SHAPE), groups=2), groups=4)
     assert model.get_layer("block1_norm").groups == 4
 
@@ -210,17 +210,17 @@ def test_one_group_undoes_a_split(name):
     assert {type(norm) for norm in norms} == {BatchNorm}
     images = np.random.default_rng(1).random((3, *model.input_shape[1:]), np.float32)
     np.testing.assert_allclose(whole(images), model(images), atol=1e-6)
-    whole(images, training=True)  # three images have no halves
+    whole(images, training=True)  # three images cannot be split into two groups
     again = split_batch_norm(model, groups=1)  # nothing to undo
     np.testing.assert_allclose(again(images), model(images), atol=1e-6)
 
 
-def test_refuses_less_than_one_group_in_a_model():
+def test_rejects_less_than_one_group_in_a_model():
     with pytest.raises(ValueError, match=r"`groups` must be at least 1\. Received: groups=0"):
         split_batch_norm(Tiny(SHAPE), groups=0)
 
 
-def test_models_within_a_model_are_split():
+def test_nested_models_are_split():
     model = keras.Sequential([keras.Input(SHAPE), Tiny(SHAPE, features=16)])
     norms = [v for v in split_batch_norm(model)._flatten_layers() if isinstance(v, BatchNorm)]
     assert [type(norm) for norm in norms] == [SplitBatchNorm] * 3
@@ -236,28 +236,30 @@ def test_a_split_backbone_is_saved_and_exported(tmp_path):
     for copy in (again, exported):
         np.testing.assert_allclose(copy(images), model(images), atol=1e-6)
     assert again.get_layer("block2_norm").groups == 2
-    # What is fine-tuned takes batches of any size.
+    # The fine-tuned model accepts batches of any size.
     assert type(exported.get_layer("block2_norm")) is BatchNorm
 
 
-def test_refuses_a_model_whose_batch_normalisation_is_out_of_reach():
+def test_rejects_batch_norm_inside_another_layer():
     model = ResNet(50, width=0.125, sk_ratio=0.0625, input_shape=SHAPE)
-    with pytest.raises(ValueError, match=r"among its layers, not within layers of other classes"):
+    with pytest.raises(
+        ValueError, match=r"among its own layers, not inside layers of other classes"
+    ):
         split_batch_norm(model)
     images = keras.Input((5,))
-    with pytest.raises(ValueError, match=r"with 1 batch normalisations, of which 0 were split"):
+    with pytest.raises(ValueError, match=r"with 1 batch normalizations, of which 0 were split"):
         split_batch_norm(keras.Model(images, MLPHead(3, batch_norm=True)(images)))
 
 
-def test_refuses_a_model_of_a_class_of_its_own():
+def test_rejects_a_subclassed_model():
     class Own(keras.Model):
         pass
 
-    with pytest.raises(ValueError, match=r"whose layers can be exchanged.*'own' of type Own"):
+    with pytest.raises(ValueError, match=r"whose layers can be replaced.*'own' of type Own"):
         split_batch_norm(Own(name="own"))
 
 
-def test_refuses_a_model_without_batch_normalisation():
+def test_rejects_a_model_without_batch_norm():
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)], name="plain")
-    with pytest.raises(ValueError, match="groups=8, and 'plain' with 0 batch normalisations"):
+    with pytest.raises(ValueError, match="groups=8, and 'plain' with 0 batch normalizations"):
         split_batch_norm(model)

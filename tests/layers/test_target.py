@@ -1,4 +1,4 @@
-"""Target networks: copies with frozen variables and live statistics, moved as moving averages."""
+"""Target networks: frozen variables, batch statistics, and momentum updates."""
 
 import keras
 import numpy as np
@@ -61,7 +61,7 @@ def test_takes_a_name():
     assert target_network(built_head(), name="slow").name == "slow"
 
 
-def test_normalises_with_the_statistics_of_its_batch():
+def test_normalizes_with_batch_statistics():
     online = Tiny(SHAPE, features=16)
     target = target_network(online)
     before = values_of(target)
@@ -95,7 +95,7 @@ def test_moves_parameters_as_a_moving_average(momentum):
         np.testing.assert_array_equal(weight, old)
 
 
-def test_leaves_what_the_online_network_has_frozen():
+def test_frozen_online_variables_are_not_copied():
     online = Tiny(SHAPE, features=16)
     online.get_layer("block1_conv").trainable = False
     target = target_network(online)
@@ -129,7 +129,7 @@ def test_pairs_are_found_by_their_names(target, online):
     assert found_online is networks[online]
 
 
-def test_pairs_come_in_the_models_order():
+def test_pairs_are_in_the_models_order():
     names = ("encoder", "head", "target_head", "target_encoder")
     model = Pair(**{name: built_head() for name in names})
     pairs = [(model.target_head, model.head), (model.target_encoder, model.encoder)]
@@ -142,7 +142,7 @@ def test_a_model_without_targets_has_no_pairs():
     assert target_pairs(Pair(encoder=built_head())) == []
 
 
-def test_refuses_a_target_that_follows_nothing():
+def test_rejects_a_target_without_an_online_network():
     with pytest.raises(
         ValueError,
         match=r"`target_encoder` follows `encoder` or `online_encoder`\. Received: Pair with the "
@@ -151,18 +151,18 @@ def test_refuses_a_target_that_follows_nothing():
         target_pairs(Pair(head=built_head(), target_encoder=built_head()))
 
 
-def test_refuses_what_is_no_layer():
+def test_rejects_other_types():
     with pytest.raises(TypeError, match=r"must be a Keras layer or model\. Received: online='net'"):
         target_network("net")
 
 
-def test_refuses_a_network_that_is_not_built():
+def test_rejects_an_unbuilt_network():
     with pytest.raises(ValueError, match=r"must be built: .* Received: the unbuilt 'head'"):
         target_network(MLPHead(6, name="head"))
 
 
 class Hidden(keras.layers.Layer):
-    """Has as many weights as somebody set, which its configuration does not speak of."""
+    """Its number of weights is not part of its configuration."""
 
     count = 1
 
@@ -171,11 +171,11 @@ class Hidden(keras.layers.Layer):
             self.add_weight(shape=(input_shape[-1], 1), name=f"kernel_{number}")
 
 
-def test_refuses_a_network_that_its_configuration_does_not_describe():
+def test_rejects_a_network_that_cannot_be_rebuilt():
     online = Hidden(name="hidden")
     online.count = 2
     online.build((None, 3))
     with pytest.raises(
-        ValueError, match=r"'hidden' with 2 weights, and its copy has 1; the shapes differ"
+        ValueError, match=r"'hidden' with 2 weights, whose copy has 1; the shapes differ"
     ):
         target_network(online)
