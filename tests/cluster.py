@@ -1,4 +1,4 @@
-"""Starts worker processes on this machine, as a cluster's scheduler starts them on several."""
+"""Starts worker processes on this machine, like the scheduler of a cluster."""
 
 import json
 import os
@@ -15,9 +15,10 @@ def start(workers, script, *words, devices=1, slurm=False):
 
     Args:
         workers: number of processes.
-        script: file below tests/, or module of the package, whose arguments are `words`.
-        devices: logical CPUs of each process.
-        slurm: say who the workers are as SLURM does, and not by TF_CONFIG.
+        script: file in tests/, or module of the package.
+        *words: arguments of the script.
+        devices: number of logical CPUs per process.
+        slurm: describe the workers with the variables of SLURM instead of TF_CONFIG.
     """
     ports = free_ports(workers)
     cluster = {"worker": [f"localhost:{port}" for port in ports]}
@@ -57,7 +58,7 @@ def start(workers, script, *words, devices=1, slurm=False):
 
 
 def finish(processes, timeout=300):
-    """Waits for processes, and returns (exit status, what was printed) of each."""
+    """Waits for processes; returns the exit status and the output of each."""
     results = []
     try:
         for process in processes:
@@ -70,7 +71,7 @@ def finish(processes, timeout=300):
 
 
 def make_logical_cpus():
-    """Divides this process's CPU as the variable LOGICAL_CPUS says; before any other use of it."""
+    """Creates as many logical CPUs as the environment variable LOGICAL_CPUS says."""
     import tensorflow as tf
 
     count = int(os.environ.get("LOGICAL_CPUS", "1"))
@@ -80,7 +81,7 @@ def make_logical_cpus():
 
 
 def free_ports(count):
-    """Returns ports that nobody listens on now."""
+    """Returns ports that are free now."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("localhost", 0))

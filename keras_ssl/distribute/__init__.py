@@ -1,4 +1,4 @@
-"""Everything that concerns `tf.distribute`: the only package that names it.
+"""Distributed training. All uses of `tf.distribute` are in this package.
 
 Example:
 

@@ -1,4 +1,4 @@
-"""The workers that the environment names: TF_CONFIG's, or those of a SLURM job step."""
+"""Reads the list of workers from the environment: `TF_CONFIG` or a SLURM job step."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_PORTS = range(12_000, 32_000)  # below those that systems give to programs that ask for any
+_PORTS = range(12_000, 32_000)  # below the ephemeral ports of operating systems
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class Cluster:
     """Worker processes that train together.
 
     Args:
-        addresses: "host:port" of each worker, in the order of their numbers.
-        own: this process's number.
+        addresses: "host:port" of each worker, ordered by worker number.
+        own: number of this process.
     """
 
     addresses: tuple[str, ...]
@@ -23,12 +23,12 @@ class Cluster:
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Cluster | None:
-    """Returns the cluster that this process belongs to; `None` if it is alone.
+    """Returns the cluster that this process belongs to; `None` if it has no other workers.
 
-    `TF_CONFIG` comes first; then the variables that `srun` sets for each task.
+    Reads `TF_CONFIG`, or else the variables that `srun` sets for each task.
 
     Raises:
-        ValueError: if the variables contradict themselves.
+        ValueError: if the variables are malformed or inconsistent.
     """
     cluster = _from_tf_config(environment) if environment.get("TF_CONFIG") else None
     if cluster is None and environment.get("SLURM_PROCID"):
@@ -66,28 +66,28 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster | None:
     hosts, counts = expand_hosts(nodes), _expand_counts(tasks)
     if len(hosts) != len(counts):
         raise ValueError(
-            "SLURM's list of nodes and its tasks per node must be equally long. Received: "
+            "SLURM's lists of nodes and of tasks per node must be equally long. Received: "
             f"SLURM_STEP_NODELIST={nodes!r}, SLURM_STEP_TASKS_PER_NODE={tasks!r}"
         )
-    # Jobs that share a node need ports of their own.
+    # Jobs that share a node need different ports.
     first = _PORTS[int(environment.get("SLURM_JOB_ID", "0")) * 64 % len(_PORTS)]
     places = [
         (node, local) for node, count in enumerate(counts) for local in range(count)
-    ]  # SLURM fills one node after the other, unless told otherwise
+    ]  # by default, SLURM fills one node after the other
     addresses = tuple(f"{hosts[node]}:{first + local}" for node, local in places)
     own = int(environment["SLURM_PROCID"])
-    said = tuple(int(environment.get(f"SLURM_{name}", -1)) for name in ("NODEID", "LOCALID"))
-    if not 0 <= own < len(places) or (-1 not in said and said != places[own]):
+    received = tuple(int(environment.get(f"SLURM_{name}", -1)) for name in ("NODEID", "LOCALID"))
+    if not 0 <= own < len(places) or (-1 not in received and received != places[own]):
         raise ValueError(
-            "SLURM's tasks must fill one node after the other: srun --distribution=block. Received: "
-            f"SLURM_PROCID={own}, SLURM_NODEID={said[0]}, SLURM_LOCALID={said[1]}, for {tasks} tasks "
-            f"per node"
+            "SLURM's tasks must fill one node after the other: use srun --distribution=block. "
+            f"Received: SLURM_PROCID={own}, SLURM_NODEID={received[0]}, SLURM_LOCALID={received[1]}, "
+            f"for {tasks} tasks per node"
         )
     return Cluster(addresses, own)
 
 
 def expand_hosts(text: str) -> list[str]:
-    """Returns the names in a list of SLURM's.
+    """Returns the host names in a SLURM node list.
 
     Example:
         >>> expand_hosts("gpu[08-10],login")

@@ -1,4 +1,7 @@
-"""Workers wait for each other before TensorFlow starts its servers, which would wait for ever."""
+"""Makes workers wait for each other, with a timeout, before TensorFlow starts its servers.
+
+TensorFlow's servers would wait forever for a missing worker.
+"""
 
 import contextlib
 import logging
@@ -8,33 +11,35 @@ import time
 from collections.abc import Sequence
 
 _LOG = logging.getLogger("keras_ssl")
-_WORD = b"keras_ssl worker "
-_TELL_AFTER = 30.0  # seconds
-_PAUSE = 0.1  # seconds between attempts
+_GREETING = b"keras_ssl worker "
+_LOG_INTERVAL = 30.0  # seconds
+_RETRY_INTERVAL = 0.1  # seconds
 
 
 def meet(addresses: Sequence[str], own: int, timeout: float) -> None:
-    """Returns when every worker has reached every other one.
+    """Blocks until this worker has met every other worker.
 
-    Each listens on its own port, on which TensorFlow's server listens afterwards, and connects to the
-    others. Two workers have met when both connections were made, so that neither leaves before the
-    other has seen it.
+    Each worker listens on its own port, which TensorFlow's server uses afterwards, and connects to
+    the others. Two workers have met when each has connected to the other, so neither leaves too
+    early.
 
     Args:
         addresses: "host:port" of each worker.
-        own: this worker's number.
+        own: number of this worker.
         timeout: seconds to wait.
 
     Raises:
-        TimeoutError: naming the workers that did not come.
-        OSError: if the own port cannot be listened on.
+        TimeoutError: if a worker is still missing. The message names the missing workers.
+        OSError: if this worker's port is not free.
     """
     to_reach = set(range(len(addresses))) - {own}
     to_hear = set(to_reach)
-    start = told = time.monotonic()
+    start = logged = time.monotonic()
     with _listener(addresses[own]) as listener:
         heard: set[int] = set()
-        answering = threading.Thread(target=_answer, args=(listener, to_hear, heard), daemon=True)
+        answering = threading.Thread(
+            target=_answer_workers, args=(listener, to_hear, heard), daemon=True
+        )
         answering.start()
         while missing := to_reach | (to_hear - heard):
             to_reach = {number for number in to_reach if not _greet(addresses[number], own)}
@@ -43,12 +48,12 @@ def meet(addresses: Sequence[str], own: int, timeout: float) -> None:
             if now - start > timeout:
                 raise TimeoutError(
                     f"All {len(addresses)} workers must start within {timeout:g} seconds of each "
-                    f"other. Received: worker {own} has waited in vain for {names}"
+                    f"other. Received: worker {own} did not reach {names}"
                 )
-            if now - told > _TELL_AFTER:
-                _LOG.warning("Worker %d waits for %s", own, names)
-                told = now
-            time.sleep(_PAUSE)
+            if now - logged > _LOG_INTERVAL:
+                _LOG.warning("Worker %d is waiting for %s", own, names)
+                logged = now
+            time.sleep(_RETRY_INTERVAL)
         answering.join()
 
 
@@ -67,27 +72,29 @@ def _listener(address: str) -> socket.socket:
 
 
 def _greet(address: str, own: int) -> bool:
+    """Connects to another worker; returns whether it has answered."""
     try:
         with socket.create_connection(_host_and_port(address), timeout=1.0) as connection:
-            connection.sendall(_WORD + str(own).encode() + b"\n")
-            return connection.recv(1) == b"\n"  # heard, and not by something else
+            connection.sendall(_GREETING + str(own).encode() + b"\n")
+            return connection.recv(1) == b"\n"  # an answer from a worker, not from another program
     except OSError:
-        return False  # not there yet
+        return False  # not started yet
 
 
-def _answer(listener: socket.socket, expected: set[int], heard: set[int]) -> None:
-    """Answers the workers that connect, until all expected ones have."""
+def _answer_workers(listener: socket.socket, expected: set[int], heard: set[int]) -> None:
+    """Answers connecting workers until all expected ones have connected."""
     while not expected <= heard:
         try:
             connection, _ = listener.accept()
         except OSError:
-            return  # given up
-        with connection, contextlib.suppress(OSError, ValueError):  # something else, or gone
+            return  # closed after a timeout
+        # Errors mean that another program has connected, or that the connection was closed.
+        with connection, contextlib.suppress(OSError, ValueError):
             connection.settimeout(1.0)
             line = connection.recv(64)
-            if line.startswith(_WORD) and line.endswith(b"\n"):
+            if line.startswith(_GREETING) and line.endswith(b"\n"):
                 connection.sendall(b"\n")
-                heard.add(int(line[len(_WORD) :]))
+                heard.add(int(line[len(_GREETING) :]))
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

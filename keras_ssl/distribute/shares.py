@@ -1,4 +1,4 @@
-"""How the batches of a data set are made by several workers, each its own part."""
+"""Splits the batches of a data set between workers, so that each makes only its own part."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Share:
 
     Args:
         worker: number of the worker, 0 to `workers - 1`.
-        workers: processes that read data.
-        replicas: devices of all workers together.
+        workers: number of processes that read data.
+        replicas: number of devices of all workers.
     """
 
     worker: int = 0
@@ -27,18 +27,18 @@ class Share:
 
 @dataclass(frozen=True)
 class Shares:
-    """Batches that each worker can make its own part of.
+    """A data pipeline of which each worker can make its own part.
 
-    The part of worker w is the w-th of equal, contiguous parts of each batch, so that the replicas, in
-    the order of their numbers, hold the batch in its order.
+    Each batch is split into equal, contiguous parts, and worker w makes the w-th. The replicas,
+    ordered by number, therefore hold the global batch in order.
 
     Args:
-        batch_size: images per batch, over all replicas.
+        batch_size: global batch size.
         steps_per_epoch: batches in a pass over the data.
-        start: number of the batch to begin with, counted from the run's first.
-        seed: of order and views.
-        batches_of: returns one worker's batches without end, of `batch_size / replicas` images, one
-            for each of its replicas in turn.
+        start: number of the first batch, counted from the start of the run.
+        seed: seed of the order and the views.
+        batches_of: returns an endless data set with the batches of one worker. Each has
+            `batch_size / replicas` images; the worker's replicas take them in turn.
     """
 
     batch_size: int
@@ -50,17 +50,18 @@ class Shares:
     def distributed(
         self, strategy: tf.distribute.Strategy
     ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-        """Returns what `fit` iterates over under a strategy.
+        """Returns the data set for `fit` under a strategy.
 
         Raises:
-            ValueError: if the replicas cannot have equal parts, or workers would read other batches.
+            ValueError: if the batch size is not divisible by the number of replicas, or the workers
+                disagree on the batches.
         """
         replicas = strategy.num_replicas_in_sync
         check_batch_size(self.batch_size, replicas)
         workers.check_equal(
             strategy,
             {
-                "seed of the views, which each draws for itself unless given": self.seed,
+                "seed of the views (without `seed`, each worker draws one)": self.seed,
                 "first batch": self.start,
                 "batch size": self.batch_size,
                 "batches per epoch": self.steps_per_epoch,
@@ -77,34 +78,35 @@ class Shares:
 
 
 def check_batch_size(batch_size: int, replicas: int) -> None:
-    """Raises ValueError unless a batch can be divided into equal parts."""
+    """Raises ValueError unless the batch size is divisible by the number of replicas."""
     if batch_size % replicas:
         raise ValueError(
-            "`batch_size` counts the images of all devices together, and must divide evenly among "
-            f"them. Received: batch_size={batch_size}, and {replicas} devices. "
-            f"The next ones that do: {_near(batch_size, replicas)}"
+            "`batch_size` is the global batch size, over all devices, and must be divisible by their "
+            f"number. Received: batch_size={batch_size}, and {replicas} devices. "
+            f"The nearest valid sizes: {_nearest_sizes(batch_size, replicas)}"
         )
 
 
-def _near(batch_size: int, replicas: int) -> str:
+def _nearest_sizes(batch_size: int, replicas: int) -> str:
     below = batch_size // replicas * replicas
     return " and ".join(str(size) for size in (below, below + replicas) if size)
 
 
 def set_shares(batches: tf.data.Dataset, shares: Shares) -> None:
-    """Notes on a data set how workers make their parts; data sets derived from it do not know."""
+    """Attaches shares to a data set. Data sets derived from it do not have them."""
     setattr(batches, _ATTRIBUTE, shares)
 
 
 def shares_of(batches: object) -> Shares | None:
-    """Returns what `set_shares` noted, or `None`."""
+    """Returns the shares that `set_shares` has attached, or `None`."""
     return getattr(batches, _ATTRIBUTE, None)
 
 
 def sharded_by_element(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the same batches, of which `fit` gives each worker its part of every batch.
+    """Returns the data set with an option to split it between workers by element, not by file.
 
-    TensorFlow would rather give each worker some of the files, and other batches than one worker has.
+    By default, TensorFlow gives each worker different files, and the global batches would differ
+    from those of a single worker.
     """
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

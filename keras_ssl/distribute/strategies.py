@@ -1,4 +1,4 @@
-"""The strategy that fits a machine."""
+"""Selects a `tf.distribute` strategy by name or from the environment."""
 
 import difflib
 import os
@@ -14,22 +14,22 @@ _NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu")
 
 
 def strategy(name: str = "auto", timeout: float = 600.0) -> tf.distribute.Strategy:
-    """Returns the `tf.distribute` strategy of that name.
+    """Returns the `tf.distribute` strategy with the given name.
 
-    Several workers must call it before anything else of TensorFlow runs, models and data included; it
-    returns when all of them are there.
+    With several workers, call it before any other TensorFlow code, including models and data. It
+    returns once all workers have started.
 
     Args:
-        name: "none" (TensorFlow's default strategy, one replica), "mirrored" (every local
-            accelerator; every logical CPU where there is none), "multi_worker" (the workers that the
-            environment variable `TF_CONFIG` lists, or the tasks of a SLURM job step), "tpu", or
-            "auto": a TPU if there is one, else several workers, else several GPUs, else none.
-        timeout: seconds that workers wait for each other to start.
+        name: "none" (TensorFlow's default strategy with one replica), "mirrored" (all local GPUs,
+            or all logical CPUs if there is none), "multi_worker" (the workers in the environment
+            variable `TF_CONFIG`, or the tasks of a SLURM job step), "tpu", or "auto": the first
+            available of "tpu", "multi_worker", "mirrored" with several GPUs, and "none".
+        timeout: seconds to wait for other workers to start.
 
     Raises:
-        ValueError: for another name; for "multi_worker" where the environment names no workers, or
-            contradicts itself.
-        TimeoutError: if other workers do not start; says which.
+        ValueError: if `name` is unknown; for "multi_worker", if the environment names no workers or
+            is inconsistent.
+        TimeoutError: if other workers do not start. The message names them.
 
     Example:
         >>> strategy("none").num_replicas_in_sync
@@ -42,13 +42,13 @@ def strategy(name: str = "auto", timeout: float = 600.0) -> tf.distribute.Strate
             f"`name` must be one of {', '.join(_NAMES)}.{hint} Received: name={name!r}"
         )
     if name == "auto":
-        name = _detect()
+        name = _detect_name()
     if name == "mirrored":
         return _mirrored()
     if name == "multi_worker":
         return _multi_worker(timeout)
     if name == "tpu":
-        # Without a name TensorFlow asks a server of Google Cloud which TPU this machine has.
+        # Without a name, TensorFlow would ask a Google Cloud server for the TPU of this machine.
         name = os.environ.get("TPU_NAME") or "local"
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
         tf.config.experimental_connect_to_cluster(resolver)
@@ -57,11 +57,11 @@ def strategy(name: str = "auto", timeout: float = 600.0) -> tf.distribute.Strate
     return tf.distribute.get_strategy()
 
 
-def _detect() -> str:
+def _detect_name() -> str:
     if os.environ.get("TPU_NAME"):
         return "tpu"
     if cluster.from_environment() is not None:
-        return "multi_worker"  # asked before the devices: workers cannot start after these
+        return "multi_worker"  # checked before the devices, whose initialization would be too early
     if tf.config.list_logical_devices("TPU"):
         return "tpu"
     return "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "none"
@@ -71,8 +71,8 @@ def _multi_worker(timeout: float) -> tf.distribute.Strategy:
     workers = cluster.from_environment()
     if workers is None:
         raise ValueError(
-            "Several workers need the environment variable TF_CONFIG, or a SLURM job step of several "
-            "tasks, which say who they are. Received: neither"
+            "'multi_worker' needs the environment variable TF_CONFIG, or a SLURM job step with several "
+            "tasks. Received: neither"
         )
     rendezvous.meet(workers.addresses, workers.own, timeout)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
@@ -87,8 +87,8 @@ def _multi_worker(timeout: float) -> tf.distribute.Strategy:
 def _mirrored() -> tf.distribute.Strategy:
     if gpus := tf.config.list_logical_devices("GPU"):
         return tf.distribute.MirroredStrategy([device.name for device in gpus])
-    # Collectives between logical CPUs of one process are slow, and those of two strategies in one
-    # process mistake each other's messages.
+    # Collective operations between logical CPUs of one process are slow, and those of two
+    # strategies in one process mix up their messages.
     return tf.distribute.MirroredStrategy(
         [device.name for device in tf.config.list_logical_devices("CPU")],
         cross_device_ops=tf.distribute.ReductionToOneDevice(),

@@ -1,4 +1,4 @@
-"""The function that `fit` calls for each execution: one or more training steps on all replicas."""
+"""Builds the function that `fit` calls: one or more training steps on all replicas."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,26 +15,26 @@ def multi_step_function(
     watch: Callable[[Any], Any] | None = None,
     limit: Callable[[], int] | None = None,
 ) -> Callable[[Any], Any]:
-    """Turns a one-batch step into the function that Keras' `fit` calls with its iterator.
+    """Returns the function that Keras' `fit` calls with its iterator.
 
-    Keras' own version fails under `MultiWorkerMirroredStrategy` (it reduces scalar logs over an axis
-    that they do not have) and, with several steps per execution, under `MirroredStrategy` on CPUs.
-    Here the logs are reduced without an axis, and the steps of an execution stand one after the other
-    without a condition between them, which would let the replicas' collectives meet out of order.
+    Keras' own version fails under `MultiWorkerMirroredStrategy`, because it reduces scalar logs
+    over an axis, and under `MirroredStrategy` on CPUs with several steps per execution. This
+    version reduces logs without an axis, and unrolls the steps of an execution. A condition between
+    steps would let the replicas' collective operations run out of order.
 
     Args:
-        target: the strategy that the model was made under.
+        target: the strategy under which the model was created.
         step: maps one replica's batch to a dictionary of scalar logs.
-        steps_per_execution: the number of steps that one call runs; fewer when data end.
-        jit_compile: compile the step with XLA. With several replicas it is left to the strategy,
-            which needs to communicate within the step.
-        run_eagerly: run without a graph, to debug.
-        watch: called, outside all graphs, with the last batch of each execution: the first replica's.
-        limit: returns how many batches the next execution may take at most; `None` for no limit.
+        steps_per_execution: number of steps per call; fewer at the end of the data.
+        jit_compile: compile the step with XLA. Ignored with several replicas, which communicate
+            within the step.
+        run_eagerly: run without a graph, for debugging.
+        watch: called eagerly with the first replica's last batch of each execution.
+        limit: returns the maximum number of batches for the next execution; `None` for no limit.
 
     Returns:
-        A function of an iterator that returns the last step's logs and raises `StopIteration` or
-        `tf.errors.OutOfRangeError` when no batch is left.
+        A function that takes an iterator and returns the logs of the last step. It raises
+        `StopIteration` or `tf.errors.OutOfRangeError` when no batch is left.
     """
     if jit_compile and target.num_replicas_in_sync == 1:
         step = tf.function(step, jit_compile=True, autograph=False, reduce_retracing=True)
@@ -52,7 +52,7 @@ def multi_step_function(
         return [one_step(batch) for batch in batches][-1]
 
     if not run_eagerly:
-        # One trace of the step, called as often as an execution has steps.
+        # The step is traced once and called for each step of an execution.
         one_step = tf.function(one_step, autograph=False, reduce_retracing=True)
         many_steps = tf.function(many_steps, autograph=False, reduce_retracing=True)
 

@@ -1,7 +1,7 @@
-"""The same training, however many devices and processes share it: a worker's program, and its parts.
+"""Trains the same model with any number of devices and processes; a worker's program.
 
-Run by hand: `python tests/distribute/equal.py none OUT.npz` trains on one device; a cluster's workers
-run `multi_worker`.
+To run it by hand on one device: `python tests/distribute/equal.py none OUT simclr/1`. The workers of a
+cluster run it with `multi_worker`.
 """
 
 import sys
@@ -21,12 +21,12 @@ from keras_ssl.methods.momentum import MomentumMethod
 from keras_ssl.optimizers import LARS, SGD
 from tests import cluster
 
-BATCH, STEPS, EPOCHS = 16, 5, 2  # four steps per execution do not divide an epoch
-IMAGES = BATCH * STEPS + 3  # an incomplete batch is left out
+BATCH, STEPS, EPOCHS = 16, 5, 2  # not divisible by four steps per execution
+IMAGES = BATCH * STEPS + 3  # the incomplete last batch is dropped
 METHODS = ("simclr", "moco", "byol")
-# Their batch normalisation is split, or their images are numbered: other things are gathered.
+# Methods with split batch normalization, or with image indices, gather other tensors.
 FURTHER_METHODS = ("moco_split", "memory_bank")
-# Those learn from each other's keys and a queue, from a teacher and labels, and from labels alone.
+# Methods that learn from keys and a queue, from a teacher and labels, and from labels alone.
 OF_FEW_LABELS = ("simclr_memory", "distiller", "classifier")
 CLASSES = 3
 
@@ -64,7 +64,7 @@ def make(method):
 
 
 def train(strategy, method, steps_per_execution):
-    """Returns the weights and the loss of each epoch after a training with the strategy."""
+    """Trains under a strategy; returns the weights, and the loss of each epoch."""
     with strategy.scope():
         model = make(method)
         optimizer = LARS(0.1) if method in ("simclr", "byol") else SGD(0.05)
@@ -77,7 +77,7 @@ def train(strategy, method, steps_per_execution):
         labels=model.takes_labels,
         indices=model.takes_indices,
     )
-    # Both by name: the default momentum would tell of itself.
+    # Explicit, because the default momentum logs a warning.
     callbacks = [MomentumEncoder(0.5, 1.0)] if isinstance(model, MomentumMethod) else []
     history = model.fit(batches, epochs=EPOCHS, verbose=0, callbacks=callbacks).history
     weights = [np.asarray(weight) for weight in model.weights if "loss" not in weight.path]
@@ -85,7 +85,7 @@ def train(strategy, method, steps_per_execution):
 
 
 def main():
-    """Trains what is named, such as simclr/4 with four steps per execution; writes what came of it."""
+    """Runs trainings such as "simclr/4" (four steps per execution) and writes their results."""
     name, out, *trainings = sys.argv[1:]
     cluster.make_logical_cpus()
     keras.config.set_floatx("float64")

@@ -1,7 +1,7 @@
-"""A run that can be killed: `python tests/distribute/run.py DIRECTORY [--strategy NAME] ...`.
+"""A run to be killed: `python tests/distribute/run.py DIRECTORY [--strategy NAME] ...`.
 
-Run by the tests of survival as a program of its own, once or as the workers of a cluster. It prints a
-line when training begins, and exits as the command line does.
+test_survival.py starts it as a separate program, once or as the workers of a cluster. It prints a line
+when training has started, and exits with the status codes of the command line.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tests.distribute import equal
 
 
 class Steps(keras.callbacks.Callback):
-    """Tells when the first step is done, and makes steps take a while."""
+    """Prints a line after the first step, and slows down all steps."""
 
     def __init__(self, seconds):
         super().__init__()
@@ -40,7 +40,7 @@ def main():
     parser.add_argument("--strategy", default="none")
     parser.add_argument("--method", default="simclr")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=0.0, help="that each step sleeps")
+    parser.add_argument("--seconds", type=float, default=0.0, help="sleep after each step")
     arguments = parser.parse_args()
     cluster.make_logical_cpus()
     strategy = distribute.strategy(arguments.strategy)
@@ -50,7 +50,7 @@ def main():
     run = Run(arguments.directory)
     if distribute.is_chief(strategy) and not run.path.exists():
         Run.create(run.path, {})
-    distribute.gather(strategy, 0)  # until it exists
+    distribute.gather(strategy, 0)  # wait until the directory exists
     try:
         train(
             model,
@@ -61,7 +61,7 @@ def main():
             equal.BATCH,
             seed=3,
             callbacks=[Steps(arguments.seconds)],
-            mid_epoch_interval=0.0,  # a checkpoint after every step: kills often meet one
+            mid_epoch_interval=0.0,  # a checkpoint after every step, so that kills often interrupt one
         )
     except Interrupted as stop:
         print(stop, flush=True)

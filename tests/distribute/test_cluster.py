@@ -1,4 +1,4 @@
-"""Who the workers are, from the environment, and how they meet."""
+"""Workers read their cluster from the environment, and wait for each other."""
 
 import json
 import threading
@@ -37,7 +37,7 @@ def test_a_chief_is_the_first_worker():
     assert from_environment(tf_config(jobs, type="worker", index=1)) == Cluster(expected, 2)
 
 
-def test_one_worker_is_alone():
+def test_a_single_worker_is_no_cluster():
     assert from_environment({}) is None
     assert from_environment(tf_config({"worker": ["a:1"]}, type="worker", index=0)) is None
     assert from_environment(slurm("node1", "1", 0, 0, 0)) is None
@@ -79,20 +79,20 @@ def test_lists_of_hosts(text, hosts):
         (slurm("n[1-2]", "2(x2)", 1, 1, 0), "--distribution=block.*SLURM_PROCID=1"),
     ],
 )
-def test_what_makes_no_sense(environment, message):
+def test_inconsistent_environments_are_refused(environment, message):
     with pytest.raises(ValueError, match=message):
         from_environment(environment)
 
 
-def test_workers_wait_until_all_are_there():
+def test_workers_wait_until_all_have_started():
     addresses = [f"localhost:{port}" for port in cluster.free_ports(3)]
     met = []
 
-    def come(number):
+    def start(number):
         rendezvous.meet(addresses, number, timeout=30)
         met.append(number)
 
-    threads = [threading.Thread(target=come, args=(number,)) for number in range(3)]
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(3)]
     for thread in threads[:2]:
         thread.start()
     threads[0].join(0.5)
@@ -103,13 +103,13 @@ def test_workers_wait_until_all_are_there():
     assert sorted(met) == [0, 1, 2]
 
 
-def test_a_worker_that_does_not_come_is_named():
+def test_a_missing_worker_is_named():
     addresses = [f"localhost:{port}" for port in cluster.free_ports(2)]
-    with pytest.raises(TimeoutError, match=f"worker 0 has waited in vain for 1 .{addresses[1]}"):
+    with pytest.raises(TimeoutError, match=f"worker 0 did not reach 1 .{addresses[1]}"):
         rendezvous.meet(addresses, 0, timeout=0.3)
 
 
-def test_a_port_that_is_taken():
+def test_an_occupied_port_is_refused():
     addresses = [f"localhost:{port}" for port in cluster.free_ports(2)]
     with (
         rendezvous._listener(addresses[0]),

@@ -1,8 +1,8 @@
-"""One device, several, and several processes train the same weights.
+"""One device, several devices and several processes train the same weights.
 
-In float64 they are equal to 1e-11. That is the proof that the mathematics is the same: in float32 the
-same runs part by up to 1e-3 of the weights after ten steps, because sums over a batch are rounded in
-another order (and the synchronised variance is a difference of two means), and training amplifies it.
+In float64 they agree to 1e-11, which proves that the computation is the same. In float32 the same runs
+differ by up to 1e-3 of the weights after ten steps: sums over a batch are rounded in a different order,
+the synchronized variance is a difference of two means, and training amplifies both.
 """
 
 import keras
@@ -34,7 +34,7 @@ def layers_in_float64(in_float64, _clean_keras):
 
 @pytest.fixture(scope="module")
 def one_device():
-    """Returns what the trainings on one device came to, by method."""
+    """Returns the weights after training on one device, by method."""
     keras.config.set_dtype_policy("float64")
     strategy = distribute.strategy("none")
     methods = (*equal.METHODS, *equal.FURTHER_METHODS)
@@ -49,7 +49,7 @@ def few_labels_on_one_device():
 
 
 def assert_equal(found, expected, method):
-    # Queue and bank are float32 whatever the networks are, and so is what leaves them.
+    # Queues and banks, and what is read from them, are always float32.
     has_memory = method in ("moco", "moco_split", "memory_bank", "simclr_memory")
     tolerance = 1e-6 if has_memory else 1e-11
     for one, other in zip(found, expected, strict=True):
@@ -63,7 +63,7 @@ def test_two_replicas_equal_one_device(method, one_device, two_replicas):
 
 @pytest.mark.large
 @pytest.mark.parametrize("method", equal.METHODS)
-def test_two_replicas_equal_one_device_step_by_step(method, one_device, two_replicas):
+def test_two_replicas_equal_one_device_with_single_steps(method, one_device, two_replicas):
     assert_equal(equal.train(two_replicas, method, 1), one_device[method], method)
 
 
@@ -113,7 +113,7 @@ def test_two_worker_processes_with_few_labels(few_labels_on_one_device, tmp_path
 
 
 @pytest.mark.parametrize("method", equal.METHODS)
-def test_the_replicas_gradients_add_up_to_that_of_one_device(method, two_replicas):
+def test_gradients_of_replicas_sum_to_the_gradient_on_one_device(method, two_replicas):
     views = next(iter(data.views(equal.source(), equal.policy(), equal.BATCH, seed=3)))
     in_graph = tf.function(gradients, autograph=False)
     whole = in_graph(equal.make(method), views)
@@ -128,7 +128,7 @@ def test_the_replicas_gradients_add_up_to_that_of_one_device(method, two_replica
     for expected, of_replicas in zip(whole, found, strict=True):
         first, second = map(np.asarray, two_replicas.experimental_local_results(of_replicas))
         np.testing.assert_allclose(first + second, expected, atol=tolerance, rtol=0)
-    # The parts are not the whole twice.
+    # The two replicas have different gradients.
     assert np.abs(first - second).max() > 1e-4
 
 
@@ -138,12 +138,12 @@ def gradients(model, views):
     return tape.gradient(loss, model.trainable_variables, unconnected_gradients="zero")
 
 
-def test_a_batch_that_does_not_divide_is_refused(two_replicas):
+def test_an_indivisible_batch_size_is_refused(two_replicas):
     with two_replicas.scope():
         model = equal.make("simclr")
         model.compile("sgd")
     batches = data.views(equal.source(), equal.policy(), 15, seed=3)
-    message = "batch_size=15, and 2 devices. The next ones that do: 14 and 16"
+    message = "batch_size=15, and 2 devices. The nearest valid sizes: 14 and 16"
     with pytest.raises(ValueError, match=message):
         model.fit(batches, verbose=0)
     assert int(np.asarray(model.optimizer.iterations)) == 0

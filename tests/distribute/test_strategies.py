@@ -1,4 +1,4 @@
-"""Strategies by name, and gathering over two replicas."""
+"""Strategies by name, and `all_gather` over two replicas."""
 
 import json
 
@@ -40,7 +40,7 @@ two_workers = json.dumps(
         ({}, {"GPU": 2}, "mirrored"),
     ],
 )
-def test_what_auto_finds(monkeypatch, environment, devices, expected):
+def test_auto_selects_the_strategy(monkeypatch, environment, devices, expected):
     for name in ("TF_CONFIG", "TPU_NAME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -48,17 +48,17 @@ def test_what_auto_finds(monkeypatch, environment, devices, expected):
     monkeypatch.setattr(
         tf.config, "list_logical_devices", lambda kind: ["device"] * devices.get(kind, 0)
     )
-    assert strategies._detect() == expected
+    assert strategies._detect_name() == expected
 
 
-def test_several_workers_need_names(monkeypatch):
+def test_multi_worker_needs_a_list_of_workers(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.delenv("SLURM_PROCID", raising=False)
     with pytest.raises(ValueError, match=r"TF_CONFIG, or a SLURM job step.*Received: neither"):
         distribute.strategy("multi_worker")
 
 
-def test_one_process_is_the_chief_and_agrees_with_itself(two_replicas):
+def test_a_single_process_is_the_chief(two_replicas):
     for strategy in (distribute.strategy("none"), two_replicas):
         assert distribute.worker_count(strategy) == 1
         assert distribute.is_chief(strategy)
@@ -66,7 +66,7 @@ def test_one_process_is_the_chief_and_agrees_with_itself(two_replicas):
         distribute.check_equal(strategy, {"seed": 1})
 
 
-def test_mirrored_takes_every_logical_cpu(two_replicas):
+def test_mirrored_uses_all_logical_cpus(two_replicas):
     assert two_replicas.num_replicas_in_sync == 2
     with two_replicas.scope():
         assert distribute.replica_count() == 2
@@ -76,12 +76,12 @@ def test_mirrored_takes_every_logical_cpu(two_replicas):
 @pytest.mark.parametrize(
     ("name", "near"), [("mirored", "mirrored"), ("multiworker", "multi_worker")]
 )
-def test_an_unknown_name_gets_the_nearest(name, near):
+def test_an_unknown_name_suggests_the_nearest(name, near):
     with pytest.raises(ValueError, match=f"Did you mean '{near}'.* Received: name='{name}'"):
         distribute.strategy(name)
 
 
-def test_a_name_like_no_other_gets_all():
+def test_a_name_without_a_near_match_lists_all_names():
     with pytest.raises(
         ValueError, match=r"one of auto, none, mirrored, multi_worker, tpu\. Received"
     ):
@@ -105,7 +105,7 @@ def test_all_gather_on_two_replicas(two_replicas):
         with tf.GradientTape() as tape:
             tape.watch(local)
             gathered = distribute.all_gather(local)
-            # Each replica weighs the rows in its own way.
+            # Each replica has different weights for the rows.
             loss = tf.reduce_sum(tf.gather(tf.constant(weights), number) * gathered**2)
         return number, gathered, tape.gradient(loss, local)
 
@@ -117,9 +117,9 @@ def test_all_gather_on_two_replicas(two_replicas):
         two_replicas.experimental_local_results, run(per_replica(two_replicas, values))
     )
     assert [int(number) for number in numbers] == [0, 1]
-    for replicas_rows in gathered:
-        np.testing.assert_array_equal(replicas_rows, values)
-    # The gradient of the sum over replicas, as one big replica would have it.
+    for rows in gathered:
+        np.testing.assert_array_equal(rows, values)
+    # The gradient of the sum over replicas, as on a single large replica.
     expected = weights.sum(axis=0) * 2 * values
     np.testing.assert_allclose(np.concatenate(gradients), expected, rtol=1e-6)
 

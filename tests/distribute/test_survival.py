@@ -1,7 +1,7 @@
-"""Runs that are killed, stopped, or find the disk full, as real processes: nothing is lost.
+"""Runs in separate processes that are killed, stopped, or find the disk full.
 
-The trainings save after every step, so that a kill at a random moment often meets a checkpoint that is
-being written.
+Training saves after every step, so that a kill at a random moment often interrupts the writing of a
+checkpoint.
 """
 
 import random
@@ -16,7 +16,7 @@ from keras_ssl.callbacks import checkpoint_files
 from tests import cluster
 
 RUN = "distribute/run.py"
-LIMIT = 120  # seconds within which workers stop when they have lost one; docs/resuming.md says so
+LIMIT = 120  # seconds until the others stop after a worker is lost, as in docs/resuming.md
 
 
 def finish(*processes):
@@ -31,7 +31,7 @@ def run_to_its_end(directory, *words, workers=1):
 
 
 def wait_for_steps(process, count=1):
-    """Returns when a process has made its first steps."""
+    """Waits until a process has made its first steps."""
     for line in process.stdout:
         if line == "step\n":
             count -= 1
@@ -47,9 +47,9 @@ def assert_same(first, second):
 
 
 def kill_at_random_moments(directory, words, kills, generator):
-    """Kills a run, which each time goes on: every other time while it writes a checkpoint.
+    """Kills and resumes a run repeatedly, every other time while it writes a checkpoint.
 
-    Returns how many kills left an unfinished checkpoint.
+    Returns the number of kills that left an unfinished checkpoint.
     """
     unfinished = 0
     for number in range(kills):
@@ -89,10 +89,10 @@ def test_a_run_killed_twenty_times_ends_with_the_same_weights(method, tmp_path):
     unfinished = kill_at_random_moments(tmp_path / "killed", words, 20, kills)
     (found,) = run_to_its_end(tmp_path / "killed", *words)
     assert_same(found, expected)
-    assert unfinished > 0  # otherwise no kill has met a checkpoint
+    assert unfinished > 0  # otherwise no kill has interrupted a checkpoint
 
 
-def test_a_run_is_kept_from_others_and_answers_sigterm(tmp_path):
+def test_a_run_directory_is_locked_and_sigterm_stops_the_run(tmp_path):
     (expected,) = run_to_its_end(tmp_path / "whole")
     (first,) = cluster.start(1, RUN, tmp_path / "run", "--seconds", 1)
     wait_for_steps(first)
@@ -116,10 +116,10 @@ def test_a_run_is_kept_from_others_and_answers_sigterm(tmp_path):
     assert_same(found, expected)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     (process,) = cluster.start(1, RUN, tmp_path / "run", "--epochs", 400, "--seconds", 0.1)
     wait_for_steps(process, 3)
-    # The disk is full at the size of half a checkpoint.
+    # The disk is full after half a checkpoint.
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (5_000, 5_000))
     ((status, printed),) = finish(process)
     assert status == 1
@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
 
 @pytest.mark.large
 @pytest.mark.parametrize("killed", [0, 1])
-def test_two_workers_of_which_one_is_killed(tmp_path, killed):
+def test_one_of_two_workers_is_killed(tmp_path, killed):
     words = ["--strategy", "multi_worker", "--epochs", 6]
     expected = run_to_its_end(tmp_path / "whole", *words, workers=2)
     workers = cluster.start(2, RUN, tmp_path / "killed", *words, "--seconds", 0.2)
@@ -142,7 +142,7 @@ def test_two_workers_of_which_one_is_killed(tmp_path, killed):
     status, printed = finish(*workers)[1 - killed]
     assert time.monotonic() - start < LIMIT
     assert status == 1
-    assert f"WorkerLostError: Worker {1 - killed} has lost another one" in printed
+    assert f"WorkerLostError: Worker {1 - killed} has lost another worker" in printed
     found = run_to_its_end(tmp_path / "killed", *words, workers=2)
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
