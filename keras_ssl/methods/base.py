@@ -1,4 +1,4 @@
-"""What all methods share: a backbone, views that become a loss, and a probe beside it."""
+"""The base class of self-supervised methods: a backbone, a loss of views, an optional probe."""
 
 import abc
 from typing import Any
@@ -6,33 +6,33 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_ssl.augment.constructor_arguments import constructor_arguments
 from keras_ssl.augment.finish import finished_spec
 from keras_ssl.layers import LinearProbe
 from keras_ssl.layers.in_chunks import check_chunks, in_chunks
-from keras_ssl.methods.checks import checked_backbone, checked_probe
+from keras_ssl.methods.checks import validate_backbone, validate_probe
 from keras_ssl.methods.learner import Learner
-from keras_ssl.serialization import constructor_arguments
 
 
 class SelfSupervised(Learner):
-    """A network that learns from views of unlabelled images.
+    """A model that learns from views of unlabeled images.
 
-    A method is a subclass with its networks in `__init__` and one function, `ssl_loss(*views)`. The
-    training step, and running under a distribution strategy, are those of every `Learner`; saving is
-    here.
+    A method is a subclass that creates its networks in `__init__` and defines `ssl_loss(*views)`.
+    `Learner` provides the training step and support for distribution strategies; this class adds
+    saving.
 
-    Calling the model, and `predict`, return the backbone's features, so that a method stands wherever
-    an encoder does.
+    Calling the model, or `predict`, returns the backbone's features, so a method can be used like
+    an encoder.
 
     Args:
-        backbone: built `keras.Model` that maps images `(batch, height, width, channels)` to features
-            `(batch, features)`.
-        probe: linear classifier that learns beside the method from the labels of
-            `keras_ssl.data.views(..., labels=True)`, without any effect on the encoder; `None` for
-            none, and no labels.
+        backbone: built `keras.Model` that maps images `(batch, height, width, channels)` to
+            features `(batch, features)`.
+        probe: linear classifier, trained alongside the method on the labels of
+            `keras_ssl.data.views(..., labels=True)`, without any effect on the encoder. `None`
+            means no probe; batches then have no labels.
 
     Attributes:
-        chunks: parts in which `features` computes a batch; what `compile` was told.
+        chunks: number of chunks in which `features` processes a batch; set by `compile`.
 
     Raises:
         TypeError: if `backbone` is not a `keras.Model`, or `probe` not a `LinearProbe`.
@@ -45,8 +45,8 @@ class SelfSupervised(Learner):
 
     def __init__(self, backbone: keras.Model, probe: LinearProbe | None = None, **kwargs):
         super().__init__(**kwargs)
-        self.backbone = checked_backbone(backbone)
-        self.probe = None if probe is None else self.build_head(checked_probe(probe))
+        self.backbone = validate_backbone(backbone)
+        self.probe = None if probe is None else self.build_head(validate_probe(probe))
         self.takes_labels = probe is not None
         self.chunks = 1
 
@@ -57,17 +57,17 @@ class SelfSupervised(Learner):
     def build_head(
         self, head: keras.layers.Layer, after: keras.layers.Layer | None = None
     ) -> keras.layers.Layer:
-        """Builds a layer that takes the backbone's features, or another head's output; returns it."""
+        """Builds and returns a layer that takes the backbone's features, or the output of `after`."""
         if not head.built:
             shape = self.backbone.output_shape
             head.build(shape if after is None else after.compute_output_shape(shape))
         return head
 
     def features(self, images, network: keras.Model | None = None, training: bool = True):
-        """Returns features for the loss, `(batch, features)`; in chunks if the model is compiled so.
+        """Returns features for the loss, `(batch, features)`, computed in `chunks` parts.
 
         Args:
-            images: `(batch, height, width, channels)`. No gradient flows to them.
+            images: `(batch, height, width, channels)`. No gradient flows back to the images.
             network: maps images to features; `None` for the backbone.
             training: passed to the network.
         """
@@ -78,11 +78,11 @@ class SelfSupervised(Learner):
         return self.backbone(images, training=training)
 
     def batch_loss(self, views, labels):
-        """Returns the self-supervised loss; labels never reach it."""
+        """Returns the self-supervised loss, which does not use labels."""
         return self.ssl_loss(*views)
 
     def side_loss(self, views, labels):
-        """Returns the loss of the probe, which has no effect on the encoder."""
+        """Returns the loss of the probe, which does not affect the encoder."""
         if self.probe is None:
             return 0.0
         return self.probe.loss(self.features(views[0], training=False), labels)
@@ -95,14 +95,15 @@ class SelfSupervised(Learner):
         )
 
     def compile(self, optimizer, jit_compile: bool | str = "auto", chunks: int = 1, **kwargs):
-        """Configures training, as `keras.Model.compile` does; there is no `loss` to pass.
+        """Configures training like `keras.Model.compile`, but without a `loss`.
 
         Args:
             optimizer: Keras optimizer or its name.
-            jit_compile: "auto" compiles with XLA on accelerators only: on CPUs TensorFlow's oneDNN
+            jit_compile: "auto" compiles with XLA on accelerators only. On CPUs, TensorFlow's oneDNN
                 kernels are faster than XLA's.
-            chunks: parts of each replica's batch that pass through the networks one after the other,
-                with the memory of one of them and the loss of the whole batch; docs/large_batches.md.
+            chunks: number of chunks of each replica's batch that the networks process one at a
+                time. This needs the memory of one chunk; the loss is that of the full batch. See
+                docs/large_batches.md.
             **kwargs: other arguments of `keras.Model.compile`.
 
         Raises:
@@ -113,22 +114,22 @@ class SelfSupervised(Learner):
         self.chunks = chunks
 
     def get_compile_config(self):
-        """Returns the arguments of `compile`, in serialised form."""
+        """Returns the arguments of `compile` in serialized form."""
         return {**super().get_compile_config(), "chunks": self.chunks}
 
     def fit(self, x=None, *args, **kwargs):
-        """Trains on batches of views, as `keras.Model.fit` does.
+        """Trains on batches of views; otherwise like `keras.Model.fit`.
 
         Args:
-            x: `tf.data.Dataset` of (view_1, view_2), as `keras_ssl.data.views` makes it; of
+            x: `tf.data.Dataset` of (view_1, view_2) from `keras_ssl.data.views`; of
                 ((view_1, view_2), label) for a model with a probe.
             *args: other arguments of `keras.Model.fit`.
-            **kwargs: other arguments of `keras.Model.fit`; an epoch is a full pass over the data unless
-                `steps_per_epoch` is among them.
+            **kwargs: other arguments of `keras.Model.fit`. Without `steps_per_epoch`, an epoch is a
+                full pass over the data.
 
         Raises:
-            ValueError: before any training, if a batch is not a tuple of views of the same images, or
-                does not divide evenly among the strategy's devices and the chunks.
+            ValueError: before training, if a batch is not a tuple of views of the same images, or
+                the batch size is not divisible by the number of devices times the number of chunks.
         """
         if isinstance(x, tf.data.Dataset):
             views, _ = self.checked_batch(finished_spec(x))
@@ -137,7 +138,7 @@ class SelfSupervised(Learner):
         return super().fit(x, *args, **kwargs)
 
     def test_step(self, data):
-        """Refuses: a self-supervised loss says little about an encoder."""
+        """Raises TypeError, because a self-supervised loss says little about the encoder."""
         raise TypeError(
             "A self-supervised model has no test step. Expected: keras_ssl.evaluate.knn or .linear, "
             "or the callback keras_ssl.callbacks.KNNMonitor. Received: a call of `evaluate`, or "
@@ -145,7 +146,7 @@ class SelfSupervised(Learner):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments, networks included, in serialised form."""
+        """Returns the constructor's arguments, including networks, in serialized form."""
         return {
             "name": self.name,
             **{
@@ -156,7 +157,7 @@ class SelfSupervised(Learner):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """Builds the model from what `get_config` returned."""
+        """Creates a model from the return value of `get_config`."""
         return cls(
             **{
                 name: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)

@@ -1,4 +1,4 @@
-"""BYOL: one view predicts a slowly moving network's embedding of the other; no negatives."""
+"""BYOL: predicts a target network's embedding of one view from the other, without negatives."""
 
 import keras
 import tensorflow as tf
@@ -10,27 +10,27 @@ from keras_ssl.methods.momentum import MomentumMethod
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class BYOL(MomentumMethod):
-    """Bootstraps features from a moving average of itself.
+    """Bootstrap Your Own Latent: learns to predict the embeddings of a moving average of itself.
 
-    The target is a moving average of the online network; a predictor on the online side and the
-    stopped gradient keep the features from collapsing. The paper's fixed random target, by which it
-    explains why this works at all, is `MomentumEncoder(1.0)`: the target never moves.
+    The target network is a moving average of the online network. The predictor on the online side
+    and the stopped gradient on the target side prevent collapse. For the paper's experiment with a
+    fixed random target (section 3), use `MomentumEncoder(1.0)`.
 
     Args:
         backbone: built `keras.Model` that maps images to `(batch, features)`; the online encoder,
             which is evaluated and exported.
-        projector: layer that maps features to embeddings; `None` takes the paper's, 4096 hidden units
-            and 256 outputs. A layer that was built is used as it is.
-        predictor: layer that maps embeddings to predictions of the target's, of the same dimension;
-            `None` takes one like the paper's projector.
+        projector: layer that maps features to embeddings; `None` uses the paper's, with 4096 hidden
+            units and 256 outputs. A built layer is used as it is.
+        predictor: layer that maps embeddings to predicted target embeddings, with the same
+            dimension; `None` uses one with the same architecture as the paper's projector.
 
     Attributes:
         target_backbone: moving average of `backbone`.
         target_projector: moving average of `projector`.
 
     Raises:
-        ValueError: if `backbone` does not return one vector per image, or the predictor's outputs have
-            another dimension than the projector's.
+        ValueError: if `backbone` does not return one vector per image, or the predictor's outputs
+            have a different dimension than the projector's.
 
     Example:
         ```python
@@ -62,7 +62,7 @@ class BYOL(MomentumMethod):
         shape = self.predictor.compute_output_shape((None, dim))
         if shape[-1] != dim:
             raise ValueError(
-                "`predictor` must return embeddings of the projector's dimension. "
+                "`predictor` must return as many outputs as the projector. "
                 f"Received: {dim} from the projector, {shape[-1]} from the predictor"
             )
         self.target_backbone = target_network(backbone)
@@ -71,7 +71,8 @@ class BYOL(MomentumMethod):
 
     def ssl_loss(self, view_1, view_2):
         """Returns the loss of two views, each `(batch, height, width, channels)`."""
-        # Each network sees view 1 first, as in the reference: it decides moving statistics only.
+        # Each network sees view 1 first, as in the reference code. The order only affects the
+        # moving statistics.
         z_1, z_2 = self.targets(view_1), self.targets(view_2)  # (batch, dim)
         p_1, p_2 = self.predictions(view_1), self.predictions(view_2)
         self.after_step(self.move_targets)

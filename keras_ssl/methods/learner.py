@@ -1,4 +1,4 @@
-"""What is trained on batches of views: one training step under every strategy, and its `fit`."""
+"""The base class of models that train on batches of views: the training step and `fit`."""
 
 import abc
 import threading
@@ -10,29 +10,29 @@ import tensorflow as tf
 
 from keras_ssl import distribute
 from keras_ssl.augment.finish import Finish, finish_of, finished_spec
-from keras_ssl.layers.in_chunks import passes_in_turn
-from keras_ssl.methods.checks import checked_batch, views_and_labels
-from keras_ssl.methods.whole_passes import WholePasses, with_callback
+from keras_ssl.layers.in_chunks import sequential_passes
+from keras_ssl.methods.checks import split_views_and_labels, validate_batch
+from keras_ssl.methods.epoch_boundaries import EpochBoundaries, with_callback
 
-# What the step under way has postponed. Each replica traces its step in a thread of its own, and
-# they take turns: a list on the model would mix them.
-_POSTPONED = threading.local()
+# Updates that the current step has deferred. Each replica traces its step in a separate thread, and
+# the threads take turns, so an attribute of the model would mix up their updates.
+_DEFERRED = threading.local()
 
 
 class Learner(keras.Model, abc.ABC):
-    """A model that learns from the batches of `keras_ssl.data.views`, by plain `fit`.
+    """A model that trains on batches of `keras_ssl.data.views` with plain `fit`.
 
-    Self-supervised methods, the distillation of a student and fine-tuning are learners. A subclass
-    makes its networks in `__init__` and says what a batch's loss is (`batch_loss`); the training step,
-    `fit`, and running under a distribution strategy are here.
+    Self-supervised methods, distillation and fine-tuning are learners. A subclass creates its
+    networks in `__init__` and defines the loss of a batch, `batch_loss`. This class provides the
+    training step, `fit`, and support for distribution strategies.
 
     Attributes:
-        takes_indices: whether the numbers of the images follow the views in a batch.
-        takes_labels: whether labels come with a batch, as ((view, ...), label).
-        least_views: number of views that a batch must have.
+        takes_indices: whether the indices of the images follow the views in a batch.
+        takes_labels: whether batches have labels, ((view, ...), label).
+        least_views: minimum number of views in a batch.
     """
 
-    train_function: Any  # Keras' own, made by `make_train_function`
+    train_function: Any  # an attribute of keras.Model, set by `make_train_function`
 
     takes_indices = False
     takes_labels = False
@@ -41,10 +41,11 @@ class Learner(keras.Model, abc.ABC):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.last_batch = None
-        self._passes: WholePasses | None = None
-        self._finish: Finish | None = None  # makes views of what the data have, if that is less
+        self._boundaries: EpochBoundaries | None = None
+        self._finish: Finish | None = None  # makes the views if the data set only has crops
         self.loss_tracker = keras.metrics.Mean(name="loss")
-        # `train_step` never calls the model itself, and Keras cannot save what it takes for unbuilt.
+        # `train_step` never calls the model itself, so Keras would consider it unbuilt and not save
+        # it.
         self.built = True
 
     @abc.abstractmethod
@@ -52,64 +53,66 @@ class Learner(keras.Model, abc.ABC):
         """Returns the scalar loss of one batch.
 
         Args:
-            views: tensors `(batch, height, width, channels)`; with `takes_indices` the images' numbers
-                `(batch,)` behind them.
-            labels: `(batch,)` integers, -1 for an image without; `None` unless `takes_labels`.
+            views: tensors `(batch, height, width, channels)`; with `takes_indices`, followed by the
+                indices of the images, `(batch,)`.
+            labels: `(batch,)` integers, -1 for an image without a label; `None` unless
+                `takes_labels`.
         """
 
     def side_loss(self, views: tuple, labels: tf.Tensor | None) -> tf.Tensor | float:
-        """Returns what is minimised beside the loss, and not counted as its value."""
+        """Returns a term to minimize together with the loss, but not to report as part of it."""
         return 0.0
 
     def checked_batch(self, data: Any) -> tuple[tuple, Any]:
-        """Takes a batch, or what a data set says of its batches, apart into views and labels.
+        """Splits a batch, or the `element_spec` of a data set, into views and labels.
 
         Raises:
-            ValueError: if it is not what this model takes.
+            ValueError: if this model does not accept such batches.
         """
-        return checked_batch(data, self.takes_indices, self.takes_labels, self.least_views)
+        return validate_batch(data, self.takes_indices, self.takes_labels, self.least_views)
 
     def after_step(self, update: Callable, *values):
-        """Postpones an update of state until the optimizer has moved the weights.
+        """Defers an update of state until the optimizer has updated the weights.
 
-        For what follows the weights, such as a momentum network. `ssl_loss` calls it; outside a
-        training step it does nothing.
+        Use it for state that follows the weights, such as a target network. Call it in `ssl_loss`;
+        outside of a training step it does nothing.
 
         Args:
-            update: called as `update(*values, moved)` in the training step, `moved` being a scalar bool
-                tensor: false where gradients are being accumulated or loss scaling skipped the step.
-                It must leave the state as it is then, by a choice of values, not by a branch.
+            update: called as `update(*values, moved)` in the training step. `moved` is a scalar
+                bool tensor; it is false if gradients were only accumulated, or if loss scaling
+                skipped the step. The update must then keep the state, by `tf.where`, not by a
+                branch.
             *values: tensors.
         """
-        getattr(_POSTPONED, "after_step", []).append((update, values))
+        getattr(_DEFERRED, "after_step", []).append((update, values))
 
     def after_batch(self, update: Callable, *values):
-        """Postpones an update of state until the optimizer has taken the batch's gradients.
+        """Defers an update of state until the optimizer has received the batch's gradients.
 
-        For what collects batches, such as a queue of keys. As `after_step`, but `moved` is true also
-        where the gradients were accumulated.
+        Use it for state that collects batches, such as a queue of keys. It is like `after_step`,
+        but the last argument is also true if the gradients were accumulated.
         """
-        getattr(_POSTPONED, "after_batch", []).append((update, values))
+        getattr(_DEFERRED, "after_batch", []).append((update, values))
 
     def train_step(self, data):
-        """Takes one step on a batch and returns `{"loss": ...}`."""
+        """Trains on one batch and returns the metrics, such as `{"loss": ...}`."""
         views, labels = self.checked_batch(data)
         after_step: list[tuple] = []
         after_batch: list[tuple] = []
-        _POSTPONED.after_step, _POSTPONED.after_batch = after_step, after_batch
-        with passes_in_turn(), tf.GradientTape() as tape:
+        _DEFERRED.after_step, _DEFERRED.after_batch = after_step, after_batch
+        with sequential_passes(), tf.GradientTape() as tape:
             loss = self.batch_loss(views, labels)
-            # Gradients are summed over replicas, so each brings its share of a penalty on weights.
-            # `keras.losses.Loss` has done the same for the loss itself.
+            # Gradients are summed over replicas, so each replica adds its share of a weight
+            # penalty. `keras.losses.Loss` has already scaled the loss in the same way.
             replicas = tf.cast(distribute.replica_count(), loss.dtype)
             for penalty in self.losses:
                 loss += tf.cast(penalty, loss.dtype) / replicas
             objective = loss + tf.cast(self.side_loss(views, labels), loss.dtype)
             scaled_objective = self.optimizer.scale_loss(objective)
-        _POSTPONED.__dict__.clear()  # later calls are outside the step, and do nothing
+        _DEFERRED.__dict__.clear()  # later calls are outside of the step and do nothing
         variables = self.trainable_variables
         gradients = tape.gradient(scaled_objective, variables)
-        moved, accepted = self._apply(gradients, variables)
+        moved, accepted = self._apply_gradients(gradients, variables)
         for update, values in after_step:
             update(*values, moved)
         for update, values in after_batch:
@@ -117,10 +120,10 @@ class Learner(keras.Model, abc.ABC):
         self.loss_tracker.update_state(loss * replicas)
         return {metric.name: metric.result() for metric in self.metrics}
 
-    def _apply(self, gradients: list, variables: list) -> tuple[tf.Tensor, tf.Tensor]:
-        """Applies gradients; returns whether weights moved, and whether the gradients were taken."""
-        # The steps that were made, and the batches that were taken: several batches make a step
-        # where gradients are accumulated, and neither counts what loss scaling skips.
+    def _apply_gradients(self, gradients: list, variables: list) -> tuple[tf.Tensor, tf.Tensor]:
+        """Applies gradients; returns whether weights were updated and gradients were used."""
+        # The optimizer counts steps and batches. With gradient accumulation, several batches make
+        # one step. Batches that loss scaling skips are counted in neither.
         optimizer: Any = self.optimizer
         inner = getattr(optimizer, "inner_optimizer", optimizer)
 
@@ -140,11 +143,11 @@ class Learner(keras.Model, abc.ABC):
         return [self.loss_tracker]
 
     def compile(self, optimizer, jit_compile: bool | str = "auto", **kwargs):
-        """Configures training, as `keras.Model.compile` does; there is no `loss` to pass.
+        """Configures training like `keras.Model.compile`, but without a `loss`.
 
         Args:
             optimizer: Keras optimizer or its name.
-            jit_compile: "auto" compiles with XLA on accelerators only: on CPUs TensorFlow's oneDNN
+            jit_compile: "auto" compiles with XLA on accelerators only. On CPUs, TensorFlow's oneDNN
                 kernels are faster than XLA's.
             **kwargs: other arguments of `keras.Model.compile`.
         """
@@ -153,27 +156,26 @@ class Learner(keras.Model, abc.ABC):
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
     def compile_from_config(self, config):
-        """Compiles a loaded model as it was compiled when it was saved."""
+        """Compiles a loaded model with the arguments with which it was saved."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
     def fit(self, x=None, *args, epochs=1, initial_epoch=0, steps_per_epoch=None, **kwargs):
-        """Trains on batches of views, as `keras.Model.fit` does.
+        """Trains on batches of views; otherwise like `keras.Model.fit`.
 
         Args:
-            x: `tf.data.Dataset` of (view_1, view_2), as `keras_ssl.data.views` makes it; of
-                ((view_1, view_2), label) for a model with a probe.
+            x: `tf.data.Dataset` of batches from `keras_ssl.data.views`.
             *args: other arguments of `keras.Model.fit`.
-            epochs: passes over the data, in all.
-            initial_epoch: epoch to begin with.
-            steps_per_epoch: batches of an epoch; a full pass unless told.
+            epochs: total number of epochs, including those before `initial_epoch`.
+            initial_epoch: index of the epoch to start with.
+            steps_per_epoch: batches per epoch; by default a full pass over the data.
             **kwargs: other arguments of `keras.Model.fit`.
 
         Raises:
-            ValueError: before any training, if a batch is not a tuple of views of the same images, or
-                does not divide evenly among the strategy's devices.
+            ValueError: before training, if a batch is not a tuple of views of the same images, or
+                the batch size is not divisible by the number of devices.
         """
-        self._passes = None
+        self._boundaries = None
         self._set_finish(finish_of(x))
         if isinstance(x, tf.data.Dataset):
             self.checked_batch(finished_spec(x))
@@ -183,17 +185,19 @@ class Learner(keras.Model, abc.ABC):
                 x = shares.distributed(self.distribute_strategy)
                 if steps_per_epoch is None:
                     steps_per_epoch = shares.steps_per_epoch
-                    self._passes = WholePasses(steps_per_epoch, shares.start % steps_per_epoch)
-                    kwargs["callbacks"] = with_callback(self, kwargs.get("callbacks"), self._passes)
+                    skipped = shares.start % steps_per_epoch
+                    self._boundaries = EpochBoundaries(steps_per_epoch, skipped)
+                    callbacks = kwargs.get("callbacks")
+                    kwargs["callbacks"] = with_callback(self, callbacks, self._boundaries)
             elif steps_per_epoch is None and length > 0:
-                # Without it Keras makes two iterators per epoch and drops one.
+                # Without `steps_per_epoch`, Keras makes two iterators per epoch and drops one.
                 steps_per_epoch = length
-                # A new iterator in each epoch costs a second or more where the augmentations are a
-                # large graph. One that is repeated starts once; it must not be read across the end
-                # of an epoch, by an execution of several steps.
+                # If the augmentations are a large graph, a new iterator in each epoch costs a
+                # second or more. A repeated data set needs only one iterator, but an execution of
+                # several steps must not read beyond the end of an epoch.
                 if length % self.steps_per_execution == 0:
                     x = x.repeat(max(1, epochs - initial_epoch))
-        kwargs.setdefault("shuffle", False)  # the data set has its order; Keras would warn
+        kwargs.setdefault("shuffle", False)  # Keras would warn about `shuffle` for a data set
         return super().fit(
             x,
             *args,
@@ -206,41 +210,43 @@ class Learner(keras.Model, abc.ABC):
     def _set_finish(self, finish: Finish | None):
         if finish is not self._finish:
             self._finish = finish
-            self.train_function = None  # it was made for other batches
+            self.train_function = None  # built for batches of another structure
 
-    def _finished(self, batch: Any) -> Any:
+    def _finish_views(self, batch: Any) -> Any:
         return batch if self._finish is None else self._finish(batch)
 
     def make_train_function(self, force=False):
-        """Builds the function that `fit` calls: exact under every strategy."""
+        """Builds the function that `fit` calls; see `distribute.multi_step_function`."""
         if self.train_function is not None and not force:
             return
         with self.distribute_strategy.scope():
             self.optimizer.build(self.trainable_variables)
         self.train_function = distribute.multi_step_function(
             self.distribute_strategy,
-            lambda batch: self.train_step(self._finished(batch)),
+            lambda batch: self.train_step(self._finish_views(batch)),
             steps_per_execution=self.steps_per_execution,
             jit_compile=self.jit_compile,
             run_eagerly=self.run_eagerly,
-            watch=self._remember,
-            limit=self._batches_of_execution,
+            watch=self._set_last_batch,
+            limit=self._max_batches,
         )
 
-    def _batches_of_execution(self) -> int:
-        left = self.steps_per_execution if self._passes is None else self._passes.left
+    def _max_batches(self) -> int:
+        """Returns how many batches the next execution may take."""
+        boundaries = self._boundaries
+        left = self.steps_per_execution if boundaries is None else boundaries.left
         return min(left, self.steps_per_execution)
 
-    def _remember(self, batch: Any):
-        def views():
-            found, _ = views_and_labels(self._finished(batch))
-            return tuple(view for view in found if len(view.shape) == 4)
+    def _set_last_batch(self, batch: Any):
+        def make_views():
+            parts, _ = split_views_and_labels(self._finish_views(batch))
+            return tuple(part for part in parts if len(part.shape) == 4)
 
-        self._last_views = views  # finished when they are asked for, which is seldom
+        self._last_views = make_views  # called only when `last_batch` is read, which is rare
 
     @property
     def last_batch(self) -> tuple | None:
-        """The views that the latest execution of `fit` ended with (of the first replica), or `None`."""
+        """The views of the last batch of `fit` (on the first replica), or `None` before training."""
         return self._last_views()
 
     @last_batch.setter
@@ -248,6 +254,6 @@ class Learner(keras.Model, abc.ABC):
         self._last_views = lambda: views
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras would take a batch from the data to build a model that is built, and fails to reduce
-        # that batch under strategies of several workers.
+        # Keras would take a batch from the data to build the model, which is already built, and
+        # would fail to reduce that batch under strategies with several workers.
         pass

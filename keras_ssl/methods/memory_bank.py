@@ -1,4 +1,4 @@
-"""Instance discrimination: each image is told from all others by its entry in a memory bank."""
+"""Instance discrimination with a memory bank of one embedding per image."""
 
 import keras
 import tensorflow as tf
@@ -10,34 +10,35 @@ from keras_ssl.methods.base import SelfSupervised
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class MemoryBank(SelfSupervised):
-    """Contrastive learning against a memory with one embedding per image.
+    """Contrastive learning against a memory bank with one embedding per image.
 
-    The positive of a view is what the bank remembers of its image; the negatives are entries of other
-    images, drawn at random at each step. There is no second encoder: entries were computed by the
-    encoder of up to an epoch ago, which is the inconsistency that MoCo's queue cures.
+    The positive of a view is the bank's entry for its image. The negatives are random entries of
+    other images, drawn at each step. There is no second encoder: entries were computed by the
+    encoder of up to one epoch ago. MoCo's queue was designed to avoid this inconsistency.
 
-    Every image's number must come with its views: `keras_ssl.data.views(..., indices=True)`. Each view
-    counts as a query of its own; the bank takes their mean. (The paper draws one view per step.)
+    Batches must include the indices of the images: use `keras_ssl.data.views(..., indices=True)`.
+    Each view is a separate query, and the bank stores the mean of the views. (The paper has one
+    view per step.)
 
-    The three mechanisms that the MoCo paper compares (figure 2) are here `SimCLR` (end to end: the
-    batch is the dictionary), `MemoryBank`, and `MoCo` (queue).
+    The MoCo paper compares three mechanisms (figure 2). Here they are `SimCLR` (end-to-end: the
+    batch is the dictionary), `MemoryBank` and `MoCo` (queue).
 
     Args:
-        backbone: built `keras.Model` that maps images to `(batch, features)`; what is evaluated and
+        backbone: built `keras.Model` that maps images to `(batch, features)`; it is evaluated and
             exported.
-        projector: layer that maps features to embeddings; `None` takes the paper's linear one with 128
-            outputs.
+        projector: layer that maps features to embeddings; `None` uses the paper's linear layer with
+            128 outputs.
         size: number of images in the data set.
-        negatives: number of entries drawn as negatives at each step.
-        temperature: positive.
-        bank_momentum: what an entry keeps when its image is seen, in [0, 1].
+        negatives: number of negatives, drawn at each step.
+        temperature: temperature of the loss, positive.
+        bank_momentum: weight of the old entry when an entry is updated, in [0, 1].
 
     Attributes:
         bank: the `EmbeddingBank`.
 
     Raises:
-        ValueError: if a number is out of its range, or `backbone` does not return one vector per image;
-            when training begins, if batches come without the images' numbers.
+        ValueError: if an argument is out of range, or `backbone` does not return one vector per
+            image; when training starts, if batches do not include indices.
 
     Example:
         ```python
@@ -47,9 +48,10 @@ class MemoryBank(SelfSupervised):
         model.fit(keras_ssl.data.views(source, policy, batch_size=256, indices=True))
         ```
 
-    Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination"
-    (temperature 0.07, momentum 0.5, 4,096 negatives); the loss is InfoNCE, as in the MoCo paper's
-    comparison (He et al. 2020, section 4.1), where the original has noise-contrastive estimation.
+    Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance
+    Discrimination" (temperature 0.07, momentum 0.5, 4,096 negatives). The loss is InfoNCE, as in the
+    MoCo paper's comparison (He et al. 2020, section 4.1); the original uses noise-contrastive
+    estimation.
     """
 
     takes_indices = True
@@ -82,18 +84,18 @@ class MemoryBank(SelfSupervised):
         self.info_nce = InfoNCE(temperature)
 
     def ssl_loss(self, *views_and_index):
-        """Returns the loss of views `(batch, height, width, channels)` and numbers `(batch,)`."""
+        """Returns the loss of views `(batch, height, width, channels)` and indices `(batch,)`."""
         *views, index = views_and_index
         positives = self.bank.read(index)  # (batch, dim)
         drawn = self.bank.draw(self.negatives)  # (negatives,)
         negatives = self.bank.read(drawn)
-        itself = tf.cast(index, tf.int64)[:, None] == drawn  # (batch, negatives)
+        same_image = tf.cast(index, tf.int64)[:, None] == drawn  # (batch, negatives)
 
-        loss, seen = 0.0, 0.0
+        loss, z_sum = 0.0, 0.0
         for view in views:
             z = self.projector(self.features(view), training=True)
-            loss += self.info_nce(z, positives, negatives, excluded=itself) / len(views)
-            seen += tf.math.l2_normalize(tf.cast(z, tf.float32), axis=-1)
-        embeddings = tf.math.l2_normalize(tf.stop_gradient(seen), axis=-1)
+            loss += self.info_nce(z, positives, negatives, excluded=same_image) / len(views)
+            z_sum += tf.math.l2_normalize(tf.cast(z, tf.float32), axis=-1)
+        embeddings = tf.math.l2_normalize(tf.stop_gradient(z_sum), axis=-1)
         self.after_batch(self.bank.enter, index, embeddings)
         return loss

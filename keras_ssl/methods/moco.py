@@ -1,4 +1,4 @@
-"""MoCo: a query finds its key among a queue of keys from a slowly moving encoder."""
+"""MoCo: contrastive learning with a queue of keys from a momentum encoder."""
 
 import keras
 import tensorflow as tf
@@ -7,41 +7,42 @@ from keras_ssl import distribute
 from keras_ssl.augment import random
 from keras_ssl.layers import KeyQueue, MLPHead, SplitBatchNorm, target_network
 from keras_ssl.losses import InfoNCE
-from keras_ssl.methods.checks import warn_of_long_queue
+from keras_ssl.methods.checks import warn_if_queue_too_long
 from keras_ssl.methods.momentum import MomentumMethod
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class MoCo(MomentumMethod):
-    """Contrastive learning against a queue of earlier keys: many negatives with a small batch.
+    """Momentum Contrast: a queue of earlier keys gives many negatives with small batches.
 
-    Version 2 by default. Version 1 is `MoCo(backbone, MLPHead(128, depth=1), temperature=0.07)` with
-    `keras_ssl.augment.moco_v1`.
+    The default is version 2. Version 1 is `MoCo(backbone, MLPHead(128, depth=1), temperature=0.07)`
+    with `keras_ssl.augment.moco_v1`.
 
-    On one device the keys of the batch share their normalisation with the queries, those of the queue
-    do not, and an encoder can tell the positive by that. Pass a backbone with split batch
-    normalisation, `keras_ssl.layers.split_batch_norm(backbone, groups=8)`; the keys are shuffled over
-    the global batch, all replicas', so that query and key stand in different groups.
+    On one device, batch statistics can leak which key is the positive: it is normalized together
+    with the queries, and the keys in the queue are not. To prevent this, pass a backbone with split
+    batch normalization, `keras_ssl.layers.split_batch_norm(backbone, groups=8)`. Keys are then
+    shuffled over the global batch, so that a query and its key are normalized in different groups.
 
     Args:
-        backbone: built `keras.Model` that maps images to `(batch, features)`; the query encoder, which
-            is evaluated and exported.
-        projector: layer that maps features to embeddings; `None` takes version 2's head with 128
-            outputs. A layer that was built is used as it is.
-        queue_size: number of negatives; any size, also one that the batch does not divide. Should be
-            well below the number of images: a queue of the same images' keys has false negatives.
-        temperature: positive; 0.2 in version 2, 0.07 in version 1.
-        symmetric: let each view be query and key in turn, and add the two losses, as the CIFAR-10
-            notebook of the reference can: twice the work, keys and loss per step.
+        backbone: built `keras.Model` that maps images to `(batch, features)`; the query encoder,
+            which is evaluated and exported.
+        projector: layer that maps features to embeddings; `None` uses version 2's head with 128
+            outputs. A built layer is used as it is.
+        queue_size: number of negatives; need not be divisible by the batch size. It should be well
+            below the number of images; otherwise older keys of an image are among its negatives.
+        temperature: temperature of the loss, positive; 0.2 in version 2, 0.07 in version 1.
+        symmetric: use each view as query and as key, and add the two losses, which is an option of
+            the reference's CIFAR-10 notebook. This doubles the work, the keys and the loss per
+            step.
 
     Attributes:
         queue: the `KeyQueue`.
-        target_backbone: the key encoder's backbone, a moving average of `backbone`.
-        target_projector: likewise.
+        target_backbone: backbone of the key encoder, a moving average of `backbone`.
+        target_projector: projector of the key encoder, a moving average of `projector`.
 
     Raises:
-        ValueError: if `temperature` or `queue_size` is not positive, or `backbone` does not return one
-            vector per image.
+        ValueError: if `temperature` or `queue_size` is not positive, or `backbone` does not return
+            one vector per image.
 
     Example:
         ```python
@@ -98,14 +99,15 @@ class MoCo(MomentumMethod):
         return self.projector(self.features(view), training=True)
 
     def keys(self, view):
-        """Returns the keys of a view's images, those of all replicas: `(global_batch, dim)`.
+        """Returns the keys of a view on all replicas, `(global_batch, dim)`.
 
-        They are the target embeddings, of length 1, and have no gradient.
+        Keys are target embeddings of length 1, without gradient.
         """
-        if not self._is_normalised_in_parts():
+        if not self._normalizes_in_parts():
             return distribute.all_gather(self._target_embeddings(view))
-        # Shuffling over all replicas: query and key of an image must not share their statistics. The
-        # order is a function of the state, so that replicas agree and a resumed run goes on alike.
+        # Shuffle over all replicas, so that query and key of an image do not share batch
+        # statistics. The order is a function of the queue's state: replicas agree, and a resumed
+        # run has the same order.
         count = tf.shape(view)[0] * distribute.replica_count()
         key = random.image_keys(0, self.queue.pointer, tf.zeros(1, tf.int64), view=0)
         order = tf.argsort(random.uniform(key, count)[0])  # (global_batch,)
@@ -118,8 +120,10 @@ class MoCo(MomentumMethod):
         k = self.target_projector(h, training=True)
         return tf.stop_gradient(tf.math.l2_normalize(tf.cast(k, tf.float32), axis=-1))
 
-    def _is_normalised_in_parts(self):
-        def is_apart(layer, chunks):
+    def _normalizes_in_parts(self):
+        """Returns whether any batch normalization covers less than the global batch."""
+
+        def is_partial(layer, chunks):
             if not isinstance(layer, keras.layers.BatchNormalization):
                 return False
             by_replica = distribute.replica_count() > 1 and not layer.synchronized
@@ -127,15 +131,15 @@ class MoCo(MomentumMethod):
 
         networks = ((self.target_backbone, self.chunks), (self.target_projector, 1))
         return any(
-            is_apart(layer, n) for network, n in networks for layer in network._flatten_layers()
+            is_partial(layer, n) for network, n in networks for layer in network._flatten_layers()
         )
 
     def enqueue(self, *keys_and_accepted):
-        """Enters the global batch's keys into the queue, where its gradients were taken."""
+        """Adds the keys of the global batch to the queue, if its gradients were used."""
         *keys, accepted = keys_and_accepted
         self.queue.enqueue_gathered(*keys, accepted=accepted)
 
     def fit(self, x=None, *args, **kwargs):
         """Trains on batches of views; see `SelfSupervised.fit`."""
-        warn_of_long_queue(self.queue_size, x, keys_per_image=2 if self.symmetric else 1)
+        warn_if_queue_too_long(self.queue_size, x, keys_per_image=2 if self.symmetric else 1)
         return super().fit(x, *args, **kwargs)

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from keras_ssl.layers import momentum_update, target_pairs
 from keras_ssl.methods.base import SelfSupervised
+from keras_ssl.methods.epoch_boundaries import with_callback
 from keras_ssl.methods.momentum_encoder import CosineMomentum, MomentumEncoder
-from keras_ssl.methods.whole_passes import with_callback
 
 _LOG = logging.getLogger("keras_ssl")
 

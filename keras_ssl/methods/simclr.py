@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image attract each other and repel the rest of the batch."""
+"""SimCLR: contrastive learning with the other images of the batch as negatives."""
 
 import keras
 import tensorflow as tf
@@ -10,13 +10,13 @@ from keras_ssl.methods.base import SelfSupervised
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class SimCLR(SelfSupervised):
-    """Contrastive learning within the batch.
+    """Contrastive learning in which the other images of the global batch are the negatives.
 
     Args:
-        backbone: built `keras.Model` that maps images to `(batch, features)`; what is evaluated and
+        backbone: built `keras.Model` that maps images to `(batch, features)`; it is evaluated and
             exported.
-        projector: layer that maps features to the embeddings that the loss compares; `None` takes
-            the paper's two-layer head with 128 outputs.
+        projector: layer that maps features to the embeddings for the loss; `None` uses the paper's
+            two-layer projection head with 128 outputs.
         temperature: temperature of the loss, positive; 0.1 in the paper (ImageNet), 0.5 for
             CIFAR-10 (section B.9).
 
@@ -49,7 +49,7 @@ class SimCLR(SelfSupervised):
 
     def ssl_loss(self, view_1, view_2):
         """Returns the NT-Xent loss of two views, each `(batch, height, width, channels)`."""
-        # Both views pass through together, as in the reference code: batch statistics are theirs.
+        # One pass for both views, as in the reference code, so that they share batch statistics.
         h = self.features(tf.concat([view_1, view_2], axis=0))  # (2 * batch, features)
         z = self.projector(h, training=True)  # (2 * batch, dim)
         z_1, z_2 = tf.split(z, 2)

@@ -1,4 +1,4 @@
-"""SimCLR with a momentum memory: views find keys of a slowly moving network, also earlier ones."""
+"""SimCLR with a memory: keys of a momentum encoder, of the batch and from a queue."""
 
 import keras
 import tensorflow as tf
@@ -6,36 +6,37 @@ import tensorflow as tf
 from keras_ssl import distribute
 from keras_ssl.layers import KeyQueue, ProjectionHead, target_network
 from keras_ssl.losses import InfoNCE
-from keras_ssl.methods.checks import warn_of_long_queue
+from keras_ssl.methods.checks import warn_if_queue_too_long
 from keras_ssl.methods.momentum import MomentumMethod
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class SimCLRMemory(MomentumMethod):
-    """Contrastive learning within the batch and against a queue of earlier keys, as SimCLRv2's.
+    """SimCLRv2's contrastive learning with negatives from the batch and a queue of earlier keys.
 
-    Every view is a query. Its positive is the target network's key of the other view; its negatives
-    are the keys of all other images of the global batch, both views of each, and those in the queue. A
-    key of the same image is never a negative, and no gradient flows through keys.
+    Every view is a query. Its positive is the target network's key of the other view. Its negatives
+    are the keys of both views of all other images in the global batch, and the keys in the queue.
+    Keys of the same image in the batch are never negatives, and no gradient flows through keys.
 
-    The paper's numbers are this method's; its code was never released. The paper says that the output
-    of a moving average of the network is kept as negative examples, with MoCo's momentum and a memory
-    of 64K. An author adds that what a query is compared with comes from the moving average, for the
-    current batch as for past ones, and that the views are SimCLR's. Both are silent on the rest: that
-    both views' keys enter the queue, and that the target embeds both views in one pass, are ours.
+    SimCLRv2 reports results with this memory, but its code was never released. The paper says that
+    the output of a moving average of the network is kept as negative examples, with MoCo's momentum
+    and a memory of 64K. An author adds that queries are compared with outputs of the moving average
+    only, for the current batch too, and that the views are SimCLR's. The rest is our choice: the
+    keys of both views enter the queue, and the target network embeds both views in one pass.
 
-    Batch normalisation should be that of the global batch, as the paper's is and as backbones of this
-    package have it: there is no shuffling of keys here, as there is in `MoCo`.
+    Batch normalization should cover the global batch, as in the paper and in this package's
+    backbones, because keys are not shuffled as in `MoCo`.
 
     Args:
-        backbone: built `keras.Model` that maps images to `(batch, features)`; the online network, which
-            is evaluated and exported.
-        projector: layer that maps features to embeddings; `None` takes the paper's three-layer head
-            with 128 outputs. A layer that was built is used as it is.
-        queue_size: number of earlier keys; any size, 65,536 in the paper. Should be well below twice
-            the number of images, which is one epoch's keys: beyond that, older keys of the same image
-            are among the negatives.
-        temperature: positive; 0.1 is SimCLR's for ImageNet. The paper names none for the memory.
+        backbone: built `keras.Model` that maps images to `(batch, features)`; the online network,
+            which is evaluated and exported.
+        projector: layer that maps features to embeddings; `None` uses the paper's three-layer
+            projection head with 128 outputs. A built layer is used as it is.
+        queue_size: number of earlier keys; need not be divisible by the batch size. 65,536 in the
+            paper. It should be well below twice the number of images, which is the number of keys
+            in an epoch; otherwise older keys of an image are among its negatives.
+        temperature: temperature of the loss, positive; 0.1 is SimCLR's value for ImageNet. The
+            paper gives none for the memory.
 
     Attributes:
         queue: the `KeyQueue`.
@@ -43,8 +44,8 @@ class SimCLRMemory(MomentumMethod):
         target_projector: moving average of `projector`.
 
     Raises:
-        ValueError: if `temperature` or `queue_size` is not positive, or `backbone` does not return one
-            vector per image.
+        ValueError: if `temperature` or `queue_size` is not positive, or `backbone` does not return
+            one vector per image.
 
     Example:
         ```python
@@ -54,11 +55,12 @@ class SimCLRMemory(MomentumMethod):
         model.fit(views, callbacks=[keras_ssl.callbacks.MomentumEncoder(0.999, final=0.999)])
         ```
 
-    Source: Chen et al. 2020, "Big Self-Supervised Models are Strong Semi-Supervised Learners", sections
-    2 and 3.1; issue 115 of google-research/simclr, for the author's word; He et al. 2020 (MoCo).
+    Source: Chen et al. 2020, "Big Self-Supervised Models are Strong Semi-Supervised Learners",
+    sections 2 and 3.1; issue 115 of google-research/simclr, the author's answer; He et al. 2020
+    (MoCo).
     """
 
-    default_momentum = (0.999, 0.999)  # section 3.1, which takes MoCo's
+    default_momentum = (0.999, 0.999)  # section 3.1, with MoCo's momentum
 
     def __init__(
         self,
@@ -100,24 +102,24 @@ class SimCLRMemory(MomentumMethod):
         return tf.stop_gradient(tf.math.l2_normalize(tf.cast(k, tf.float32), axis=-1))
 
     def same_image(self, batch):
-        """Returns which of the global batch's keys are of the image that a query shows.
+        """Returns which keys of the global batch belong to the same image as each query.
 
         Args:
             batch: number of images on this replica.
 
         Returns:
-            (2 * batch, 2 * global_batch) bool: the queries of this replica's first views, then of its
-            second ones, and the keys of all first views, then of all second ones.
+            (2 * batch, 2 * global_batch) bool. Rows are the queries of this replica: first views,
+            then second views. Columns are the keys of all replicas: first views, then second views.
         """
         own = distribute.replica_id() * batch + tf.range(batch)
         images = tf.range(distribute.replica_count() * batch)
-        return tf.tile(own[:, None] == images, (2, 2))  # both views of an image have keys of both
+        return tf.tile(own[:, None] == images, (2, 2))  # each view matches the keys of both views
 
     def enqueue(self, all_1, all_2, accepted):
-        """Enters the global batch's keys into the queue, where its gradients were taken."""
+        """Adds the keys of the global batch to the queue, if its gradients were used."""
         self.queue.enqueue_gathered(all_1, all_2, accepted=accepted)
 
     def fit(self, x=None, *args, **kwargs):
         """Trains on batches of views; see `SelfSupervised.fit`."""
-        warn_of_long_queue(self.queue_size, x, keys_per_image=2)
+        warn_if_queue_too_long(self.queue_size, x, keys_per_image=2)
         return super().fit(x, *args, **kwargs)

@@ -1,6 +1,6 @@
-"""MoCo, BYOL and SimCLR take the steps that PyTorch takes, from the same weights and views.
+"""MoCo, BYOL and SimCLR take the same training steps as in PyTorch, from the same weights and views.
 
-The golden files were written by tests/oracles/momentum_step.py, which says what they hold.
+The golden files were written by tests/oracles/momentum_step.py, which describes their content.
 """
 
 import json
@@ -40,7 +40,7 @@ class Golden:
 
 
 def named_weights(network):
-    """Returns variables by "layer/variable", whatever the models around the layer."""
+    """Maps "layer/variable" to variables, regardless of the models around the layer."""
     return {"/".join(v.path.split("/")[-2:]): v for v in network.weights}
 
 
@@ -122,7 +122,7 @@ class States(keras.callbacks.Callback):
 
 
 def train(model, golden):
-    """Takes each step as an epoch of its own; returns the losses and the states after the steps."""
+    """Trains one step per epoch; returns the losses and the state after each step."""
     states = States()
     callbacks = [states]
     if hasattr(model, "target_backbone"):
@@ -135,10 +135,10 @@ def train(model, golden):
 
 
 def shuffle_as(golden, monkeypatch):
-    """Gives MoCo's shuffling of keys, a random draw, the order that the golden file was made with."""
+    """Makes MoCo shuffle keys in the order of the golden file instead of a random one."""
     ranks = tf.constant(
         np.argsort(golden.arrays["order"]), tf.float32
-    )  # sorted, they are that order
+    )  # `argsort` of them gives that order
     monkeypatch.setattr("keras_ssl.methods.moco.random.uniform", lambda key, count: ranks[None])
 
 

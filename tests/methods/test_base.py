@@ -1,4 +1,4 @@
-"""What the base class does for every method, with a method of its own that counts."""
+"""The base class of all methods, tested with a small method that counts its updates."""
 
 import keras
 import numpy as np
@@ -38,11 +38,11 @@ def assert_equal(first, second, tolerance=0.0):
         np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
 
 
-# What follows a step
+# Deferred updates
 
 
 class Counts(keras.layers.Layer):
-    """Counts the steps and the batches, and keeps the largest value that came with a batch."""
+    """Counts steps and batches, and stores the largest value of the last batch."""
 
     def build(self, input_shape):
         for name in ("steps", "batches", "largest"):
@@ -60,7 +60,7 @@ class Counts(keras.layers.Layer):
 
 
 class Counting(SelfSupervised):
-    """Contrasts features without a head, and counts."""
+    """A contrastive method without a head that counts its updates."""
 
     def __init__(self, backbone, **kwargs):
         super().__init__(backbone, **kwargs)
@@ -75,7 +75,7 @@ class Counting(SelfSupervised):
         return self.nt_xent(h_1, h_2)
 
 
-def counted(optimizer, data=None, **compile_arguments):
+def count_updates(optimizer, data=None, **compile_arguments):
     model = Counting(Tiny(SHAPE, features=8))
     model.compile(optimizer, **compile_arguments)
     model.fit(batches() if data is None else data, epochs=2, verbose=0)
@@ -105,10 +105,10 @@ def scaling(optimizer, scale):
     ids=["plain", "accumulating", "skipping", "skipping_accumulating", "scaling_accumulating"],
 )
 def test_updates_follow_steps_and_batches(optimizer, expected, compile_arguments):
-    assert counted(optimizer(), **compile_arguments) == expected
+    assert count_updates(optimizer(), **compile_arguments) == expected
 
 
-def test_updates_get_their_values_in_the_training_step():
+def test_updates_receive_values_from_the_training_step():
     model = Counting(Tiny(SHAPE, features=8))
     model.compile(keras.optimizers.SGD(0.01))
     model.fit(batches(1), verbose=0)
@@ -125,7 +125,7 @@ def test_updates_happen_once_on_two_replicas(two_replicas):
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_outside_a_training_step_nothing_is_updated(trained):
+def test_no_update_outside_of_a_training_step(trained):
     model = Counting(Tiny(SHAPE, features=8))
     model.compile(keras.optimizers.SGD(0.01))
     if trained:
@@ -134,13 +134,13 @@ def test_outside_a_training_step_nothing_is_updated(trained):
     for _ in range(2):
         model.ssl_loss(*views(1))
     assert float(model.counts.steps) == float(model.counts.batches) == 4 * trained
-    # Nor is it in the next training step, but for the statistics that the passes moved.
+    # The next training step does not make up for them. (The passes have moved batch statistics.)
     model.set_weights(before)
     model.fit(batches(), verbose=0)
     assert float(model.counts.batches) == 4 * trained + 4
 
 
-# The latest batch
+# The last batch
 
 
 class Watching(keras.callbacks.Callback):
@@ -155,7 +155,7 @@ class Watching(keras.callbacks.Callback):
 @pytest.mark.parametrize(
     "compile_arguments", [{}, {"steps_per_execution": 3}, {"run_eagerly": True}]
 )
-def test_the_latest_batch_is_at_hand_after_each_execution(compile_arguments):
+def test_last_batch_is_set_after_each_execution(compile_arguments):
     model, watching = simclr(**compile_arguments), Watching()
     assert model.last_batch is None
     model.fit(batches(5), verbose=0, callbacks=[watching])
@@ -167,7 +167,7 @@ def test_the_latest_batch_is_at_hand_after_each_execution(compile_arguments):
         assert_equal(seen, both[number])
 
 
-def test_the_latest_batch_has_views_only():
+def test_last_batch_has_only_views():
     model = simclr(probe=LinearProbe(3))
     model.fit(labelled(batches(1)), verbose=0)
     assert_equal(model.last_batch, views(1))
@@ -177,7 +177,7 @@ def test_the_latest_batch_has_views_only():
     assert_equal(bank.last_batch, views(1))
 
 
-def test_of_two_replicas_the_first_ones_part_is_kept(two_replicas):
+def test_last_batch_is_that_of_the_first_replica(two_replicas):
     with two_replicas.scope():
         model = simclr()
     model.fit(batches(2), verbose=0)
@@ -192,18 +192,18 @@ def labelled(data, classes=3):
     return data.map(lambda *parts: (parts, labels))
 
 
-def test_the_probe_learns_and_is_measured_epoch_by_epoch():
+def test_the_probe_learns_and_its_accuracy_is_reset_each_epoch():
     model = simclr(keras.optimizers.SGD(0.5), probe=LinearProbe(2))
     images = np.zeros((8, *SHAPE), "float32")
     labels = np.arange(8) % 2
-    images[labels == 1, :4] = 1.0  # a difference that untrained features show
+    images[labels == 1, :4] = 1.0  # a difference that untrained features can separate
     data = tf.data.Dataset.from_tensors(((images, images), labels)).repeat(20)
     logs = model.fit(data, epochs=2, verbose=0).history
     assert set(logs) == {"loss", "probe"}
     assert logs["probe"][1] == 1.0
 
 
-def test_the_logged_loss_is_the_methods_alone():
+def test_the_logged_loss_excludes_the_probe():
     alone, both = simclr(), simclr(probe=LinearProbe(3))
     both.backbone.set_weights(alone.backbone.get_weights())
     both.projector.set_weights(alone.projector.get_weights())
@@ -211,7 +211,7 @@ def test_the_logged_loss_is_the_methods_alone():
     assert both.fit(labelled(batches()), verbose=0).history["loss"] == expected
 
 
-def test_images_without_label_do_not_count():
+def test_the_probe_ignores_images_without_a_label():
     model = simclr(probe=LinearProbe(3))
     start = values_of(model.probe.dense.weights)
     unlabelled = batches().map(lambda *parts: (parts, -tf.ones(8, tf.int64)))
@@ -219,7 +219,7 @@ def test_images_without_label_do_not_count():
     assert_equal(values_of(model.probe.dense.weights), start)
 
 
-def test_two_replicas_train_the_probe_as_one(two_replicas):
+def test_two_replicas_train_the_probe_like_one(two_replicas):
     one = simclr(probe=LinearProbe(3))
     expected = one.fit(labelled(batches()), verbose=0).history
     with two_replicas.scope():
@@ -250,19 +250,19 @@ def test_the_probe_is_saved(tmp_path):
 
 def test_a_probe_needs_labels():
     with pytest.raises(
-        ValueError, match=r"a model with a probe takes \(\(view_1, view_2\), label\)"
+        ValueError, match=r"A model with a probe takes \(\(view_1, view_2\), label\)"
     ):
         simclr(probe=LinearProbe(3)).fit(batches(), verbose=0)
 
 
-def test_refuses_a_probe_that_is_none():
+def test_refuses_a_probe_of_another_type():
     with pytest.raises(
         TypeError, match=r"must be a keras_ssl\.layers\.LinearProbe\. Received: prob"
     ):
         simclr(probe=keras.layers.Dense(3))
 
 
-# Penalties, networks, and what is refused
+# Weight penalties, backbones and errors
 
 
 def penalised(strength, learning_rate=0.1):
@@ -274,17 +274,17 @@ def penalised(strength, learning_rate=0.1):
     return model
 
 
-def test_penalties_on_weights_count():
+def test_weight_penalties_are_part_of_the_loss():
     plain, model = penalised(0.0), penalised(0.5)
     kernel = np.asarray(model.backbone.layers[0].kernel).copy()
     losses = [m.fit(batches(1), verbose=0).history["loss"][0] for m in (plain, model)]
     assert losses[1] - losses[0] == pytest.approx(0.5 * (kernel**2).sum(), rel=1e-4)
-    # The gradient of 0.5 * w**2 is w: at a learning rate of 0.1 the penalty takes a tenth.
+    # The gradient of 0.5 * w**2 is w. At a learning rate of 0.1, the penalty removes a tenth.
     moved = plain.backbone.layers[0].kernel - model.backbone.layers[0].kernel
     np.testing.assert_allclose(moved, 0.1 * kernel, atol=1e-6)
 
 
-def test_two_replicas_share_the_penalties(two_replicas):
+def test_two_replicas_have_the_same_penalties_as_one(two_replicas):
     one = penalised(0.5, 0.01)
     expected = one.fit(batches(), verbose=0).history["loss"]
     with two_replicas.scope():
@@ -294,7 +294,7 @@ def test_two_replicas_share_the_penalties(two_replicas):
 
 
 @pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0"])
-def test_keras_applications_serve_as_backbones(name):
+def test_keras_applications_work_as_backbones(name):
     network = getattr(keras.applications, name)
     backbone = network(weights=None, include_top=False, pooling="avg", input_shape=(32, 32, 3))
     model = SimCLR(backbone, ProjectionHead(8))
@@ -316,12 +316,12 @@ def test_refuses_a_single_view():
         simclr().fit(batches().map(lambda view_1, _: view_1), verbose=0)
 
 
-def test_refuses_to_test_without_labels():
+def test_refuses_validation_data():
     with pytest.raises(TypeError, match=r"keras_ssl\.evaluate\.knn"):
         simclr().fit(batches(), validation_data=batches(), verbose=0)
 
 
-def test_refuses_a_backbone_that_gives_maps():
+def test_refuses_a_backbone_that_returns_feature_maps():
     backbone = keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(4, 3)])
     with pytest.raises(ValueError, match="one vector per image"):
         SimCLR(backbone)
@@ -338,10 +338,10 @@ class Subclassed(keras.Model):
         return self.pool(self.convolution(images))
 
 
-def test_a_backbone_of_a_class_of_its_own_must_be_made_functional():
+def test_a_subclassed_backbone_must_be_wrapped_in_a_functional_model():
     network = Subclassed(name="own")
     network(np.zeros((1, *SHAPE)))
-    message = r"subclass of keras.Model .* Received: 'own' of type Subclassed"
+    message = r"subclasses of keras.Model .* Received: 'own' of type Subclassed"
     with pytest.raises(ValueError, match=message):
         SimCLR(network)
     images = keras.Input(SHAPE)
@@ -356,6 +356,6 @@ def test_refuses_a_backbone_that_is_not_built():
         SimCLR(backbone)
 
 
-def test_refuses_a_backbone_that_is_no_model():
+def test_refuses_a_backbone_that_is_not_a_model():
     with pytest.raises(TypeError, match=r"keras\.Model that maps images to features"):
         SimCLR("resnet18")

@@ -1,4 +1,4 @@
-"""What is BYOL's own: predictor, both directions, heads, and the fixed random target."""
+"""BYOL: the loss, the heads, and the fixed random target. See tests/contract.py for the rest."""
 
 import keras
 import numpy as np
@@ -35,7 +35,7 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_each_view_predicts_the_targets_embedding_of_the_other():
+def test_each_view_predicts_the_target_embedding_of_the_other():
     model = byol()
     for weight in model.target_backbone.weights:
         weight.assign(weight * 1.5 + 0.1)
@@ -57,19 +57,19 @@ def test_each_view_predicts_the_targets_embedding_of_the_other():
     assert logs["loss"][0] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_fixed_random_target_is_one_line():
+def test_a_fixed_random_target():
     model = byol()
     model.compile(keras.optimizers.SGD(0.1))
     start = [np.asarray(weight).copy() for weight in model.target_backbone.weights]
     model.fit(data(3), epochs=2, verbose=0, callbacks=[MomentumEncoder(1.0)])
     for weight, old in zip(model.target_backbone.weights, start, strict=True):
-        # Its batch statistics are those of the batches that it sees.
+        # Only its batch statistics change, with the batches that it sees.
         assert np.array_equal(weight, old) != weight.name.startswith("moving_")
     for weight, old in zip(model.backbone.trainable_weights, start, strict=False):
         assert weight.name != "kernel" or not np.array_equal(weight, old)
 
 
-def test_the_default_heads_are_the_papers():
+def test_the_default_heads_match_the_paper():
     model = BYOL(Tiny(SHAPE, features=8))
     for head, width in ((model.projector, 8), (model.predictor, 256)):
         shapes = [weight.shape for weight in head.weights if weight.name == "kernel"]

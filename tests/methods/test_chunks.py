@@ -1,4 +1,4 @@
-"""Training in chunks against training on the whole batch at once."""
+"""Training in chunks equals training on the full batch."""
 
 import contextlib
 
@@ -18,7 +18,7 @@ CHUNKS = 4
 
 
 def plain():
-    """A network without batch normalisation."""
+    """A network without batch normalization."""
     layers = keras.layers
     return keras.Sequential(
         [
@@ -60,7 +60,7 @@ def symmetric(network):
 
 
 METHODS = [simclr, moco, byol]
-# Where chunks have nothing to do with the method, one is asked by the default suite.
+# For tests that hardly depend on the method, the default suite runs one.
 ONE_OF_THEM = [simclr, *(pytest.param(method, marks=pytest.mark.large) for method in (moco, byol))]
 FURTHER = [pytest.param(method, marks=pytest.mark.large) for method in (symmetric, simclr_memory)]
 
@@ -76,13 +76,13 @@ def batches(steps=3):
 
 def built(method, network):
     keras.utils.set_random_seed(1)
-    backbone = network()  # which draws twice where it is split
+    backbone = network()  # a split network draws random numbers twice
     keras.utils.set_random_seed(2)
     return method(backbone)
 
 
 def trained(method, network, optimizer=None, scope=None, data=None, **compile_arguments):
-    """Returns the model after three steps, and the losses of its epoch."""
+    """Returns the model after three steps, and the loss of each epoch."""
     with contextlib.nullcontext() if scope is None else scope.scope():
         model = built(method, network)
         model.compile(optimizer or keras.optimizers.SGD(0.05), **compile_arguments)
@@ -111,8 +111,8 @@ def gradients(method, network, chunks):
 
 @pytest.mark.parametrize("networks", [(plain, plain), (normalised, split), (split, split)])
 @pytest.mark.parametrize("method", [*METHODS, simclr_memory])
-def test_gradients_are_those_of_the_whole_batch(method, networks):
-    # With batch normalisation those of the whole batch normalised in as many groups.
+def test_gradients_equal_those_of_the_full_batch(method, networks):
+    # With batch normalization, those of the full batch normalized in as many groups.
     found, expected = (gradients(method, n, c) for n, c in zip(networks, (CHUNKS, 1), strict=True))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -120,23 +120,23 @@ def test_gradients_are_those_of_the_whole_batch(method, networks):
 
 @pytest.mark.parametrize("networks", [(plain, plain), (normalised, split)])
 @pytest.mark.parametrize("method", [*METHODS, *FURTHER])
-def test_training_is_that_of_the_whole_batch(method, networks):
-    # Moving statistics and queues included.
+def test_training_equals_that_on_the_full_batch(method, networks):
+    # Including moving statistics and queues.
     found = trained(method, networks[0], chunks=CHUNKS)
     assert_same_training(found, trained(method, networks[1]))
 
 
-def test_batch_normalisation_without_groups_is_not_that_of_the_whole_batch():
+def test_batch_normalization_without_groups_differs():
     found, expected = (trained(simclr, normalised, chunks=chunks) for chunks in (CHUNKS, 1))
     assert abs(found[1][0] - expected[1][0]) > 1e-4
 
 
-def test_negatives_are_those_of_the_whole_batch():
+def test_negatives_come_from_the_full_batch():
     model = built(lambda network: SimCLR(network, MLPHead(8), temperature=0.5), plain)
     model.compile("sgd", chunks=CHUNKS)
     whole = float(model.ssl_loss(*views(1)))
     parts = [float(model.ssl_loss(*part)) for part in np.split(views(1), CHUNKS, axis=1)]
-    assert np.mean(parts) < whole - 1  # 7 others in place of 31, about alike: log(31 / 7) is 1.5
+    assert np.mean(parts) < whole - 1  # about 7 equal negatives instead of 31; log(31 / 7) is 1.5
 
 
 @pytest.mark.parametrize("method", ONE_OF_THEM)
@@ -145,7 +145,7 @@ def test_negatives_are_those_of_the_whole_batch():
     [{"jit_compile": True}, {"run_eagerly": True}, {"steps_per_execution": 3}],
     ids=lambda way: next(iter(way)),
 )
-def test_ways_to_run(method, way):
+def test_compiled_eager_and_several_steps(method, way):
     found = trained(method, plain, chunks=CHUNKS, **way)
     assert_same_training(found, trained(method, plain), 1e-4 if "jit_compile" in way else 1e-5)
 
@@ -157,7 +157,7 @@ def test_two_replicas_equal_one(method, two_replicas):
 
 
 @pytest.mark.parametrize("chunks", [2, pytest.param(4, marks=pytest.mark.large)])
-def test_two_replicas_share_the_groups_with_their_chunks(two_replicas, chunks):
+def test_two_replicas_split_groups_into_chunks(two_replicas, chunks):
     def network():
         return split(groups=8)
 
@@ -165,13 +165,13 @@ def test_two_replicas_share_the_groups_with_their_chunks(two_replicas, chunks):
     assert_same_training(found, trained(moco, network))
 
 
-def test_replicas_synchronise_chunk_by_chunk(two_replicas):
+def test_replicas_synchronize_per_chunk(two_replicas):
     found = trained(simclr, normalised, scope=two_replicas, chunks=2)
-    # The first chunks of the two replicas hold the first views, the second chunks the second ones.
+    # The first chunks of both replicas hold first views, and the second chunks second views.
     assert_same_training(found, trained(simclr, lambda: split(2)))
 
 
-def test_keras_synchronised_batch_normalisation(two_replicas):
+def test_synchronized_batch_normalization_of_keras(two_replicas):
     def network():
         norm = keras.layers.BatchNormalization(synchronized=True)
         layers = [keras.layers.Conv2D(8, 3, 2), norm, keras.layers.GlobalAveragePooling2D()]
@@ -220,7 +220,7 @@ def test_the_memory_bank():
     assert_same_training(found, expected)
 
 
-def test_the_probe_sees_the_features_of_inference():
+def test_the_probe_trains_on_features_in_inference_mode():
     data = batches().map(lambda *pair: (pair, tf.range(BATCH) % 3))
 
     def probed(network):
@@ -231,12 +231,12 @@ def test_the_probe_sees_the_features_of_inference():
     assert_same_training(found, expected)
 
 
-def test_keys_are_shuffled_where_chunks_are_normalised_apart():
-    assert not moco(normalised())._is_normalised_in_parts()
+def test_keys_are_shuffled_if_chunks_are_normalized_separately():
+    assert not moco(normalised())._normalizes_in_parts()
     for network, expected in ((normalised(), True), (plain(), False)):
         model = moco(network)
         model.compile("sgd", chunks=2)
-        assert model._is_normalised_in_parts() == expected
+        assert model._normalizes_in_parts() == expected
 
 
 def test_a_loaded_model_trains_in_chunks(tmp_path):
@@ -246,14 +246,14 @@ def test_a_loaded_model_trains_in_chunks(tmp_path):
 
 
 @pytest.mark.parametrize("chunks", [0, 1.5, "4", True])
-def test_refuses_what_is_no_number_of_chunks(chunks):
+def test_refuses_an_invalid_number_of_chunks(chunks):
     with pytest.raises(
         ValueError, match=rf"must be an integer of at least 1\. Received: chunks={chunks!r}"
     ):
         simclr(plain()).compile("sgd", chunks=chunks)
 
 
-def test_refuses_a_batch_that_does_not_divide_before_training(two_replicas):
+def test_refuses_an_indivisible_batch_before_training(two_replicas):
     model = simclr(plain())
     model.compile("sgd", chunks=5)
     model.make_train_function = None  # not reached

@@ -1,4 +1,4 @@
-"""What is the memory bank's own: the entries that are read, drawn, excluded and renewed."""
+"""MemoryBank: the loss and the update of its entries. See tests/contract.py for the rest."""
 
 import keras
 import numpy as np
@@ -34,7 +34,7 @@ def unit(vectors):
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_a_step_compares_with_the_bank_and_then_renews_its_entries(count):
+def test_a_step_uses_the_old_entries_and_then_updates_them(count):
     model = memory_bank(temperature=0.1, bank_momentum=0.25)
     bank = np.asarray(model.bank.embeddings).copy()
     drawn = np.asarray(model.bank.draw(30))
@@ -47,7 +47,7 @@ def test_a_step_compares_with_the_bank_and_then_renews_its_entries(count):
             positive = np.exp(z[i] @ bank[image] / 0.1)
             others = [np.exp(z[i] @ bank[j] / 0.1) for j in drawn if j != image]
             losses.append(-np.log(positive / (positive + sum(others))))
-    assert any(image in drawn for image in INDEX)  # or nothing would be excluded
+    assert any(image in drawn for image in INDEX)  # otherwise nothing would be excluded
 
     model.compile(keras.optimizers.SGD(0.1))
     logs = model.fit(data(*views(count), INDEX), verbose=0).history
@@ -59,14 +59,14 @@ def test_a_step_compares_with_the_bank_and_then_renews_its_entries(count):
     assert not np.array_equal(model.bank.draw(30), drawn)
 
 
-def test_the_default_is_the_papers():
+def test_the_defaults_match_the_paper():
     model = MemoryBank(Tiny(SHAPE, features=8), size=12)
     assert [w.shape for w in model.projector.weights] == [(8, 128), (128,)]
     assert (model.negatives, model.temperature, model.bank_momentum) == (4096, 0.07, 0.5)
     assert model.bank.embeddings.shape == (12, 128)
 
 
-def test_an_image_beyond_the_bank_is_an_error():
+def test_an_index_beyond_the_bank_is_an_error():
     model = memory_bank()
     model.compile("sgd")
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"= 9 is not in \[0, 9\)"):
@@ -74,14 +74,14 @@ def test_an_image_beyond_the_bank_is_an_error():
 
 
 @pytest.mark.parametrize("batch", [views(), (*views(), INDEX.astype("float32"))])
-def test_refuses_batches_without_numbers_of_images(batch):
+def test_refuses_batches_without_indices(batch):
     model = memory_bank()
     model.compile("sgd")
     with pytest.raises(ValueError, match=r"\(view_1, view_2, index\), as .*indices=True"):
         model.fit(data(*batch), verbose=0)
 
 
-def test_other_methods_refuse_numbers_of_images():
+def test_other_methods_refuse_indices():
     model = SimCLR(Tiny(SHAPE, features=8))
     model.compile("sgd")
     with pytest.raises(ValueError, match="must show the same images"):

@@ -1,4 +1,4 @@
-"""What is MoCo's own: the queue's order, its two versions, both directions, and shuffled keys."""
+"""MoCo: loss, queue, versions 1 and 2, and shuffled keys. See tests/contract.py for the rest."""
 
 import logging
 
@@ -44,16 +44,16 @@ def target(model, view):
 
 
 def info_nce(q, k, negatives, temperature):
-    """Equation 1: the positive's share, query by query."""
+    """Equation 1, for each query."""
     positive = np.exp((q * k).sum(axis=1) / temperature)
     others = np.exp(q @ np.asarray(negatives, "float64").T / temperature).sum(axis=1)
     return -np.log(positive / (positive + others)).mean()
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_one_step_compares_with_the_queue_as_it_was_and_then_enters_the_keys(symmetric):
+def test_a_step_uses_the_old_queue_and_then_adds_the_keys(symmetric):
     model = moco(symmetric=symmetric)
-    # Target and online network differ, so that one cannot stand for the other.
+    # Make the target different from the online network, to tell them apart.
     for weight in model.target_backbone.weights:
         weight.assign(weight * 1.5 + 0.1)
     view_1, view_2 = views()
@@ -75,12 +75,12 @@ def test_one_step_compares_with_the_queue_as_it_was_and_then_enters_the_keys(sym
     assert int(model.queue.pointer) == len(entered)
 
 
-def test_the_queue_holds_the_latest_keys_with_the_oldest_first_to_go():
+def test_the_queue_replaces_the_oldest_keys():
     model = moco()
     model.compile(keras.optimizers.SGD(0.0))
     seen = np.concatenate([target(model, view) for view in np.split(views(count=3)[1], 3)])
     model.fit(data(count=3), verbose=0, callbacks=[MomentumEncoder(1.0)])
-    # 12 keys in 10 places: the last two overwrote the first two.
+    # 12 keys for 10 places: the last two have replaced the first two.
     np.testing.assert_allclose(model.queue.keys, [*seen[10:], *seen[2:10]], atol=1e-5)
     assert int(model.queue.pointer) == 2
 
@@ -94,7 +94,7 @@ def test_version_2_is_the_default():
     assert model.default_momentum == (0.999, 0.999)
 
 
-def test_version_1_is_a_set_up():
+def test_version_1():
     model = moco(MLPHead(128, depth=1), temperature=0.07)
     assert [w.shape for w in model.projector.weights] == [(8, 128), (128,)]
     view_1, view_2 = views()
@@ -112,8 +112,8 @@ def test_warns_of_a_queue_larger_than_the_data(size, known, warns, caplog):
     with caplog.at_level(logging.WARNING, logger="keras_ssl"):
         model.fit(batches, verbose=0, callbacks=[MomentumEncoder(0.9, 0.9)], steps_per_epoch=2)
     expected = (
-        "The queue holds more keys than an epoch makes (10, and 8 of 8 images): older keys of the "
-        "same image count as negatives. A `queue_size` of at most half of those, 4, is better."
+        "The queue holds 10 keys, but an epoch adds only 8 keys of 8 images: older keys of an "
+        "image are among its negatives. Use a `queue_size` of at most 4."
     )
     messages = [text for name, _, text in caplog.record_tuples if name == "keras_ssl"]
     assert messages == ([expected] if warns else [])
@@ -123,10 +123,10 @@ def test_warns_of_a_queue_larger_than_the_data(size, known, warns, caplog):
 
 
 def revealing(norm):
-    """Returns a model whose keys show which images were normalised together.
+    """Returns a model whose keys show which images were normalized together.
 
-    An image has one bright channel, its own. What an image's key has below zero are the channels of
-    the images that it shared its mean with; where the channel of the whole group is dark, it is zero.
+    Each image has one bright channel. The key of an image is nonzero in the bright channels of the
+    images in its group, and zero in all others.
     """
     backbone = keras.Sequential([keras.Input((1, 1, 8)), norm, keras.layers.Flatten()])
     head = MLPHead(8, depth=1)
@@ -139,18 +139,18 @@ IMAGES = np.eye(8, dtype="float32").reshape((8, 1, 1, 8))
 
 
 def groups_of(keys):
-    """Returns each image's company; checks that the keys stand in the order of the images."""
+    """Returns the groups that were normalized together; checks that keys are in image order."""
     keys = np.asarray(keys)
     assert np.array_equal(keys.argmax(axis=1), np.arange(8))
-    company = [frozenset(np.flatnonzero(np.abs(key) > 1e-6)) for key in keys]
-    assert all(company[other] == together for together in company for other in together)
-    return set(company)
+    groups = [frozenset(np.flatnonzero(np.abs(key) > 1e-6)) for key in keys]
+    assert all(groups[image] == group for group in groups for image in group)
+    return set(groups)
 
 
 QUERIES = {frozenset((0, 1)), frozenset((2, 3)), frozenset((4, 5)), frozenset((6, 7))}
 
 
-def test_keys_are_normalised_in_other_company_than_queries():
+def test_keys_are_normalized_in_other_groups_than_queries():
     model = revealing(SplitBatchNorm(4, momentum=0.9))
     queries = model.projector(model.backbone(IMAGES, training=True))
     assert groups_of(queries) == QUERIES
@@ -162,7 +162,7 @@ def test_keys_are_normalised_in_other_company_than_queries():
         assert groups == groups_of(model.keys(IMAGES))  # a function of the state
         seen.append(groups)
     assert len({frozenset(groups) for groups in seen}) == 5
-    # Chance leaves a pair together in one of seven.
+    # At random, a pair stays together with probability 1/7.
     assert np.mean([len(groups & QUERIES) for groups in seen]) < 1.5
 
 
@@ -177,23 +177,23 @@ def test_keys_are_shuffled_over_two_replicas(two_replicas):
             model = revealing(norm())
         run = tf.function(lambda view: two_replicas.run(model.keys, args=(view,)), autograph=False)
         first, second = two_replicas.experimental_local_results(run(halves(IMAGES)))
-        np.testing.assert_array_equal(first, second)  # those of both replicas
+        np.testing.assert_array_equal(first, second)  # both have all keys
         return first
 
-    apart = keys_of(lambda: BatchNorm(synchronized=False))
+    local = keys_of(lambda: BatchNorm(synchronized=False))
     queries = {frozenset(range(4)), frozenset(range(4, 8))}
-    assert groups_of(apart) != queries
-    assert [len(group) for group in groups_of(apart)] == [4, 4]
-    # One device with as many parts does the same, to the order of the images.
+    assert groups_of(local) != queries
+    assert [len(group) for group in groups_of(local)] == [4, 4]
+    # One device with as many groups gives the same keys in the same order.
     single = revealing(SplitBatchNorm(2))
-    np.testing.assert_allclose(apart, single.keys(IMAGES), atol=1e-5)
+    np.testing.assert_allclose(local, single.keys(IMAGES), atol=1e-5)
     split = keys_of(lambda: SplitBatchNorm(4))
     np.testing.assert_allclose(split, revealing(SplitBatchNorm(4)).keys(IMAGES), atol=1e-5)
-    # With synchronised statistics there is one company, and nothing to shuffle.
+    # With synchronized statistics there is only one group, and nothing to shuffle.
     assert groups_of(keys_of(BatchNorm)) == {frozenset(range(8))}
 
 
-def test_keys_are_of_length_one_and_without_gradient():
+def test_keys_have_length_one_and_no_gradient():
     model = moco()
     view = tf.constant(views()[0])
     with tf.GradientTape() as tape:
@@ -203,7 +203,7 @@ def test_keys_are_of_length_one_and_without_gradient():
     assert tape.gradient(keys, view) is None
 
 
-def test_a_group_that_does_not_divide_the_batch_is_refused():
+def test_groups_that_do_not_divide_the_batch_are_refused():
     model = MoCo(split_batch_norm(Tiny(SHAPE, features=8), groups=3), MLPHead(4), queue_size=8)
     model.compile("sgd")
     with pytest.raises(ValueError, match="groups=3, 1 replicas, batch per replica 4"):

@@ -1,4 +1,4 @@
-"""What is SimCLR's own; tests/contract.py and test_base.py hold what all methods share."""
+"""SimCLR: the loss and the defaults. tests/contract.py and test_base.py test what methods share."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from keras_ssl.methods import SimCLR
 SHAPE = (8, 8, 3)
 
 
-def test_both_views_pass_through_together():
+def test_both_views_share_batch_statistics():
     model = SimCLR(Tiny(SHAPE, features=16), ProjectionHead(8), temperature=0.5)
     view_1, view_2 = np.random.default_rng(0).random((2, 6, *SHAPE), np.float32)
     h = model.backbone(np.concatenate([view_1, view_2]), training=True)
@@ -26,7 +26,7 @@ def test_both_views_pass_through_together():
     )
 
 
-def test_the_default_head_is_the_papers():
+def test_the_defaults_match_the_paper():
     model = SimCLR(Tiny(SHAPE, features=16))
     kernels = [weight.shape for weight in model.projector.weights if weight.name == "kernel"]
     assert kernels == [(16, 16), (16, 128)]

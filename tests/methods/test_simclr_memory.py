@@ -1,4 +1,4 @@
-"""What is SimCLRMemory's own: which keys a query is compared with, the queue, and its defaults."""
+"""SimCLRMemory: the loss, the queue and the defaults. See tests/contract.py for the rest."""
 
 import logging
 
@@ -37,19 +37,19 @@ def unit(vectors):
 
 
 def embeddings(backbone, projector, view_1, view_2):
-    """Returns the embeddings of both views, which are normalised together."""
+    """Returns the embeddings of both views, which are normalized together."""
     h = backbone(np.concatenate([view_1, view_2]), training=True)
     return np.split(unit(projector(h, training=True)), 2)
 
 
-def twin(z, k, queue, temperature):
-    """Compares each view of each image with the keys of the others, one by one.
+def slow_loss(z, k, queue, temperature):
+    """Computes the loss with loops over queries and keys.
 
     Args:
         z: z[v][i] is the online embedding of view v of image i.
-        k: likewise the target's keys.
+        k: k[v][i] is the target embedding of view v of image i.
         queue: keys of earlier batches.
-        temperature: of the loss.
+        temperature: temperature of the loss.
     """
     losses = []
     for view in (0, 1):
@@ -67,16 +67,16 @@ def twin(z, k, queue, temperature):
     return np.mean(losses)
 
 
-def test_one_step_compares_with_batch_and_queue_and_then_enters_both_views_keys():
+def test_a_step_uses_the_old_queue_and_then_adds_the_keys_of_both_views():
     model = simclr_memory()
-    # Target and online network differ, so that one cannot stand for the other.
+    # Make the target different from the online network, to tell them apart.
     random = np.random.default_rng(2)
     for weight in model.target_backbone.weights + model.target_projector.weights:
         weight.assign(weight * random.uniform(0.5, 1.5, weight.shape) + 0.1)
     queue = np.asarray(model.queue.keys, "float64")
     z = embeddings(model.backbone, model.projector, *views())
     k = embeddings(model.target_backbone, model.target_projector, *views())
-    expected = twin(z, k, queue, temperature=0.1)
+    expected = slow_loss(z, k, queue, temperature=0.1)
 
     model.compile(keras.optimizers.SGD(0.1))
     callbacks = [MomentumEncoder(0.5, final=0.5)]
@@ -87,7 +87,7 @@ def test_one_step_compares_with_batch_and_queue_and_then_enters_both_views_keys(
     assert int(model.queue.pointer) == 2 * BATCH
 
 
-def test_keys_of_the_same_image_are_excluded_and_no_others_are():
+def test_only_keys_of_the_same_image_are_excluded():
     first, second = [1, 0, 1, 0], [0, 1, 0, 1]
     found = simclr_memory().same_image(2)
     np.testing.assert_array_equal(found, np.array([first, second] * 2, bool))
@@ -111,7 +111,7 @@ def test_the_loss_at_collapse():
     assert loss == pytest.approx(np.log(1 + 2 * (BATCH - 1) + 11), rel=1e-5)
 
 
-def test_the_defaults_are_the_papers():
+def test_the_defaults_match_the_paper():
     model = SimCLRMemory(Tiny(SHAPE, features=8))
     kernels = [weight.shape for weight in model.projector.weights if weight.name == "kernel"]
     assert kernels == [(8, 8), (8, 8), (8, 128)]
@@ -123,15 +123,15 @@ def test_the_defaults_are_the_papers():
 @pytest.mark.parametrize(
     ("size", "known", "warns"), [(17, True, True), (16, True, False), (17, False, False)]
 )
-def test_warns_of_a_queue_of_more_than_an_epoch(size, known, warns, caplog):
+def test_warns_of_a_queue_larger_than_an_epoch(size, known, warns, caplog):
     model = simclr_memory(queue_size=size)
     model.compile("sgd")
     batches = data(count=2) if known else data(count=2).filter(lambda *views: True)
     with caplog.at_level(logging.WARNING, logger="keras_ssl"):
         model.fit(batches, verbose=0, callbacks=[MomentumEncoder(0.9, 0.9)], steps_per_epoch=2)
     expected = (
-        "The queue holds more keys than an epoch makes (17, and 16 of 8 images): older keys of the "
-        "same image count as negatives. A `queue_size` of at most half of those, 8, is better."
+        "The queue holds 17 keys, but an epoch adds only 16 keys of 8 images: older keys of an "
+        "image are among its negatives. Use a `queue_size` of at most 8."
     )
     messages = [text for name, _, text in caplog.record_tuples if name == "keras_ssl"]
     assert messages == ([expected] if warns else [])

@@ -1,23 +1,26 @@
-"""An epoch of `fit` is a pass over the data, also where a run goes on in the middle of one."""
+"""Makes epochs of `fit` end with passes over the data, also in runs resumed in mid-epoch."""
 
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-_END_OF_PASS = "end of pass"  # true, and told apart from what others set
+_END_OF_PASS = "end of pass"  # truthy, but distinct from the value that other callbacks set
 
 
-class WholePasses(keras.callbacks.Callback):
-    """Ends the first epoch early where its data begin in the middle; `SelfSupervised.fit` adds it.
+class EpochBoundaries(keras.callbacks.Callback):
+    """Ends the first epoch of `fit` early if its data start in the middle of a pass.
 
-    Keras counts the batches of each epoch from one stream that has no end. It also says how many
-    batches the next execution may take, so that several steps per execution do not read across the end
-    of an epoch.
+    `Learner.fit` adds this callback, because Keras takes the same number of batches in each epoch
+    from an endless data set. It also counts the batches that are left in the epoch, so that an
+    execution of several steps does not read beyond its end.
 
     Args:
         steps: batches in a pass over the data.
-        skipped: batches of the first pass that were taken before.
+        skipped: batches of the first pass that were already taken.
+
+    Attributes:
+        left: batches left in the current pass.
     """
 
     def __init__(self, steps: int, skipped: int = 0):
@@ -27,13 +30,13 @@ class WholePasses(keras.callbacks.Callback):
         self._is_first = skipped > 0
 
     def on_train_batch_end(self, batch, logs=None):
-        """Counts, and ends a first pass that was shorter."""
+        """Counts the batches, and ends a first epoch that is shorter."""
         self.left -= min(self.left, self.model.steps_per_execution)
         if self.left == 0 and self._is_first:
             self.model.stop_training = self.model.stop_training or _END_OF_PASS
 
     def on_epoch_end(self, epoch, logs=None):
-        """Goes on with the next pass."""
+        """Starts the next pass."""
         self.left = self.steps
         self._is_first = False
         if self.model.stop_training == _END_OF_PASS:
@@ -41,7 +44,7 @@ class WholePasses(keras.callbacks.Callback):
 
 
 def with_callback(model: keras.Model, callbacks: Any, extra: keras.callbacks.Callback) -> Any:
-    """Returns what `fit` was given as `callbacks`, in any of the forms that it takes, and one more."""
+    """Returns `callbacks`, in any form that `fit` accepts, with one more callback."""
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         return [*tf.nest.flatten(callbacks or []), extra]
     callbacks.callbacks.append(extra)
