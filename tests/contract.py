@@ -1,7 +1,7 @@
-"""What every method does: a new one adds a row to ROWS and passes all checks.
+"""Tests that every method must pass. A new method adds a row to ROWS.
 
-The checks know nothing of a method but what its row says, and what the package asks of every method:
-`ssl_loss`, an attribute `target_x` that follows `x`, state in variables that are not trained.
+The tests only use a method's row and what every method must have: `ssl_loss`, attributes `target_x`
+that follow `x`, and state in non-trainable variables.
 """
 
 from collections.abc import Callable
@@ -29,24 +29,24 @@ from keras_ssl.optimizers import SGD
 
 SHAPE = (8, 8, 3)
 BATCH = 8
-BATCHES = 5  # of an epoch: four steps per execution, or two batches per step, do not divide it
+BATCHES = 5  # per epoch; not divisible by four steps per execution or two batches per step
 EPOCHS = 2
 STEPS = BATCHES * EPOCHS
-FIRST, FINAL = 0.5, 1.0  # momentum of the targets, far enough from 1 to be seen
+FIRST, FINAL = 0.5, 1.0  # momentum of the targets, far enough from 1 to be measured
 
 
 @dataclass(frozen=True)
 class Row:
-    """One set-up of a method; beside name and model, only where it differs from the others.
+    """A configuration of a method.
 
     Args:
-        name: of the set-up.
-        make: makes the model from the arguments that all methods have.
-        without_gradient: ends of paths of trainable variables that the loss cannot depend on.
-        not_by_parts: why replicas without synchronised batch normalisation do not equal one device
-            with split batch normalisation; empty where they do.
-        lowest: the least value that the loss can have.
-        is_variant: whether it shares its code with another row, and is left to `make test-large`.
+        name: name of the configuration.
+        make: creates the model from the arguments that all methods have.
+        without_gradient: path suffixes of trainable variables that the loss does not depend on.
+        not_by_parts: why replicas without synchronized batch normalization differ from one device
+            with split batch normalization; empty if they do not.
+        lowest: minimum of the loss.
+        is_variant: whether another row covers the same code; then only `make test-large` runs it.
     """
 
     name: str
@@ -66,7 +66,7 @@ def split_backbone():
 
 
 def moco(network=backbone, depth=2, temperature=0.2, symmetric=False, **shared):
-    # A batch does not divide the queue: it wraps around.
+    # The batch size does not divide the queue size, so the queue wraps around.
     head = MLPHead(8, depth=depth)
     return MoCo(network(), head, 20, temperature, symmetric, **shared)
 
@@ -77,7 +77,7 @@ def byol(**shared):
 
 
 def memory_bank(**shared):
-    size = BATCH * BATCHES  # one entry for each image
+    size = BATCH * BATCHES  # one entry per image
     return MemoryBank(backbone(), MLPHead(8, depth=1), size, negatives=16, **shared)
 
 
@@ -86,13 +86,13 @@ def simclr(**shared):
 
 
 def simclr_memory(**shared):
-    # The keys of two views are 16: neither does this batch divide the queue.
+    # Two views have 16 keys, which do not divide the queue size either.
     return SimCLRMemory(backbone(), ProjectionHead(8), 20, temperature=0.5, **shared)
 
 
 BOTH_VIEWS_TOGETHER = (
-    "Both views pass through together: a replica normalises half of each view, a part of the batch is "
-    "one whole view."
+    "Both views share one pass: a replica normalizes half of each view, but a group of the batch "
+    "is one entire view."
 )
 
 ROWS = [
@@ -107,7 +107,7 @@ ROWS = [
         is_variant=True,
     ),
     Row("memory_bank", memory_bank),
-    # Batch normalisation takes away what the bias before it adds.
+    # Batch normalization cancels the bias before it.
     Row("byol", byol, without_gradient=("projector/dense_1/bias", "predictor/dense_1/bias")),
 ]
 
@@ -131,7 +131,7 @@ def build(row, optimizer=None, probe=None, **compile_arguments):
 
 
 def batches(model, count=BATCHES):
-    """Returns batches of two views that resemble each other, and numbers where the method has them."""
+    """Returns batches of two similar views, and indices if the method needs them."""
     generator = np.random.default_rng(0)
     images = generator.random((count * BATCH, *SHAPE), np.float32)
     views = [images + 0.1 * generator.normal(size=images.shape).astype("float32") for _ in range(2)]
@@ -141,7 +141,7 @@ def batches(model, count=BATCHES):
 
 
 def train(model, data=None, epochs=1, momentum=(FIRST, FINAL), total_steps=STEPS, **arguments):
-    """Fits as every test does, with a momentum where there is a target; returns the logs."""
+    """Calls `fit`, with a momentum schedule if there is a target; returns the logs."""
     callbacks = arguments.pop("callbacks", [])
     if isinstance(model, MomentumMethod):
         callbacks = [MomentumEncoder(*momentum, total_steps=total_steps), *callbacks]
@@ -154,7 +154,7 @@ def values_of(variables):
 
 
 def places(model, variables):
-    """Returns where variables stand in `model.weights`."""
+    """Returns the positions of variables in `model.weights`."""
     ids = {id(variable) for variable in variables}
     return [place for place, weight in enumerate(model.weights) if id(weight) in ids]
 
@@ -164,7 +164,7 @@ def statistics(network):
 
 
 def collected(model):
-    """Returns what is neither trained, nor a target, nor moving statistics: queues and banks."""
+    """Returns queues and banks: weights not trained, not of targets, and no moving statistics."""
     others = [*model.trainable_weights, *statistics(model)]
     for target, _ in target_pairs(model):
         others += target.weights
@@ -172,18 +172,18 @@ def collected(model):
 
 
 def parameters(online):
-    """Returns which of a network's weights are trained, hence followed by its target."""
+    """Returns, for each weight of a network, whether it is trained and its target follows it."""
     return [weight.trainable for weight in online.weights]
 
 
 def assert_equal(first, second, tolerance=0.0):
-    """Compares lists of weights; to the bit unless told."""
+    """Compares lists of weights, by default bit for bit."""
     for place, (one, other) in enumerate(zip(first, second, strict=True)):
         np.testing.assert_allclose(one, other, atol=tolerance, rtol=0, err_msg=f"weight {place}")
 
 
 class Recorder(keras.callbacks.Callback):
-    """Keeps the weights after each execution, and saves the model after the first epoch."""
+    """Records the weights after each execution, and saves the model after the first epoch."""
 
     def __init__(self, directory=None):
         super().__init__()
@@ -204,11 +204,11 @@ class Recorder(keras.callbacks.Callback):
 
 @dataclass
 class Run:
-    """A training with one step per execution: the other ways to run it are compared with it."""
+    """The reference training, with one step per execution."""
 
     model: SelfSupervised
     history: dict
-    after: list  # after[n]: the weights after n steps
+    after: list  # after[n]: weights after n steps
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def directory(row, tmp_path_factory):
 def run(row, directory):
     model = build(row)
     recorder = Recorder(directory)
-    # Nobody says how many steps there are: the schedule finds out.
+    # Without `total_steps`, the schedule must find the number of steps.
     history = train(model, epochs=EPOCHS, total_steps=None, callbacks=[recorder])
     return Run(model, history, recorder.after)
 
@@ -236,7 +236,7 @@ def run_with_fixed_target(row):
 
 
 class KeepCollected(keras.callbacks.Callback):
-    """Empties queue and bank after each step: on a fixed batch they fill with its own images."""
+    """Resets queue and bank after each step; a fixed batch would fill them with its own images."""
 
     def on_train_begin(self, logs=None):
         self.start = values_of(collected(self.model))
@@ -250,13 +250,13 @@ def test_the_loss_falls_on_a_fixed_batch(row):
     model = build(row)
     batch = batches(model, 1)
     losses = train(model, batch.repeat(30), 30, callbacks=[KeepCollected()], steps_per_epoch=1)
-    # A loss of the wrong sign falls too, but from below.
+    # A loss with the wrong sign would fall too, but below its minimum.
     above = np.array(losses["loss"]) - row.lowest
     assert above.min() > -1e-5
     assert np.mean(above[-3:]) < 0.8 * above[0]
 
 
-def test_every_trainable_variable_has_a_gradient_and_no_target_has(row):
+def test_all_trainable_variables_and_no_targets_have_gradients(row):
     model = build(row)
     views = next(iter(batches(model)))
     trained = model.trainable_weights
@@ -273,7 +273,7 @@ def test_every_trainable_variable_has_a_gradient_and_no_target_has(row):
         assert is_zero == variable.path.endswith(row.without_gradient), variable.path
 
 
-def test_the_optimizer_moves_what_is_trainable_and_nothing_else(row, run):
+def test_the_optimizer_updates_exactly_the_trainable_variables(row, run):
     model = run.model
     known = {id(v) for v in model.optimizer._trainable_variables}
     assert known == {id(v) for v in model.trainable_weights}
@@ -289,7 +289,7 @@ def test_the_optimizer_moves_what_is_trainable_and_nothing_else(row, run):
 # Targets
 
 
-def test_targets_start_equal_and_follow_as_a_moving_average(run):
+def test_targets_start_equal_and_follow_as_moving_averages(run):
     for target, online in target_pairs(run.model):
         theirs, own = places(run.model, online.weights), places(run.model, target.weights)
         assert len(own) == len(theirs) == len(target.weights)
@@ -305,7 +305,7 @@ def test_targets_start_equal_and_follow_as_a_moving_average(run):
                     np.testing.assert_allclose(weights[own_place], twin[i], atol=1e-6, rtol=0)
 
 
-def test_a_targets_statistics_are_those_of_its_own_passes(run):
+def test_targets_have_their_own_batch_statistics(run):
     for target, online in target_pairs(run.model):
         pairs = zip(statistics(online), statistics(target), strict=True)
         for theirs, own in pairs:
@@ -313,8 +313,8 @@ def test_a_targets_statistics_are_those_of_its_own_passes(run):
             before, last = run.after[-2], run.after[-1]
             assert (
                 np.abs(last[own_place] - before[own_place]).max() > 1e-6
-            )  # the last step moved them
-            # Not an average of the online network's, which the last momentum would hardly move.
+            )  # the last step has updated them
+            # They are not averages of the online statistics, which the last step would hardly change.
             assert np.abs(last[own_place] - last[their_place]).max() > 1e-6
 
 
@@ -328,7 +328,7 @@ def test_momentum_one_never_moves_the_target(run_with_fixed_target):
         assert max(moved) > 1e-3
 
 
-def test_momentum_zero_copies(row):
+def test_momentum_zero_copies_the_online_network(row):
     model = build(row)
     train(model, batches(model, 2), momentum=(0.0, 0.0))
     for target, online in target_pairs(model):
@@ -336,10 +336,10 @@ def test_momentum_zero_copies(row):
             assert not theirs.trainable or np.array_equal(theirs, own)
 
 
-# One training, run in other ways
+# The same training with other settings
 
 
-def test_same_seed_same_run_to_the_bit(row, run):
+def test_the_same_seed_gives_the_same_weights(row, run):
     again = build(row)
     history = train(again, epochs=EPOCHS)
     assert history["loss"] == run.history["loss"]
@@ -367,14 +367,14 @@ def test_the_step_compiles_under_xla(row, run):
     assert_equal(values_of(model.weights), run.after[3], tolerance=1e-4)
 
 
-def test_training_goes_on_equal_from_a_file(run, directory):
+def test_a_saved_model_resumes_training_exactly(run, directory):
     model = keras.saving.load_model(directory / "model.keras")
     assert_equal(values_of(model.weights), run.after[BATCHES])
     train(model, epochs=EPOCHS, initial_epoch=1, total_steps=None)
     assert_equal(values_of(model.weights), run.after[-1])
 
 
-def test_a_file_of_weights_holds_all_state(row, run, directory):
+def test_a_weights_file_holds_all_state(row, run, directory):
     model = build(row)
     model.optimizer.build(model.trainable_variables)
     model.load_weights(directory / "model.weights.h5")
@@ -386,7 +386,7 @@ def test_a_file_of_weights_holds_all_state(row, run, directory):
     )
 
 
-def test_a_configuration_makes_the_same_model(run):
+def test_get_config_round_trip(run):
     copy = type(run.model).from_config(run.model.get_config())
     assert copy.get_config() == run.model.get_config()
     assert [v.shape for v in copy.weights] == [v.shape for v in run.model.weights]
@@ -396,7 +396,7 @@ def test_a_configuration_makes_the_same_model(run):
 
 
 def copies(variable):
-    """Returns the replicas' own values of a variable."""
+    """Returns the value of a variable on each replica."""
     return [
         np.asarray(value).copy() for value in getattr(variable.value, "values", [variable.value])
     ]
@@ -412,7 +412,7 @@ def test_two_replicas_equal_one(row, run, two_replicas):
         model = build(row)
     history = train(model, epochs=EPOCHS)
     np.testing.assert_allclose(history["loss"], run.history["loss"], rtol=1e-5)
-    # Sums over the batch are added in another order: float32 rounding, over ten steps.
+    # Sums over the batch have another order, which is rounding in float32 over ten steps.
     assert_equal(values_of(model.weights), run.after[-1], tolerance=2e-5)
     for variable in model.weights:
         assert len(copies(variable)) == 2
@@ -420,8 +420,8 @@ def test_two_replicas_equal_one(row, run, two_replicas):
 
 
 @pytest.mark.large
-def test_two_replicas_without_synchronised_batch_norm_equal_one_that_splits_it(row, two_replicas):
-    # They cannot equal one with plain batch normalisation: they normalise half batches.
+def test_two_replicas_with_local_batch_norm_equal_one_with_split_batch_norm(row, two_replicas):
+    # Each replica normalizes half of the batch, as split batch normalization does.
     with two_replicas.scope():
         model = build(row)
     for layer in batch_norms(model):
@@ -438,12 +438,12 @@ def test_two_replicas_without_synchronised_batch_norm_equal_one_that_splits_it(r
         if not isinstance(layer, SplitBatchNorm):
             layer.__class__, layer.groups = SplitBatchNorm, 2
     train(single)
-    # Replicas have moving statistics of their own; the parts' are averaged.
+    # Replicas have different moving statistics; split batch normalization averages its groups.
     means = [np.mean(copies(variable), axis=0) for variable in model.weights]
     assert_equal(means, values_of(single.weights), tolerance=2e-5)
 
 
-# Precision, and steps that do not happen
+# Mixed precision, skipped steps and accumulated gradients
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -455,12 +455,12 @@ def test_mixed_precision_stays_finite(row, run, policy):
     assert is_scaled == (policy == "mixed_float16")
     assert all(np.all(np.isfinite(value)) for value in values_of(model.weights))
     assert {v.dtype for v in model.weights} <= {"float32", "int64"}
-    # The same training, but for rounding, and for a step that loss scaling may skip.
+    # The same training except for rounding and a step that loss scaling may skip.
     assert history["loss"][0] == pytest.approx(run.history["loss"][0], rel=0.1)
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_a_step_that_loss_scaling_skips_moves_nothing(row, run, replicas, request):
+def test_a_step_skipped_by_loss_scaling_changes_nothing(row, run, replicas, request):
     strategy = tf.distribute.get_strategy()
     if replicas == 2:
         strategy = request.getfixturevalue("two_replicas")
@@ -474,7 +474,7 @@ def test_a_step_that_loss_scaling_skips_moves_nothing(row, run, replicas, reques
     after = values_of(model.weights)
     assert_equal([after[place] for place in still], [run.after[0][place] for place in still])
 
-    # And then it goes on as if those batches had not been.
+    # Training then continues as if those batches had not existed.
     model.optimizer.dynamic_scale.assign(1.0)
     train(model, batches(model).take(2))
     after = values_of(model.weights)
@@ -487,7 +487,7 @@ OPTIMIZERS = {"ours": SGD, "keras": keras.optimizers.SGD}
 
 
 @pytest.mark.parametrize("optimizer", ["ours", pytest.param("keras", marks=pytest.mark.large)])
-def test_accumulated_gradients_move_targets_once_per_real_step(row, optimizer):
+def test_accumulated_gradients_move_targets_once_per_optimizer_step(row, optimizer):
     def accumulate(steps_per_execution):
         rule = OPTIMIZERS[optimizer](0.01, gradient_accumulation_steps=2)
         model = build(row, rule, steps_per_execution=steps_per_execution)
@@ -504,7 +504,9 @@ def test_accumulated_gradients_move_targets_once_per_real_step(row, optimizer):
         is_step = batch % 2 == 0
         before, now = after[batch - 1], after[batch]
         assert is_step == any(not np.array_equal(before[i], now[i]) for i in trained)
-        assert all(not np.array_equal(before[i], now[i]) for i in entered)  # keys of every batch
+        assert all(
+            not np.array_equal(before[i], now[i]) for i in entered
+        )  # every batch adds its keys
         momentum = FINAL - (FINAL - FIRST) * (np.cos(np.pi * (batch // 2 - 1) / steps) + 1) / 2
         keep = momentum if is_step else 1.0
         for target, online in target_pairs(model):
@@ -513,12 +515,12 @@ def test_accumulated_gradients_move_targets_once_per_real_step(row, optimizer):
                     (i,), (j,) = places(model, [theirs]), places(model, [own])
                     expected = keep * before[j] + (1 - keep) * now[i]
                     np.testing.assert_allclose(now[j], expected, atol=1e-6, rtol=0)
-    # Executions of four steps end in the middle of a step.
+    # Executions of four batches end between the two batches of a step.
     assert_equal(accumulate(steps_per_execution=4)[1][-1], after[-1])
 
 
 def test_keras_refuses_to_accumulate_gradients_on_two_replicas(row, two_replicas):
-    # Its optimizers branch where they would have to meet. The error is theirs, before any step.
+    # Keras optimizers call `merge_call` in a branch. They raise this error before any step.
     with two_replicas.scope():
         model = build(row, SGD(0.01, gradient_accumulation_steps=2))
     start = values_of(model.weights)

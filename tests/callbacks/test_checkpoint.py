@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, and a run that goes on as if it had never stopped."""
+"""Checkpoints are written completely or not at all, and runs resume exactly."""
 
 import os
 import signal
@@ -49,21 +49,21 @@ def fit(trained, directory, start=0, callbacks=(), epochs=EPOCHS, **arguments):
 
 
 def state(trained):
-    """Everything that the next step depends on, by the names of the variables."""
+    """Returns (path, value) of all variables that the next step depends on."""
     variables = [*trained.backbone.variables, *trained.projector.variables]
     variables += trained.optimizer.variables
     return [(variable.path, np.asarray(variable)) for variable in variables]
 
 
 def assert_same_state(first, second, tolerance=1e-6):
-    # Not 0: on a busy machine the same run twice can differ by one rounding (seen: 3e-8). A step or
-    # an image more or less moves the weights by 1e-3.
+    # Not 0, because on a busy machine two equal runs can differ by one rounding (3e-8 was observed).
+    # One step or image more or less changes the weights by 1e-3.
     for (path, one), (_, other) in zip(state(first), state(second), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance, err_msg=path)
 
 
 class Signal(keras.callbacks.Callback):
-    """Sends a signal to this process at the end of a step, or of an epoch."""
+    """Sends a signal to this process at the end of a step or an epoch."""
 
     def __init__(self, number, step=None, epoch=None):
         super().__init__()
@@ -88,7 +88,7 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def signals_are_given_back():
+def signal_handlers_are_restored():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     yield
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
@@ -103,7 +103,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(uninterrupted, tmp_path, s
     assert stop.value.signal == signal.SIGINT
     assert checkpoints(tmp_path)[-1][0] == step
 
-    resumed = model(seed=1)  # nothing of its own may stay
+    resumed = model(seed=1)  # different weights, which `restore` must replace
     assert restore(resumed, tmp_path) == step
     if step < STEPS * EPOCHS:
         fit(resumed, tmp_path, start=step)
@@ -119,20 +119,20 @@ def test_several_steps_per_execution(uninterrupted, tmp_path, steps_per_executio
     assert int(trained.optimizer.iterations) == stop.value.step
     resumed = model(seed=1, steps_per_execution=steps_per_execution)
     fit(resumed, tmp_path, start=restore(resumed, tmp_path))
-    # One compiled execution of several steps may round differently from several of one.
+    # An execution of several steps may be rounded differently from several executions.
     assert_same_state(resumed, uninterrupted, tolerance=1e-5)
     assert int(resumed.optimizer.iterations) == STEPS * EPOCHS
     assert checkpoints(tmp_path)[-1][0] == STEPS * EPOCHS
 
 
-def test_twice_interrupted(uninterrupted, tmp_path):
+def test_a_run_interrupted_twice(uninterrupted, tmp_path):
     first = model()
     with pytest.raises(Interrupted):
         fit(first, tmp_path, callbacks=[Signal(signal.SIGINT, 2)])
     second = model(seed=1)
     with pytest.raises(Interrupted) as stop:
         fit(second, tmp_path, start=restore(second, tmp_path), callbacks=[Signal(signal.SIGINT, 1)])
-    assert stop.value.step == 3  # within the epoch that was under way
+    assert stop.value.step == 3  # in the middle of the interrupted epoch
     third = model(seed=2)
     fit(third, tmp_path, start=restore(third, tmp_path))
     assert_same_state(third, uninterrupted)
@@ -144,7 +144,7 @@ def test_sigterm(tmp_path):
     assert checkpoints(tmp_path)[-1][0] == 2
 
 
-def test_a_signal_at_the_end_of_an_epoch_lets_the_epoch_end(tmp_path):
+def test_after_a_signal_callbacks_finish_the_end_of_the_epoch(tmp_path):
     trained = model()
     ended = []
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ended.append(epoch))
@@ -156,7 +156,7 @@ def test_a_signal_at_the_end_of_an_epoch_lets_the_epoch_end(tmp_path):
     assert [step for step, _ in checkpoints(tmp_path)] == [4]
 
 
-def test_a_second_ctrl_c_stops_at_once(tmp_path):
+def test_a_second_ctrl_c_stops_immediately(tmp_path):
     class Impatient(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             for _ in range(2):
@@ -180,15 +180,15 @@ def test_early_stopping_works_after_resuming(tmp_path):
     assert int(resumed.optimizer.iterations) < 5 * STEPS
 
 
-def test_a_failing_save_leaves_the_previous_checkpoint_and_no_litter(tmp_path, monkeypatch):
+def test_a_failed_save_leaves_only_the_previous_checkpoint(tmp_path, monkeypatch):
     trained = model()
     checkpoint = fit(trained, tmp_path, epochs=1)
 
-    def half(path, values):
+    def save_half(path, values):
         path.write_bytes(b"half a file")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("keras_ssl.callbacks.model_state.save", half)
+    monkeypatch.setattr("keras_ssl.callbacks.model_state.save", save_half)
     checkpoint.step = 5
     message = r"step 5 could not be written.*No space left.*newest intact.*step-00000004"
     with pytest.raises(OSError, match=message):
@@ -214,7 +214,7 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["a bit", "the end", "the weights", "the state", "the sums"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, how, caplog):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(tmp_path, how, caplog):
     trained = model()
     fit(trained, tmp_path)
     newest = checkpoints(tmp_path)[-1][1]
@@ -228,7 +228,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, how,
     assert [step for step, _ in checkpoints(tmp_path)] == [8, 12]
 
 
-def test_checkpoints_of_before_are_not_passed_over(tmp_path):
+def test_checkpoints_in_the_old_format_are_an_error(tmp_path):
     (tmp_path / "step-00000004.weights.h5").touch()
     with pytest.raises(ValueError, match=r"file in the old format, .*step-00000004.weights.h5"):
         restore(model(), tmp_path)
@@ -242,7 +242,7 @@ def test_only_damaged_checkpoints_are_an_error(tmp_path):
         restore(model(), tmp_path)
 
 
-def test_what_a_killed_writer_left_is_removed(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     for name in ("unfinished-7", "removed-7-step-00000001"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "variables.npz").write_bytes(b"half")
@@ -251,7 +251,7 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
 
 
-def test_other_settings_are_listed(tmp_path):
+def test_changed_settings_are_listed(tmp_path):
     settings = {"method": "SimCLR", "batch_size": 8, "seed": 5}
     fit(model(), tmp_path, epochs=1, settings=settings)
     now = {"method": "BYOL", "batch_size": 16, "seed": 5, "new": 1}
@@ -273,7 +273,7 @@ def test_a_checkpoint_in_the_middle_of_an_epoch(tmp_path):
     assert saved == [[], [1], [1, 2], [2, 3]]
 
 
-def test_the_mean_loss_of_an_interrupted_epoch_is_that_of_the_whole(uninterrupted, tmp_path):
+def test_the_mean_loss_of_an_interrupted_epoch_covers_the_full_epoch(uninterrupted, tmp_path):
     with pytest.raises(Interrupted):
         fit(model(), tmp_path / "stopped", callbacks=[Signal(signal.SIGINT, 6)])
     resumed, whole = model(seed=1), model()
@@ -298,7 +298,7 @@ def test_a_signal_does_not_wait_for_slow_callbacks(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
 
-def test_a_signal_before_the_first_step_is_answered_at_once(tmp_path):
+def test_a_signal_before_the_first_step_stops_immediately(tmp_path):
     class Early(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -311,12 +311,12 @@ def test_a_signal_before_the_first_step_is_answered_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [1, 2])
-def test_the_newest_are_kept(tmp_path, keep):
+def test_the_newest_checkpoints_are_kept(tmp_path, keep):
     fit(model(), tmp_path, keep=keep)
     assert [step for step, _ in checkpoints(tmp_path)] == [4, 8, 12][-keep:]
 
 
-def test_short_epochs_share_a_checkpoint(tmp_path):
+def test_short_epochs_end_without_a_checkpoint(tmp_path):
     trained = model()
     fit(trained, tmp_path, interval=1000.0)
     assert [step for step, _ in checkpoints(tmp_path)] == [STEPS * EPOCHS]
@@ -334,7 +334,7 @@ def test_restore_without_a_checkpoint_changes_nothing(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_restore_of_a_model_that_is_not_compiled(uninterrupted, tmp_path):
+def test_restore_into_a_model_that_is_not_compiled(uninterrupted, tmp_path):
     fit(model(), tmp_path)
     keras.utils.set_random_seed(3)
     plain = SimCLR(Tiny((4, 4, 1), features=8), temperature=0.5)
@@ -343,7 +343,7 @@ def test_restore_of_a_model_that_is_not_compiled(uninterrupted, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_restore_into_another_network_says_so(tmp_path):
+def test_restore_into_a_different_model_is_an_error(tmp_path):
     fit(model(), tmp_path, epochs=1)
     other = SimCLR(Tiny((4, 4, 1), features=16))
     with pytest.raises(ValueError, match="could not be loaded: it belongs to a different model"):

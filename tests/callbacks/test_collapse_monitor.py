@@ -20,7 +20,7 @@ KEYS = ["feature_std", "alignment", "uniformity", "effective_rank"]
 
 
 class NoContrast(SelfSupervised):
-    """BYOL without target, predictor and stopped gradient: nothing keeps it from collapsing."""
+    """BYOL without target network, predictor and stopped gradient, which collapses."""
 
     def __init__(self, backbone, projector=None):
         super().__init__(backbone)
@@ -36,7 +36,7 @@ class NoContrast(SelfSupervised):
 
 
 class Still(keras.Model):
-    """A model of which only the encoder counts; its loss is that of a user's own training."""
+    """A model with a `backbone` that is not one of our methods."""
 
     def __init__(self, backbone, last_batch=None):
         super().__init__()
@@ -50,7 +50,7 @@ class Still(keras.Model):
 
 @pytest.fixture(scope="module")
 def digits():
-    """One epoch of views, the same ones over and over."""
+    """One epoch of views, the same in every epoch."""
     views = list(data.views(data.digits("train"), augment.centred(8), batch_size=256, seed=0))
     stacked = tuple(tf.concat(parts, axis=0) for parts in zip(*views, strict=True))
     return tf.data.Dataset.from_tensor_slices(stacked).batch(256)
@@ -63,7 +63,7 @@ def batch(digits):
 
 
 def noise(batch_size=8, batches=4, side=4):
-    """Views of noise: no digits are needed where only the numbers count."""
+    """Views of noise, for tests that need no real images."""
     images = tf.random.stateless_uniform((batches * batch_size, side, side, 3), [0, 1])
     pairs = tf.data.Dataset.from_tensor_slices((images, tf.reverse(images, [2])))
     return pairs.batch(batch_size, drop_remainder=True)
@@ -90,7 +90,7 @@ def warnings_in(caplog):
 
 
 class Poison(keras.callbacks.Callback):
-    """Makes numbers of a variable NaN before a batch of the second epoch."""
+    """Sets a variable to NaN before a batch of the second epoch."""
 
     def __init__(self, variable, batch=0, value=np.nan):
         super().__init__()
@@ -106,7 +106,7 @@ class Poison(keras.callbacks.Callback):
             self.variable.assign(keras.ops.full_like(self.variable, self.value))
 
 
-# What it measures
+# Measurements
 
 
 def test_the_logs_hold_the_statistics(tmp_path):
@@ -160,7 +160,7 @@ def test_every_and_images():
 
 def test_training_is_the_same_with_and_without_it():
     def fit(callbacks):
-        keras.utils.set_random_seed(1)  # the dropout's too
+        keras.utils.set_random_seed(1)  # also of dropout
         images = keras.Input((4, 4, 3))
         x = layers.BatchNormalization()(layers.Flatten()(images))
         model = simclr(backbone=keras.Model(images, layers.Dropout(0.5)(layers.Dense(8)(x))))
@@ -188,14 +188,14 @@ def test_several_replicas(two_replicas):
     with two_replicas.scope():
         model = simclr()
     model.fit(noise(), epochs=2, verbose=0, callbacks=[monitor])
-    assert len(model.last_batch[0]) == 4  # of 8: the first replica's
+    assert len(model.last_batch[0]) == 4  # of the first replica
     assert monitor.history[1] == measure(model).history[0]
     model.projector.stack[0].kernel.assign(np.full((8, 8), np.nan))
     with pytest.raises(FloatingPointError, match=r"epoch 1; layer 'block1_conv' of the backbone"):
         model.fit(noise(), verbose=0, callbacks=[monitor])
 
 
-# What it takes for a collapse
+# Detecting a collapse
 
 
 def constant(value):
@@ -280,7 +280,7 @@ def test_methods_do_not_collapse(digits, caplog, method):
     assert monitor.history[3]["embedding_std"] > 0.3
 
 
-def test_a_collapse_in_training_is_told_once(digits, caplog):
+def test_a_collapse_in_training_warns_once(digits, caplog):
     model = NoContrast(Tiny((8, 8, 1), 32), MLPHead(32, 64))
     model.compile(keras.optimizers.Adam(5e-3))
     monitor = CollapseMonitor()
@@ -288,7 +288,7 @@ def test_a_collapse_in_training_is_told_once(digits, caplog):
     assert monitor.collapsed
     (warning,) = warnings_in(caplog)
     assert "embeddings of different images are nearly equal" in warning
-    # The head alone has collapsed: the loss asks no more.
+    # Only the head has collapsed, which is enough to minimize the loss.
     assert monitor.history[7]["feature_std"] > 5 * monitor.history[7]["embedding_std"]
 
 
@@ -306,7 +306,7 @@ def test_it_warns_again_after_a_recovery(batch, caplog):
     model = Still(constant("ones"), batch)
     kernel = model.backbone.layers[-1].kernel
     sound = keras.random.normal(kernel.shape, stddev=0.1)
-    # The last but one is above the threshold, but not well above.
+    # The last but one is above the threshold, but not far enough.
     scales = [1.0, 0.0, 0.0, 1.0, 0.0, 0.08, 1.0]
     monitor, collapsed = CollapseMonitor(threshold=0.01), []
     for scale in scales:
@@ -330,12 +330,12 @@ def test_few_images(batch, caplog):
     assert warnings_in(caplog) == []
 
 
-# What is not finite
+# Values that are not finite
 
 
 def test_the_first_layer_in_order_is_named():
     model = simclr()
-    poison = Poison(model.trainable_variables[-1], batch=3)  # the head's: then all get it
+    poison = Poison(model.trainable_variables[-1], batch=3)  # the step spreads it to all weights
     with pytest.raises(
         FloatingPointError,
         match=r"must be finite\. Received: loss=nan in epoch 2; layer 'block1_conv' of the backbone: "
@@ -344,7 +344,7 @@ def test_the_first_layer_in_order_is_named():
         model.fit(noise(), epochs=3, verbose=0, callbacks=[CollapseMonitor(), poison])
 
 
-def test_a_loss_that_is_not_finite_stops_at_its_batch():
+def test_a_loss_that_is_not_finite_stops_after_its_batch():
     model = simclr()
     poison = Poison(model.trainable_variables[-1], batch=1)
     with pytest.raises(FloatingPointError, match="loss=nan in epoch 2"):
@@ -352,7 +352,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_batch():
     assert poison.seen == 4 + 2
 
 
-def test_weights_are_looked_at_where_the_loss_is_finite():
+def test_weights_are_checked_if_the_loss_is_finite():
     model = simclr()
     variance = model.backbone.get_layer("block2_norm").moving_variance  # unused in training mode
     poison = Poison(variance, value=np.inf)
@@ -374,7 +374,7 @@ def test_steps_per_execution():
         model.fit(noise(), epochs=2, verbose=0, callbacks=[monitor, poison])
 
 
-def test_a_skipped_step_of_float16_is_none():
+def test_steps_skipped_by_loss_scaling_are_no_error():
     keras.config.set_dtype_policy("mixed_float16")
     inner = keras.optimizers.SGD(0.01)
     optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**40)
@@ -396,7 +396,7 @@ def test_an_output_that_overflows():
         model.fit(noise(), verbose=0, callbacks=[CollapseMonitor()])
 
 
-def test_features_are_looked_at_where_loss_and_weights_are_finite(batch):
+def test_features_are_checked_if_loss_and_weights_are_finite(batch):
     images = keras.Input((8, 8, 1))
     scaled = layers.Rescaling(np.inf, name="scaled")(images)
     model = Still(keras.Model(images, layers.Flatten()(scaled)), batch)
@@ -406,7 +406,7 @@ def test_features_are_looked_at_where_loss_and_weights_are_finite(batch):
         measure(model)
 
 
-# Models of other people
+# Models that are not methods of keras_ssl
 
 
 def test_a_model_without_last_batch():
@@ -418,7 +418,7 @@ def test_a_model_without_last_batch():
         model.fit(np.zeros((8, 4, 4, 3)), np.zeros((8, 8)), callbacks=[CollapseMonitor()])
 
 
-def test_a_fixed_batch_will_do():
+def test_a_fixed_last_batch():
     keras.utils.set_random_seed(0)
     images = np.random.default_rng(0).uniform(size=(16, 4, 4, 3)).astype(np.float32)
     model = Still(Tiny((4, 4, 3), 8), (images, images[:, ::-1]))
@@ -469,7 +469,7 @@ def test_a_subclassed_backbone(batch):
     )
 
 
-def test_features_that_are_maps(batch):
+def test_feature_maps_are_refused(batch):
     maps = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(4, 3)], name="maps")
     with pytest.raises(ValueError, match=r"needs one vector per image.*Received: .* from 'maps'"):
         measure(Still(maps, batch))

@@ -16,7 +16,7 @@ def digits():
 
 
 class Autoencoder(keras.Model):
-    """A model with a backbone, trained without labels in the simplest way."""
+    """A minimal model with a backbone, trained without labels."""
 
     def __init__(self):
         super().__init__()
@@ -98,7 +98,7 @@ def test_training_is_the_same_with_and_without_it(digits):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_model_without_a_backbone_is_its_own(digits):
+def test_a_model_without_a_backbone_is_measured_itself(digits):
     keras.utils.set_random_seed(3)
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
     model.add(keras.layers.Dense(64))
@@ -115,7 +115,7 @@ def test_the_function_is_traced_once(digits):
     assert monitor._encoder._forward.experimental_get_tracing_count() == 1
 
 
-def test_another_model_is_noticed(digits):
+def test_a_second_model_gets_a_new_encoder(digits):
     monitor = KNNMonitor(*digits, k=20)
     first, _ = _fit([monitor], epochs=1)
     second, history = _fit([monitor], epochs=3)

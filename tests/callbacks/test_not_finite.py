@@ -7,7 +7,7 @@ from keras import layers
 from keras_ssl.callbacks.not_finite import all_finite, first_not_finite
 from keras_ssl.methods import SimCLR
 
-IMAGES = 40  # more than are passed through at a time
+IMAGES = 40  # more than one chunk
 
 
 def images(seed=0):
@@ -22,7 +22,7 @@ def method(backbone):
 
 
 def broken_at(place):
-    """Returns a model whose first numbers that are not finite are at a place."""
+    """Returns a model with the first values that are not finite at `place`."""
     x = pixels = keras.Input((8, 8, 1))
     if place == "output":
         x = layers.Rescaling(np.inf, name="scaled")(x)
@@ -88,7 +88,7 @@ def test_an_image_among_many():
 
 
 class Encoder(keras.Model):
-    """A subclassed network, whose inner outputs nobody knows."""
+    """A subclassed network, whose inner outputs are not accessible."""
 
     def __init__(self, scale=1.0):
         super().__init__(name="encoder")
@@ -117,7 +117,7 @@ def test_a_subclassed_backbone():
     )
 
 
-def test_whole_numbers_are_finite():
+def test_integers_are_finite():
     values = [tf.constant([1, 2]), tf.constant([1.0, 2.0])]
     assert all_finite(values)
     assert not all_finite([*values, tf.constant([1.0, np.nan], tf.float16)])

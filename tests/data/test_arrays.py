@@ -1,4 +1,4 @@
-"""Arrays and .npz files as sources, and what every source can do."""
+"""Arrays and .npz files as sources, and methods of all sources."""
 
 import zipfile
 
@@ -64,13 +64,13 @@ def test_dataset_without_labels_yields_minus_one():
     assert [label for _, label in source.dataset().as_numpy_iterator()] == [-1, -1, -1]
 
 
-def test_labels_of_keras_datasets_and_labels_that_are_all_missing():
+def test_labels_of_keras_datasets_and_missing_labels():
     images = random_images((3, 4, 4, 3))
     np.testing.assert_array_equal(arrays(images, [[1], [0], [2]]).labels, [1, 0, 2])
     assert arrays(images, [-1, -1, -1]).labels is None
 
 
-def test_read_in_a_graph_holds_no_copy_of_the_images():
+def test_a_graph_that_reads_holds_no_copy_of_the_images():
     images = random_images((64, 32, 32, 3))
     source = arrays(images)
     read = tf.function(source.read, input_signature=[tf.TensorSpec((), tf.int64)])
@@ -294,7 +294,7 @@ def test_npz_of_images_without_labels(tmp_path):
         npz(tmp_path / "set.npz", "test")
 
 
-def test_npz_that_is_none(tmp_path):
+def test_files_that_are_not_npz(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
         npz(tmp_path / "absent.npz")
     (tmp_path / "text.npz").write_text("no archive")

@@ -23,7 +23,7 @@ def test_all_digits_in_scikit_learns_order():
     assert source.skipped == {}
 
 
-def test_train_and_test_share_out_all_digits():
+def test_train_and_test_partition_the_digits():
     train, test, whole = digits("train"), digits("test"), digits("all")
     assert (len(train), len(test)) == (1437, 360)
     counts = np.bincount(test.labels)

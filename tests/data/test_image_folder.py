@@ -52,7 +52,7 @@ def test_class_folders(classes):
     assert source.skipped == {}
 
 
-def test_labels_of_deeper_folders_are_those_of_the_class(classes):
+def test_deeper_folders_belong_to_the_class_above(classes):
     write(classes / "ant" / "2020" / "may" / "x.png")
     source = image_folder(classes)
     np.testing.assert_array_equal(source.labels, [0, 0, 0, 1, 2, 2, 2])
@@ -71,7 +71,7 @@ def test_flat_folder_is_unlabelled_and_sorted(tmp_path):
     assert [label for _, label in source.dataset().as_numpy_iterator()] == [-1] * 5
 
 
-def test_folder_with_images_of_its_own_is_unlabelled_with_all_below(classes):
+def test_a_folder_with_images_directly_in_it_is_unlabelled(classes):
     write(classes / "loose.png")
     source = image_folder(classes)
     assert len(source) == 7
@@ -98,7 +98,7 @@ def test_hidden_files_folders_without_images_and_links(classes):
     assert len(source) == 7
 
 
-def test_nothing_there(tmp_path):
+def test_folders_without_images(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent"):
         image_folder(tmp_path / "absent")
     with pytest.raises(NotADirectoryError, match="which is a file"):
@@ -174,7 +174,7 @@ def test_reading_in_a_graph(classes):
     assert read.get_concrete_function().output_shapes.as_list() == [None, None, 3]
 
 
-def test_damaged_files_are_left_out_and_named(classes, caplog):
+def test_damaged_files_are_skipped_and_named(classes, caplog):
     damage(write(classes / "ant" / "half.jpg", smooth(200, 200)), keep=0.5)
     damage(write(classes / "bee" / "tail.jpg", smooth(200, 200)), keep=0.98)
     damage(write(classes / "bee" / "half.png", smooth(200, 200)), keep=0.5)
@@ -205,8 +205,8 @@ def test_damaged_files_are_left_out_and_named(classes, caplog):
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_verification_finds_every_truncation_that_reading_would(tmp_path, progressive):
-    """The quick check of JPEG files agrees with the decoder, wherever the file ends."""
+def test_verification_finds_the_same_truncated_files_as_reading(tmp_path, progressive):
+    """The fast check of JPEG files agrees with the decoder, for any truncation."""
     noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
     whole = write(
         tmp_path / "whole.jpg", Image.fromarray(noise), quality=90, progressive=progressive
@@ -239,7 +239,7 @@ def test_all_files_damaged(tmp_path):
         image_folder(tmp_path)
 
 
-def test_without_verification_the_damage_is_met_when_read(tmp_path):
+def test_without_verification_reading_a_damaged_file_fails(tmp_path):
     damage(write(tmp_path / "half.jpg", smooth(200, 200)), keep=0.5)
     source = image_folder(tmp_path, verify=False)
     assert source.skipped == {}

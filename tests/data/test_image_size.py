@@ -1,4 +1,4 @@
-"""Images from strangers: bombs, wrong names and half files are left out before they are decoded."""
+"""Untrusted image files: decompression bombs, wrong types and truncated files are skipped."""
 
 import io
 import os
@@ -25,7 +25,7 @@ def encoded(kind, size=(6, 4), **options):
 
 
 def png_bomb(side=SIDE):
-    """A whole PNG of 50,000 x 50,000 black pixels: some megabytes of zeros, compressed."""
+    """Returns a complete PNG file of 50,000 x 50,000 black pixels, which compresses well."""
 
     def chunk(name, content):
         checksum = zlib.crc32(name + content)
@@ -40,7 +40,7 @@ def png_bomb(side=SIDE):
 
 
 def with_size(kind, width, height):
-    """An image whose header lies about its size."""
+    """Returns an image with a wrong size in its header."""
     content = bytearray(encoded(kind))
     if kind == "PNG":
         content[16:24] = struct.pack(">II", width, height)
@@ -55,7 +55,7 @@ def with_size(kind, width, height):
 
 
 def gif(frames, side):
-    """An animation of the same frame, which takes a few bytes."""
+    """Returns an animation that repeats one small frame."""
     first = io.BytesIO()
     Image.new("P", (side, side)).save(first, "GIF")
     content = first.getvalue()
@@ -76,7 +76,7 @@ def test_ordinary_images_pass(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(SIDE, SIDE), (9_460, 9_460)])
-def test_headers_that_claim_too_much_are_refused(kind, size):
+def test_headers_with_too_many_pixels_are_refused(kind, size):
     content = tf.constant(with_size(kind, *size))
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"more pixels than {MOST_PIXELS}"):
         check_image_size(content)
@@ -84,9 +84,9 @@ def test_headers_that_claim_too_much_are_refused(kind, size):
         tf.function(lambda: decode(content, 3))()
 
 
-def test_the_largest_allowed_passes():
+def test_the_largest_allowed_size_passes():
     check_image_size(tf.constant(with_size("PNG", 1, MOST_PIXELS)))
-    check_image_size(tf.constant(with_size("BMP", 4, -4)))  # begins at the top
+    check_image_size(tf.constant(with_size("BMP", 4, -4)))  # the first row is the top one
     with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels"):
         check_image_size(tf.constant(with_size("BMP", 100_000, -100_000)))
 
@@ -110,14 +110,14 @@ def test_the_frames_of_a_gif_are_counted():
     assert 24 <= gif_pixels(content) <= 4 * 24
 
 
-def test_a_folder_of_bad_files_is_read_in_bounds(tmp_path, caplog):
+def test_a_folder_of_bad_files_is_read_in_bounded_memory(tmp_path, caplog):
     os.mkfifo(tmp_path / "pipe.png")
     with (tmp_path / "sparse.bmp").open("wb") as file:
         file.truncate(2**29)
     files = {
         "bomb.png": png_bomb(),
         "claims.jpg": with_size("JPEG", SIDE, SIDE),
-        "frames.gif": gif(400, 900),  # 324 million pixels in a file of some hundred kilobytes
+        "frames.gif": gif(400, 900),  # 324 million pixels in a few hundred kilobytes
         "hidden.png": gif(400, 900),
         "program.jpg": b"MZ\x90\x00" + bytes(1000),
         "page.png": b"<html><script>alert()</script></html>",
@@ -133,7 +133,7 @@ def test_a_folder_of_bad_files_is_read_in_bounds(tmp_path, caplog):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
     source = data.image_folder(tmp_path)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown < 200 * 1024  # the PNG alone would have 7,500 MB
+    assert grown < 200 * 1024  # the PNG alone would take 7,500 MB
     reasons = {os.path.basename(file): reason for file, reason in source.skipped.items()}
     assert set(reasons) == {*files, "pipe.png", "sparse.bmp"} - {"good.png", "png_in_truth.jpg"}
     assert reasons["pipe.png"] == "not a regular file"

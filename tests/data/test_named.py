@@ -1,4 +1,4 @@
-"""TensorFlow Datasets as a source; the data sets are made here, without network."""
+"""TensorFlow Datasets as a source; the data sets are made here, without network access."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ class TinyBase(tensorflow_datasets.core.GeneratorBasedBuilder):
     """Random images, eight in the train split and three in the test split."""
 
     VERSION = tensorflow_datasets.core.Version("1.0.0")
-    code_path = None  # of the file with the checksums of downloads: there are none
+    code_path = None  # the file of download checksums: there are no downloads
 
     def _info(self):
         return tensorflow_datasets.core.DatasetInfo(
@@ -56,7 +56,7 @@ class TinyShapes(TinyBase):
 
 
 class TinySeveral(TinyBase):
-    """Two images and two labels; the supervised keys say which."""
+    """Two images and two labels; the supervised keys select one of each."""
 
     kinds = {
         "fine": FEATURES.ClassLabel(names=NAMES),
@@ -72,7 +72,7 @@ class TinyUnlabelled(TinyBase):
 
 
 class TinyHidden(TinyShapes):
-    """Its labels are held back."""
+    """A data set whose labels are all missing."""
 
     def value(self, key, rng, number):
         return -1 if key == "label" else super().value(key, rng, number)
@@ -149,12 +149,12 @@ def test_streamed_equals_in_memory(data_dir):
 
 
 @pytest.mark.parametrize("limit", [10, 2**20])
-def test_shuffled_keeps_images_with_their_numbers(data_dir, limit):
+def test_shuffled_keeps_images_with_their_indices(data_dir, limit):
     source = tfds("tiny_shapes", "train", data_dir=data_dir, in_memory_limit=limit)
     images = [image for image, _ in source.dataset().as_numpy_iterator()]
 
     def order(seed):
-        # Within a graph, as an epoch's number gives the seed there.
+        # In a graph, because the pipeline computes the seed from the epoch in a graph.
         seeds = tf.data.Dataset.from_tensors(tf.constant(seed, tf.int64))
         return list(seeds.flat_map(lambda seed: source.shuffled(seed, 4)).as_numpy_iterator())
 
@@ -167,7 +167,7 @@ def test_shuffled_keeps_images_with_their_numbers(data_dir, limit):
 
 @pytest.mark.parametrize("start", [0, 1])
 @pytest.mark.parametrize("limit", [10, 2**20])
-def test_views_with_labels_and_numbers(data_dir, limit, start, caplog):
+def test_views_with_labels_and_indices(data_dir, limit, start, caplog):
     caplog.set_level("INFO", "keras_ssl")
     expected = loaded("tiny_shapes", "train", data_dir)
     source = tfds("tiny_shapes", "train", data_dir=data_dir, in_memory_limit=limit)
@@ -186,13 +186,13 @@ def test_views_with_labels_and_numbers(data_dir, limit, start, caplog):
         assert len(order) == len(set(order)) == (3 if epoch == 0 and start else 6)
         orders.append(order)
     assert orders[1] != orders[2]
-    assert "Reading the labels" not in caplog.text  # they come with the images
+    assert "Reading the labels" not in caplog.text  # labels are read with the images
     assert len(source.labels) == 8
     assert ("Reading the labels" in caplog.text) == (limit == 10)
 
 
 @pytest.mark.parametrize("limit", [10, 2**20])
-def test_views_with_labels_of_a_set_without(data_dir, limit):
+def test_views_with_labels_need_labels(data_dir, limit):
     source = tfds("tiny_unlabelled", "train", data_dir=data_dir, in_memory_limit=limit)
     assert not source.has_labels
     same = Policy(Augmentation([]), Augmentation([]))
@@ -200,7 +200,7 @@ def test_views_with_labels_of_a_set_without(data_dir, limit):
         views(source, same, 2, labels=True)
 
 
-def test_a_streamed_split_whose_labels_are_held_back(data_dir):
+def test_a_streamed_split_with_missing_labels(data_dir):
     source = tfds("tiny_hidden", "train", data_dir=data_dir, in_memory_limit=10)
     assert source.has_labels  # no file has been read yet
     same = Policy(Augmentation([]), Augmentation([]))
@@ -228,7 +228,7 @@ def test_supervised_keys_choose_among_several_features(data_dir):
 
 
 @pytest.mark.parametrize("limit", [10, 2**20])
-def test_16_bits_without_labels(data_dir, limit):
+def test_16_bit_images_without_labels(data_dir, limit):
     source = tfds("tiny_unlabelled", "test", data_dir=data_dir, in_memory_limit=limit)
     expected = loaded("tiny_unlabelled", "test", data_dir)
     assert source.labels is None
@@ -240,7 +240,7 @@ def test_16_bits_without_labels(data_dir, limit):
 
 
 @pytest.mark.parametrize("limit", [10, 2**20])
-def test_labels_held_back(data_dir, limit):
+def test_missing_labels(data_dir, limit):
     assert tfds("tiny_hidden", "test", data_dir=data_dir, in_memory_limit=limit).labels is None
 
 
@@ -252,7 +252,7 @@ def test_labels_held_back(data_dir, limit):
         ("tiny_float", "Received: 'image' of float32"),
     ],
 )
-def test_sets_without_a_usable_image(data_dir, name, message):
+def test_data_sets_without_a_usable_image(data_dir, name, message):
     with pytest.raises(ValueError, match=message):
         tfds(name, "train", data_dir=data_dir)
 

@@ -1,4 +1,4 @@
-"""The order of the images, and each worker's part of it."""
+"""The order of the images, and the part of each worker."""
 
 import sys
 
@@ -15,7 +15,7 @@ POLICY = Policy(Augmentation([RandomCrop(4)]), Augmentation([RandomCrop(4)]))
 
 
 class Streamed(data.Source):
-    """Images that can only be read in their order, and that count how many were read."""
+    """Images that can only be read in order."""
 
     random_access = False
 
@@ -34,7 +34,7 @@ def source(request, monkeypatch):
     return data.arrays(images) if request.param == "arrays" else Streamed(images)
 
 
-def taken(batches, count):
+def take(batches, count):
     return [[np.asarray(part) for part in batch] for batch in batches.take(count)]
 
 
@@ -43,22 +43,22 @@ def taken(batches, count):
     ("workers", "replicas"),
     [(1, 1), (1, 2), (2, 4), *(pytest.param(n, n, marks=pytest.mark.large) for n in (2, 4))],
 )
-def test_the_parts_of_all_workers_are_the_batch_of_one(source, workers, replicas, start):
+def test_the_parts_of_all_workers_make_the_batch_of_one_worker(source, workers, replicas, start):
     batches = data.views(source, POLICY, BATCH, seed=1, start=start, indices=True)
     whole = []
     while len(whole) < 2 * STEPS:  # each pass over the data set is an epoch
-        whole += taken(batches, -1)
+        whole += take(batches, -1)
     shares = distribute.shares_of(batches)
     assert (shares.batch_size, shares.steps_per_epoch, shares.start) == (BATCH, STEPS, start)
     per_worker = replicas // workers
     parts = [
-        taken(shares.batches_of(Share(worker, workers, replicas)), 2 * STEPS * per_worker)
+        take(shares.batches_of(Share(worker, workers, replicas)), 2 * STEPS * per_worker)
         for worker in range(workers)
     ]
     for step in range(2 * STEPS):
         of_step = slice(step * per_worker, (step + 1) * per_worker)
         found = [part for own in parts for part in own[of_step]]
-        for place, expected in enumerate(whole[step]):  # two views and the numbers
+        for place, expected in enumerate(whole[step]):  # two views and the indices
             joined = np.concatenate([part[place] for part in found])
             np.testing.assert_array_equal(joined, expected)
 
@@ -68,7 +68,7 @@ def test_an_epoch_has_no_image_twice(source):
     numbers = [
         batch[2]
         for worker in range(2)
-        for batch in taken(shares.batches_of(Share(worker, 2, 2)), STEPS)
+        for batch in take(shares.batches_of(Share(worker, 2, 2)), STEPS)
     ]
     assert len(set(np.concatenate(numbers))) == BATCH * STEPS
 
@@ -88,8 +88,8 @@ def test_a_worker_decodes_only_its_own_images(monkeypatch):
     monkeypatch.setattr(source, "read", counted)
     shares = distribute.shares_of(data.views(source, POLICY, BATCH, seed=1, indices=True))
     own = shares.batches_of(Share(1, 2, 2))
-    seen = np.concatenate([batch[2] for batch in taken(own, STEPS)])
+    seen = np.concatenate([batch[2] for batch in take(own, STEPS)])
     assert set(decoded[: len(seen)]) <= set(decoded)
-    # Some are read ahead, of the worker's own part of the next epoch.
+    # Some images are prefetched from the worker's part of the next epoch.
     assert set(seen) <= set(decoded)
     np.testing.assert_array_equal(sorted(decoded[: STEPS * BATCH // 2]), sorted(seen))

@@ -1,4 +1,4 @@
-"""How views are made: in batches, one by one, or in the training step; the pixels are the same."""
+"""Views have the same pixels if they are made in batches, one by one, or in the training step."""
 
 import keras
 import numpy as np
@@ -35,7 +35,7 @@ def plain():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Returns a function: a labelled folder of images of different sizes."""
+    """Returns a function that opens a labeled folder of images of different sizes."""
     for number, pixels in enumerate(PIXELS):
         file = tmp_path / "ab"[number % 2] / f"{number:02}.png"
         file.parent.mkdir(exist_ok=True)
@@ -44,16 +44,16 @@ def folder(tmp_path):
 
 
 def host_and_step(source, policy, **extras):
-    """Returns a batch made by the host, and one that the step has finished, as lists of arrays."""
+    """Returns a batch made on the host, and one finished in the step, as lists of arrays."""
     host = data.views(source, policy, batch_size=8, seed=3, **extras)
     step = data.views(source, policy, batch_size=8, seed=3, finish="step", **extras)
-    batches = next(iter(host)), finish_of(step)(next(iter(step)))  # each pass is another epoch
+    batches = next(iter(host)), finish_of(step)(next(iter(step)))  # each pass is a new epoch
     tf.nest.assert_same_structure(*batches)
     return [tf.nest.flatten(batch) for batch in batches]
 
 
 @pytest.mark.parametrize("kind", ["arrays", "plain", "folder"])
-def test_the_step_makes_the_hosts_pixels(kind, folder):
+def test_the_step_makes_the_same_pixels_as_the_host(kind, folder):
     source = {"arrays": arrays, "plain": plain, "folder": folder}[kind]()
     host, step = host_and_step(source, augment.byol(20), labels=True, indices=True)
     for expected, found in zip(host, step, strict=True):
@@ -61,13 +61,13 @@ def test_the_step_makes_the_hosts_pixels(kind, folder):
 
 
 @pytest.mark.usefixtures("compiled")
-def test_the_step_makes_the_pixels_of_a_compiled_host():
+def test_the_step_makes_the_same_pixels_as_the_compiled_host():
     for expected, found in zip(*host_and_step(arrays(), augment.simclr(20)), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.large
-def test_the_step_of_chains_without_a_crop_and_without_a_rest():
+def test_the_step_with_chains_without_a_crop_or_with_nothing_else():
     chains = (
         Augmentation([augment.RandomFlip(), augment.RandomSolarize(0.5)]),
         Augmentation([augment.RandomCrop(8)]),
@@ -81,13 +81,13 @@ def test_the_step_of_chains_without_a_crop_and_without_a_rest():
 
 
 class Called(augment.AugmentationLayer):
-    """A layer with a `call` of its own."""
+    """A layer that overrides `call`."""
 
     def call(self, images, keys=None, training=True):
         return images
 
 
-def test_what_is_not_by_numbers_cannot_be_left_to_the_step():
+def test_layers_that_override_call_cannot_run_in_the_step():
     chain = Augmentation([augment.RandomCrop(8), Called()])
     with pytest.raises(
         ValueError,
@@ -97,7 +97,7 @@ def test_what_is_not_by_numbers_cannot_be_left_to_the_step():
         data.views(arrays(), Policy(chain, chain), batch_size=8, finish="step")
 
 
-def test_another_place_to_finish_is_refused():
+def test_an_unknown_value_of_finish_is_refused():
     with pytest.raises(ValueError, match=r"must be 'host' or 'step'\. Received: finish='gpu'"):
         data.views(arrays(), augment.simclr(8), batch_size=8, finish="gpu")
 
@@ -108,16 +108,16 @@ def test_images_of_different_sizes_need_a_crop(folder):
         data.views(source, Policy(flip, flip), batch_size=8)
 
 
-# Large views: one by one where compiled, their crops one by one where not; and in the step.
+# Large views: made one by one if compiled, otherwise cropped one by one; and in the step.
 
 
 @pytest.fixture(params=[pytest.param("arrays", marks=pytest.mark.large), "folder"])
 def large(request, folder):
-    """Images whose views are larger than what is made in batches."""
+    """Images for views that are too large to be made in batches."""
     return {"arrays": arrays, "folder": folder}[request.param]()
 
 
-def test_large_views_are_the_same_however_they_are_made(large, monkeypatch):
+def test_large_views_have_the_same_pixels_in_all_ways(large, monkeypatch):
     policy, shape = augment.simclr(128), tf.TensorShape(large.image_shape)
     expected, step = host_and_step(large, policy)
     monkeypatch.setattr(view_maker, "WORTH_COMPILING", 0)
@@ -144,13 +144,13 @@ def test_a_large_view_does_not_depend_on_the_batch():
     np.testing.assert_array_equal(passes(12), passes(4))
 
 
-# What reaches the model.
+# What the model sees.
 
 PATTERN = np.random.default_rng(1).random((20, 20, 1), np.float32)
 
 
 class Seen(SimCLR):
-    """Notes a weighted mean of each view that reaches the loss, and each loss."""
+    """Records a weighted mean of each view in the loss, and each loss."""
 
     def __init__(self, note):
         super().__init__(Tiny((20, 20, 3), features=8))
@@ -159,13 +159,13 @@ class Seen(SimCLR):
     def ssl_loss(self, view_1, view_2):
         loss = super().ssl_loss(view_1, view_2)
         means = [tf.reduce_mean(view * PATTERN, axis=[1, 2]) for view in (view_1, view_2)]
-        sums = tf.concat(means, axis=1)  # (batch, 6): different for mirrored or turned colours too
+        sums = tf.concat(means, axis=1)  # (batch, 6): depends on flips and colors too
         with tf.control_dependencies([tf.py_function(self.note, [sums, loss], [])]):
             return tf.identity(loss)
 
 
-def trained(finish, strategy, steps_per_execution=1, rate=0.0, epochs=2, steps=None):
-    """Returns, sorted within each batch, what was seen of the images; the losses; the weights."""
+def train(finish, strategy, steps_per_execution=1, rate=0.0, epochs=2, steps=None):
+    """Trains; returns the recorded means, sorted within each batch, the losses and the weights."""
     notes = []
     keras.utils.set_random_seed(0)
     with strategy.scope():
@@ -176,30 +176,30 @@ def trained(finish, strategy, steps_per_execution=1, rate=0.0, epochs=2, steps=N
     count = (steps or 3) * epochs
     assert len(notes) == count * strategy.num_replicas_in_sync
     sums = np.concatenate([sums for sums, _ in notes]).reshape(count, 8, 6)
-    # Replicas note in the order in which they come to it.
+    # Replicas record in any order.
     sums = np.stack([batch[np.lexsort(batch.round(4).T)] for batch in sums])
     return sums, [loss for _, loss in notes], model.get_weights()
 
 
 @pytest.mark.large
 @pytest.mark.parametrize("steps_per_execution", [1, 2])
-def test_the_step_shows_the_model_the_same_images(two_replicas, steps_per_execution):
+def test_the_model_sees_the_same_images(two_replicas, steps_per_execution):
     one = tf.distribute.get_strategy()
-    expected, *_ = trained("host", one)
+    expected, *_ = train("host", one)
     assert len(np.unique(expected.round(3).reshape(-1, 6), axis=0)) == 48
     for strategy in (one, two_replicas):
-        found, *_ = trained("step", strategy, steps_per_execution)
+        found, *_ = train("step", strategy, steps_per_execution)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
-def test_the_step_has_the_hosts_loss_and_gradient():
-    """Of the first step: what differs in a last bit grows from step to step, as noise of 1e-7 does."""
+def test_the_loss_and_gradient_are_the_same():
+    """Compares the first step only, because rounding differences of 1e-7 grow with each step."""
     one = tf.distribute.get_strategy()
     (_, [loss], weights), (_, [expected_loss], expected) = (
-        trained(finish, one, rate=1.0, epochs=1, steps=1) for finish in ("step", "host")
+        train(finish, one, rate=1.0, epochs=1, steps=1) for finish in ("step", "host")
     )
     assert loss == pytest.approx(expected_loss, rel=1e-5)
-    _, _, start = trained("host", one, epochs=1, steps=1)
+    _, _, start = train("host", one, epochs=1, steps=1)
     moved = [np.abs(a - b).max() for a, b in zip(expected, start, strict=True)]
     assert max(moved) > 1e-2
     for found, value in zip(weights, expected, strict=True):

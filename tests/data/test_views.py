@@ -1,4 +1,4 @@
-"""Pairs of views: which images, in which order, with which pixels, from where on."""
+"""`data.views`: images, order, pixels, labels and the start of the batches."""
 
 import itertools
 import sys
@@ -22,7 +22,7 @@ COUNT = 50
 
 
 def numbered(count=COUNT, shape=(4, 4, 3), dtype=np.uint8):
-    """Returns images whose colour is their number."""
+    """Returns images whose color is their index."""
     numbers = np.arange(count, dtype=dtype).reshape(-1, 1, 1, 1)
     return np.broadcast_to(numbers, (count, *shape)).copy()
 
@@ -46,7 +46,7 @@ def streamed(count=COUNT):
 
 
 def numbers(views):
-    """Returns the numbers of the images of each batch of one pass, after a look at both views."""
+    """Returns the indices of the images in each batch of a pass; checks that both views are equal."""
     batches = []
     for view_1, view_2 in views.as_numpy_iterator():
         np.testing.assert_array_equal(view_1, view_2)
@@ -59,7 +59,7 @@ def flat(batches):
 
 
 @pytest.mark.parametrize("make", [source, streamed])
-def test_every_image_once_but_for_the_remainder(make):
+def test_an_epoch_has_every_image_once_except_the_remainder(make):
     views = data.views(make(), IDENTITY, batch_size=8, seed=0)
     assert len(views) == 6
     seen = set()
@@ -69,27 +69,27 @@ def test_every_image_once_but_for_the_remainder(make):
         assert len(set(flat(batches))) == 48
         assert set(flat(batches)) <= set(range(COUNT))
         seen |= set(flat(batches))
-    assert seen == set(range(COUNT))  # what one epoch leaves out comes in others
+    assert seen == set(range(COUNT))  # images dropped in one epoch appear in others
 
 
 @pytest.mark.parametrize("make", [source, streamed])
 def test_the_order_is_a_function_of_seed_and_epoch(make):
     views = {seed: data.views(make(), IDENTITY, batch_size=10, seed=seed) for seed in (0, 1)}
     orders = {(seed, epoch): numbers(views[seed]) for epoch in range(3) for seed in (0, 1)}
-    if make is source:  # a stream's order is that of the sum
+    if make is source:  # a stream's order depends on seed + epoch
         assert len({str(order) for order in orders.values()}) == 6
     assert len({str(orders[0, epoch]) for epoch in range(3)}) == 3
     for order in orders.values():
         assert flat(order) != list(range(COUNT))
         assert sorted(flat(order)) == list(range(COUNT))
-    tf.random.set_seed(123)  # another state of the process
+    tf.random.set_seed(123)  # must not change the order
     again = data.views(make(), IDENTITY, batch_size=10, seed=0)
     for epoch in range(3):
         assert numbers(again) == orders[0, epoch]
 
 
 def test_the_order_mixes_well():
-    """No image keeps its place or its neighbours, over the epochs."""
+    """Positions and neighbors of images change between epochs."""
     views = data.views(source(), IDENTITY, batch_size=50, seed=4)
     orders = np.array([flat(numbers(views)) for _ in range(40)])
     first = orders[:, 0]
@@ -98,7 +98,7 @@ def test_the_order_mixes_well():
     assert distance.mean() == pytest.approx(COUNT / 3, rel=0.1)
 
 
-def test_no_seed_takes_that_of_keras():
+def test_the_default_seed_depends_on_the_seed_of_keras():
     def draw():
         return numbers(data.views(source(), IDENTITY, batch_size=10))
 
@@ -109,7 +109,7 @@ def test_no_seed_takes_that_of_keras():
     assert draw() == first
 
 
-def test_pixels_are_the_same_whatever_the_number_of_threads():
+def test_pixels_do_not_depend_on_the_number_of_threads():
     passes = []
     for threads in (1, 4):
         views = data.views(noise(), augment.simclr(8), batch_size=6, seed=3)
@@ -122,8 +122,8 @@ def test_pixels_are_the_same_whatever_the_number_of_threads():
     assert np.abs(passes[0][0] - passes[0][4]).max() > 0.1  # the epochs differ
 
 
-def test_pixels_depend_on_image_epoch_and_view_alone():
-    """The same image, in another place and another batch, has the same views."""
+def test_pixels_depend_only_on_image_epoch_and_view():
+    """An image has the same views in another position and another batch."""
     found = []
     for batch_size in (6, 8):
         views = data.views(noise(), CROP, batch_size=batch_size, seed=3)
@@ -143,7 +143,7 @@ def test_views_of_an_image_differ():
 
 @pytest.mark.parametrize("start", [0, 1, 5, 6, 7, 17, 18])
 @pytest.mark.parametrize("make", [source, streamed])
-def test_start_is_a_skip(make, start):
+def test_start_skips_batches(make, start):
     views = data.views(make(), IDENTITY, batch_size=8, seed=2)
     whole = [batch for _ in range(5) for batch in numbers(views)]
     resumed = data.views(make(), IDENTITY, batch_size=8, seed=2, start=start)
@@ -177,7 +177,7 @@ def test_a_plain_dataset(labelled):
     spec = tf.TensorSpec((8, 4, 4, 3), tf.float32)
     assert views.element_spec == (spec, spec)
     assert len(views) == 6
-    assert flat(numbers(views)) == list(range(48))  # in the order that it has
+    assert flat(numbers(views)) == list(range(48))  # in its own order
 
 
 def test_a_plain_dataset_gets_new_views_in_each_pass():
@@ -188,7 +188,7 @@ def test_a_plain_dataset_gets_new_views_in_each_pass():
     assert len(np.unique(found, axis=0)) == 12  # 3 images, 2 views, 2 epochs
 
 
-def test_a_plain_dataset_without_end_or_known_length():
+def test_a_plain_dataset_of_infinite_or_unknown_length():
     endless = data.views(images_and_labels().repeat(), IDENTITY, batch_size=8, seed=0)
     assert endless.cardinality() == tf.data.INFINITE_CARDINALITY
     assert len(flat(numbers(endless.take(20)))) == 160
@@ -211,7 +211,7 @@ def test_grey_and_other_channels(shape):
         assert np.isfinite(view).all()
 
 
-def test_sixteen_bits_reach_the_unit_interval():
+def test_16_bit_images_are_scaled_to_the_unit_interval():
     images = np.full((4, 4, 4, 1), 65535, np.uint16)
     images[0] = 256
     views = data.views(data.arrays(images), IDENTITY, batch_size=4, seed=0)
@@ -221,7 +221,7 @@ def test_sixteen_bits_reach_the_unit_interval():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Images of different sizes, each of one colour; and one that is cut short."""
+    """Images of different sizes, each of one color, and one truncated file."""
     for number in range(10):
         picture = Image.new("RGB", (20 + number, 30 - number), (20 * number, 0, 0))
         picture.save(tmp_path / f"{number}.png")
@@ -243,7 +243,7 @@ def test_a_folder_of_different_sizes_with_a_broken_file(folder):
     assert list(files.skipped) == [str(folder / "broken.png")]
 
 
-def test_different_sizes_give_the_views_that_one_size_gives(tmp_path):
+def test_a_folder_gives_the_same_views_as_an_array(tmp_path):
     images = noise(6)
     for number in range(6):
         tf.io.write_file(str(tmp_path / f"{number}.png"), tf.io.encode_png(images.read(number)))
@@ -284,7 +284,7 @@ def test_a_plain_dataset_cannot_start_in_the_middle():
         data.views(images_and_labels(), IDENTITY, batch_size=8, start=3)
 
 
-def test_replicas_share_each_batch(two_replicas):
+def test_replicas_split_each_batch(two_replicas):
     views = data.views(source(), IDENTITY, batch_size=10, seed=0)
     alone = [numbers(views) for _ in range(2)]
     views = data.views(source(), IDENTITY, batch_size=10, seed=0)
@@ -302,7 +302,7 @@ def test_replicas_share_each_batch(two_replicas):
         assert found == expected
 
 
-LABELS = np.arange(COUNT) * 7 % 11 - 1  # no label tells its image's number, and some are missing
+LABELS = np.arange(COUNT) * 7 % 11 - 1  # unrelated to the index of the image; some are missing
 
 
 def labelled():
@@ -322,12 +322,12 @@ LABELLED = [labelled, labelled_stream, labelled_plain]
 
 @pytest.fixture
 def small_buffer(monkeypatch):
-    """Shuffles streams within 16 images, fewer than they have."""
+    """Shuffles streams in a buffer of 16 images, fewer than they have."""
     monkeypatch.setattr(sys.modules["keras_ssl.data.order"], "_SHUFFLE_BUFFER", 16)
 
 
 @pytest.mark.parametrize("make", LABELLED)
-def test_the_form_of_batches_with_labels_and_indices(make):
+def test_the_structure_of_batches_with_labels_and_indices(make):
     view, number = tf.TensorSpec((8, 4, 4, 3), tf.float32), tf.TensorSpec((8,), tf.int64)
 
     def spec(**extras):
@@ -364,7 +364,7 @@ def test_labels_and_indices_belong_to_the_images(make, start):
 
 @pytest.fixture
 def many_sizes(tmp_path):
-    """A labelled folder of noise, in images of different sizes."""
+    """A labeled folder of noise images of different sizes."""
     for number in range(24):
         file = tmp_path / "ab"[number % 2] / f"{number:02}.png"
         file.parent.mkdir(exist_ok=True)
@@ -403,7 +403,7 @@ def test_views_are_the_same_with_labels_and_indices(kind, many_sizes):
     np.testing.assert_array_equal(alone, [np.stack(views) for views, _ in with_labels])
 
 
-def test_the_numbers_are_those_within_a_subset():
+def test_indices_of_a_subset_are_positions_in_the_subset():
     chosen = np.array([41, 3, 3, 17, 8, 30])
     views = data.views(
         labelled().subset(chosen), IDENTITY, batch_size=6, seed=0, labels=True, indices=True
@@ -414,14 +414,14 @@ def test_the_numbers_are_those_within_a_subset():
     np.testing.assert_array_equal(label, LABELS[chosen[index]])
 
 
-def test_numbers_without_labels():
+def test_indices_without_labels():
     for make in (streamed, lambda: labelled_plain().map(lambda image, _: image)):
         views = data.views(make(), IDENTITY, batch_size=10, seed=0, indices=True)
         for view, _, index in views.as_numpy_iterator():
             np.testing.assert_array_equal(np.rint(view[:, 0, 0, 0] * 255), index)
 
 
-def test_the_numbers_of_a_repeated_plain_dataset_go_on():
+def test_indices_of_a_repeated_plain_dataset_continue():
     endless = labelled_plain().repeat()
     views = data.views(endless, IDENTITY, batch_size=40, indices=True, labels=True)
     numbers, labels = zip(*[(b[2], label) for b, label in views.take(2)], strict=True)
@@ -429,7 +429,7 @@ def test_the_numbers_of_a_repeated_plain_dataset_go_on():
     np.testing.assert_array_equal(np.concatenate(labels), np.tile(LABELS, 2)[:80])
 
 
-def test_a_label_whose_shape_is_not_known():
+def test_a_label_of_unknown_shape():
     def unknown(image, label):
         return image, tf.numpy_function(lambda value: value, [label], tf.int32)
 
@@ -466,12 +466,12 @@ def test_a_label_whose_shape_is_not_known():
         (lambda: labelled_plain().batch(8), r"on a batched one.*shape \(None, 4, 4, 3\)"),
     ],
 )
-def test_labels_that_are_not_there_are_refused(make, message):
+def test_missing_or_invalid_labels_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         data.views(make(), IDENTITY, batch_size=8, labels=True)
 
 
-def test_replicas_share_labels_and_numbers_as_they_share_images(two_replicas):
+def test_replicas_split_labels_and_indices_like_images(two_replicas):
     views = data.views(labelled(), IDENTITY, batch_size=10, seed=0, labels=True, indices=True)
     for (view_1, _, index), label in two_replicas.experimental_distribute_dataset(views):
         parts = map(two_replicas.experimental_local_results, (view_1, index, label))
@@ -482,7 +482,7 @@ def test_replicas_share_labels_and_numbers_as_they_share_images(two_replicas):
 
 
 class Seen(SimCLR):
-    """Notes the images of each batch instead of learning from them."""
+    """Records the images of each batch."""
 
     def __init__(self, backbone, note):
         super().__init__(backbone)
@@ -496,7 +496,7 @@ class Seen(SimCLR):
             return super().ssl_loss(view_1, view_2)
 
 
-def fitted(epochs, steps_per_execution=1, start=0, callbacks=(), **fit_arguments):
+def fit(epochs, steps_per_execution=1, start=0, callbacks=(), **fit_arguments):
     seen = []
     model = Seen(Tiny((4, 4, 3), features=4), seen.append)
     model.compile(keras.optimizers.SGD(0.0), steps_per_execution=steps_per_execution)
@@ -511,17 +511,17 @@ def expected_batches(epochs):
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 3])
-def test_fit_goes_through_the_epochs(steps_per_execution):
-    assert fitted(4, steps_per_execution) == expected_batches(4)
+def test_fit_trains_on_all_epochs(steps_per_execution):
+    assert fit(4, steps_per_execution) == expected_batches(4)
 
 
 @pytest.mark.parametrize("steps_per_execution", [pytest.param(1, marks=pytest.mark.large), 3])
-def test_fit_on_two_replicas_goes_through_the_same_epochs(two_replicas, steps_per_execution):
+def test_fit_on_two_replicas_trains_on_the_same_epochs(two_replicas, steps_per_execution):
     with two_replicas.scope():
-        halves = fitted(4, steps_per_execution)
+        halves = fit(4, steps_per_execution)
     expected = expected_batches(4)
     assert len(halves) == 2 * len(expected)
-    # Replicas note their halves in any order.
+    # Replicas record their halves in any order.
     for step, batch in enumerate(expected):
         first, second = halves[2 * step : 2 * step + 2]
         assert sorted((first, second)) == sorted((batch[:5], batch[5:]))
@@ -531,6 +531,6 @@ def test_fit_on_two_replicas_goes_through_the_same_epochs(two_replicas, steps_pe
 @pytest.mark.parametrize("steps_per_execution", [1, 2])
 def test_fit_from_the_middle_of_an_epoch(start, steps_per_execution, tmp_path):
     checkpoint = Checkpoint(tmp_path, steps_per_epoch=5, start=start)
-    found = fitted(4, steps_per_execution, start, [checkpoint], initial_epoch=start // 5)
+    found = fit(4, steps_per_execution, start, [checkpoint], initial_epoch=start // 5)
     assert found == expected_batches(4)[start:]
     assert checkpoint.step == 20
