@@ -149,7 +149,8 @@ def test_only_augmentations_compute_in_float64(name):
     """So that a new place where a TPU has to emulate is noticed."""
     step = whole_step(name)
     rounded = {*OF_A_BOX, "Exp"} | ({"Cos", "Sin"} if name == "MemoryBank" else set())
-    assert in_float64(step.graph) == rounded  # `by_value` in augment/layer.py, boxes in crop.py
+    # `apply_in_float64` in augment/layer.py, and `boxes` in augment/crop.py.
+    assert in_float64(step.graph) == rounded
 
     view = tf.TensorSpec((BATCH, 8, 8, 3))
     index = (tf.TensorSpec((BATCH,), tf.int64),) if step.model.takes_indices else ()

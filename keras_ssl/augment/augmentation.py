@@ -1,4 +1,4 @@
-"""A chain of augmentation layers, and the two chains that make the two views."""
+"""Chains of augmentation layers, and the pair of chains that makes two views."""
 
 import functools
 from typing import NamedTuple
@@ -7,20 +7,20 @@ import keras
 import tensorflow as tf
 
 from keras_ssl.augment import random
-from keras_ssl.augment.crop import RandomCrop, in_unit_range
+from keras_ssl.augment.crop import RandomCrop, to_unit_range
 from keras_ssl.augment.layer import AugmentationLayer, RandomChange
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class Augmentation(AugmentationLayer):
-    """Layers one after the other, each with random numbers of its own.
+    """Applies layers one after the other, each with its own random numbers.
 
     Args:
-        layers: `AugmentationLayer`s; only the first may be a `RandomCrop`.
-        seed: see `AugmentationLayer`, as for the call's arguments.
+        layers: list of `AugmentationLayer`; only the first may be a `RandomCrop`.
+        seed: see `AugmentationLayer`, also for the call arguments.
 
     Raises:
-        TypeError: if one of the layers is not an `AugmentationLayer`.
+        TypeError: if one of `layers` is not an `AugmentationLayer`.
         ValueError: if a crop comes after another layer.
 
     Example:
@@ -39,7 +39,7 @@ class Augmentation(AugmentationLayer):
                 )
         if any(isinstance(layer, RandomCrop) for layer in layers[1:]):
             raise ValueError(
-                "Only the first of `layers` may be a RandomCrop: what follows takes images of one "
+                "Only the first of `layers` may be a RandomCrop: later layers need images of one "
                 f"size. Received: {[type(layer).__name__ for layer in layers]}"
             )
         self.layers = list(layers)
@@ -60,14 +60,17 @@ class Augmentation(AugmentationLayer):
         last: int | None = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """Applies the layers, from number `first` on, to a batch of images, given its (batch, 2) keys.
+        """Applies layers `first` to `last - 1` to a batch of images.
 
         Args:
             images: (batch, height, width, channels), or one image where `keys` is `None`.
-            keys: of the images in this view.
-            first: number of the first layer to apply.
-            last: number of the layer to stop before; `None` applies all.
-            training: `False` changes nothing at random, and needs no keys.
+            keys: (batch, 2) keys of the images in this view; `None` if `training` is `False`.
+            first: index of the first layer to apply.
+            last: index of the layer to stop before; `None` applies all remaining layers.
+            training: `False` turns off random changes.
+
+        Returns:
+            float32 images in [0, 1].
         """
         images = tf.image.convert_image_dtype(images, tf.float32)
         for position, layer in list(enumerate(self.layers))[first:last]:
@@ -81,30 +84,33 @@ class Augmentation(AugmentationLayer):
         return crop.crop_one(image, random.uniform(random.fold(key, 0), crop.draws))
 
     def after_crop(self, images: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-        """Applies the layers behind the crop to a batch of crops, given its (batch, 2) keys."""
+        """Applies the layers after the crop to a batch of crops, given its (batch, 2) keys."""
         return self.apply(images, keys, first=1)
 
     def numbers(self, keys: tf.Tensor) -> list[tf.Tensor]:
-        """Returns the numbers that each layer draws from (batch, 2) keys, (batch, draws) each."""
+        """Returns each layer's (batch, draws) random numbers for (batch, 2) keys."""
         return random.numbers_of_layers(keys, [layer.draws for layer in self.layers])
 
     def transform(self, images, numbers, first=0, last=None):
-        """Does what `apply` does, by the numbers that `numbers` returns."""
+        """Does the same as `apply`, given the random numbers from `numbers` instead of keys."""
         images = tf.image.convert_image_dtype(images, tf.float32)
         for layer, own in list(zip(self.layers, numbers, strict=True))[first:last]:
             images = layer.transform(images, own)
         return images
 
     def transform_one(self, image, numbers, first=0, dtype=tf.float32):
-        """Does the same to one image, where a layer that it is not chosen for costs nothing.
+        """Does the same to one image, and skips the layers that do not change it.
 
         Args:
             image: (height, width, channels).
-            numbers: of its layers, (1, draws) each.
-            first: number of the first layer to apply.
-            dtype: the one whose range the image has: 0 to 255 for uint8.
+            numbers: (1, draws) random numbers for each layer.
+            first: index of the first layer to apply.
+            dtype: dtype whose value range the image has, such as uint8 for 0 to 255.
+
+        Returns:
+            float32 image in [0, 1].
         """
-        image = in_unit_range(tf.cast(image, tf.float32), dtype)[None]
+        image = to_unit_range(tf.cast(image, tf.float32), dtype)[None]
         for layer, own in list(zip(self.layers, numbers, strict=True))[first:]:
             if isinstance(layer, RandomChange):
                 change = functools.partial(layer.change_one, image, own)
@@ -114,18 +120,18 @@ class Augmentation(AugmentationLayer):
         return image[0]
 
     @property
-    def by_numbers(self) -> bool:
-        """Whether `numbers` decide about all: no layer does something else in a `call` of its own."""
+    def can_draw_ahead(self) -> bool:
+        """Whether `transform` gives the same result as a call: no layer overrides `call`."""
         return all(type(layer).call is AugmentationLayer.call for layer in self.layers)
 
     def size_of_view(self, shape: tf.TensorShape) -> int:
-        """Returns the longer side of a view, in pixels, of images (height, width, channels)."""
+        """Returns the longer side, in pixels, of the view of a (height, width, channels) image."""
         crop = self.layers[0] if self.layers else None
         return crop.size if isinstance(crop, RandomCrop) else max(shape[:2])
 
     @property
     def begins_with_crop(self) -> bool:
-        """Whether images of different sizes can be augmented."""
+        """Whether the first layer is a crop, so that image sizes may differ."""
         return bool(self.layers) and isinstance(self.layers[0], RandomCrop)
 
     def get_config(self):
@@ -135,17 +141,18 @@ class Augmentation(AugmentationLayer):
 
     @classmethod
     def from_config(cls, config):
-        """Builds the chain from what `get_config` returned."""
+        """Builds the chain from the configuration that `get_config` returns."""
         layers = [keras.saving.deserialize_keras_object(layer) for layer in config.pop("layers")]
         return cls(layers=layers, **config)
 
 
 class Policy(NamedTuple):
-    """How the two views of an image are made.
+    """The augmentations that make the two views of an image.
 
     Attributes:
         view_1: augmentation of the first view.
-        view_2: augmentation of the second; SimCLR and MoCo use the same one twice, BYOL two.
+        view_2: augmentation of the second view. SimCLR and MoCo use the same for both views, BYOL uses
+            two different ones.
     """
 
     view_1: Augmentation

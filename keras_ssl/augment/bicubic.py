@@ -1,4 +1,4 @@
-"""Bicubic interpolation as a matrix, so that each image of a batch can be resized in its own way."""
+"""Bicubic interpolation as a matrix, so that each image of a batch can be resized differently."""
 
 import tensorflow as tf
 
@@ -6,16 +6,16 @@ import tensorflow as tf
 def bicubic_weights(
     start: tf.Tensor, length: tf.Tensor, size: int | tf.Tensor, out: int
 ) -> tf.Tensor:
-    """Returns the weights that resize a part of each image along one axis.
+    """Returns the weights that resize a region of each image along one axis.
 
-    They are those of `tf.image.resize(method="bicubic")`: Keys' kernel with a = -1/2, weights of
-    pixels outside the part dropped and the rest scaled to sum to one.
+    They are those of `tf.image.resize(method="bicubic")`: Keys' kernel with a = -1/2, where pixels
+    outside the region have weight zero and the remaining weights are normalized to sum to one.
 
     Args:
-        start: (batch,) float32 first pixel of each part.
-        length: (batch,) float32 number of pixels of each part.
+        start: (batch,) float32 first pixel of each region.
+        length: (batch,) float32 number of pixels of each region.
         size: number of pixels of the images along this axis, a number or a scalar tensor.
-        out: number of pixels of the result.
+        out: number of pixels of the output along this axis.
 
     Returns:
         (batch, out, size) float32 weights.

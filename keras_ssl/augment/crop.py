@@ -1,4 +1,4 @@
-"""Crops: the random resized crop of pretraining and the centre crop of evaluation."""
+"""Crops: the random resized crop for pretraining and the centre crop for evaluation."""
 
 import math
 
@@ -6,29 +6,29 @@ import keras
 import tensorflow as tf
 
 from keras_ssl.augment.bicubic import bicubic_weights
-from keras_ssl.augment.layer import AugmentationLayer, between
+from keras_ssl.augment.layer import AugmentationLayer, rescale
 
 _ATTEMPTS = 10
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class RandomCrop(AugmentationLayer):
-    """Cuts out a random part of an image and resizes it, bicubically, to a square.
+    """Crops a random region of an image and resizes it to a square with bicubic interpolation.
 
-    The part's area is uniform in `area` (as a share of the image's), its aspect ratio log-uniform in
-    `aspect`, its place uniform. If ten tries give no part that fits into the image, the largest
-    central part whose aspect ratio lies in `aspect` is taken, as torchvision does.
+    The region's area, as a fraction of the image, is uniform in `area`. Its aspect ratio is log-uniform
+    in `aspect`, and its position is uniform. If none of ten attempts fits into the image, the largest
+    central region with an aspect ratio in `aspect` is used, as in torchvision. With `training=False`
+    the entire image is resized.
 
     Args:
-        size: side of the result, in pixels.
-        area: range of the part's share of the image, within (0, 1]; SimCLR and BYOL .08 to 1, MoCo .2
-            to 1.
-        aspect: range of width / height.
-        seed: see `AugmentationLayer`, as for the call's arguments. With `training=False` the whole
-            image is resized.
+        size: side of the output, in pixels.
+        area: (low, high) range of the region's fraction of the image, within (0, 1]: (0.08, 1) in
+            SimCLR and BYOL, (0.2, 1) in MoCo.
+        aspect: (low, high) range of width / height.
+        seed: see `AugmentationLayer`, also for the call arguments.
 
     Raises:
-        ValueError: if `size` or a range makes no sense.
+        ValueError: if `size`, `area` or `aspect` is out of range.
 
     Example:
         >>> RandomCrop(32)(np.zeros((4, 48, 64, 3), "uint8")).shape
@@ -38,7 +38,7 @@ class RandomCrop(AugmentationLayer):
     of google-research/simclr.
     """
 
-    draws = 2 * _ATTEMPTS + 2  # area and aspect of each try, and the place
+    draws = 2 * _ATTEMPTS + 2  # area and aspect of each attempt, and the position
 
     def __init__(
         self,
@@ -65,19 +65,19 @@ class RandomCrop(AugmentationLayer):
         self.aspect = tuple(aspect)
 
     def boxes(self, numbers: tf.Tensor, height, width) -> tf.Tensor:
-        """Returns the (batch, 4) int32 parts to cut out: top, left, height, width, in pixels.
+        """Returns (batch, 4) int32 regions to crop: top, left, height, width, in pixels.
 
         Args:
             numbers: (batch, 22) float32 numbers, uniform in [0, 1).
             height: height of the images, a number or a scalar tensor.
-            width: likewise.
+            width: width of the images, a number or a scalar tensor.
         """
-        # In float64: where a side is rounded decides about whole pixels, and a compiler that fuses a
-        # product and a sum rounds the last bit of a float32 in another way.
+        # In float64, because sides are rounded to pixels: a compiler that fuses a product and a sum
+        # changes the last bit of a float32, which could change a side by a pixel.
         numbers = tf.cast(numbers, tf.float64)
         whole_height, whole_width = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
-        area = between(numbers[:, :_ATTEMPTS], *self.area) * whole_height * whole_width
-        log_aspect = between(
+        area = rescale(numbers[:, :_ATTEMPTS], *self.area) * whole_height * whole_width
+        log_aspect = rescale(
             numbers[:, _ATTEMPTS : 2 * _ATTEMPTS],
             math.log(self.aspect[0]),
             math.log(self.aspect[1]),
@@ -86,7 +86,7 @@ class RandomCrop(AugmentationLayer):
         heights = tf.round(tf.sqrt(area / aspect))  # (batch, attempts)
         widths = tf.round(tf.sqrt(area * aspect))
         fits = (heights >= 1) & (heights <= whole_height) & (widths >= 1) & (widths <= whole_width)
-        first = tf.argmax(tf.cast(fits, tf.int32), axis=1)  # the first try that fits
+        first = tf.argmax(tf.cast(fits, tf.int32), axis=1)  # the first attempt that fits
         box_height = tf.gather(heights, first, batch_dims=1)
         box_width = tf.gather(widths, first, batch_dims=1)
 
@@ -96,52 +96,52 @@ class RandomCrop(AugmentationLayer):
         found = tf.reduce_any(fits, axis=1)
         box_height = tf.where(found, box_height, fallback_height)
         box_width = tf.where(found, box_width, fallback_width)
-        # Each place is equally likely; a fallback sits in the middle.
+        # Positions are uniform; the fallback is central.
         place = tf.where(found[:, None], numbers[:, -2:], tf.constant(0.5, tf.float64))
         top = tf.floor(place[:, 0] * (whole_height - box_height + 1))
         left = tf.floor(place[:, 1] * (whole_width - box_width + 1))
         return tf.cast(tf.stack([top, left, box_height, box_width], axis=1), tf.int32)
 
     def transform(self, images, numbers):
-        """Cuts a part of its own out of each image."""
-        height, width = tf.unstack(tf.shape(images)[1:3])  # unknown when a graph is built, at times
+        """Crops and resizes a different region of each image."""
+        height, width = tf.unstack(tf.shape(images)[1:3])  # may be unknown when the graph is built
         boxes = tf.cast(self.boxes(numbers, height, width), tf.float32)
         rows = bicubic_weights(boxes[:, 0], boxes[:, 2], height, self.size)
         columns = bicubic_weights(boxes[:, 1], boxes[:, 3], width, self.size)
-        # Interpolation with weights of each image's own, as two batched matrix products.
+        # Interpolation with different weights per image, as two batched matrix products.
         crops = tf.einsum("bij,bjwc->biwc", rows, images)
         crops = tf.einsum("bij,bhjc->bhic", columns, crops)
         return tf.clip_by_value(crops, 0.0, 1.0)  # bicubic weights overshoot
 
     def crop_one(self, image: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        """Does the same to one image of any size, (height, width, channels), given (1, 22) numbers."""
+        """Does the same to one (height, width, channels) image of any size, given (1, 22) numbers."""
         shape = tf.shape(image)
         box = self.boxes(numbers, shape[0], shape[1])[0]
-        return in_unit_range(self.resized_part(image, box), image.dtype)
+        return to_unit_range(self.resize_region(image, box), image.dtype)
 
-    def resized_part(self, image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
-        """Cuts (top, left, height, width) out of one image and resizes it.
+    def resize_region(self, image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+        """Crops the region (top, left, height, width) of one image and resizes it.
 
         Returns:
-            (size, size, channels) float32 in the image's own range, such as 0 to 255, and beyond it by
-            what bicubic weights overshoot.
+            (size, size, channels) float32 in the image's value range, such as 0 to 255. Bicubic
+            interpolation may overshoot this range.
         """
         top, left, height, width = tf.unstack(box)
-        part = image[top : top + height, left : left + width]
-        return tf.image.resize(part, (self.size, self.size), method="bicubic")
+        region = image[top : top + height, left : left + width]
+        return tf.image.resize(region, (self.size, self.size), method="bicubic")
 
     def unchanged(self, images):
-        """Resizes the whole images."""
-        return _resized(images, self.size, self.size)
+        """Resizes the entire images."""
+        return _resize(images, self.size, self.size)
 
 
-def in_unit_range(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Brings float32 values in the range of an image of `dtype` to [0, 1], and clips them."""
+def to_unit_range(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Scales float32 pixels from the value range of `dtype` to [0, 1], and clips them."""
     largest = dtype.max if dtype.is_integer else 1
     return tf.clip_by_value(images * (1.0 / largest), 0.0, 1.0)
 
 
-def _resized(images: tf.Tensor, height, width, antialias: bool = False) -> tf.Tensor:
+def _resize(images: tf.Tensor, height, width, antialias: bool = False) -> tf.Tensor:
     images = tf.image.convert_image_dtype(images, tf.float32)
     resized = tf.image.resize(images, (height, width), method="bicubic", antialias=antialias)
     return tf.clip_by_value(resized, 0.0, 1.0)
@@ -149,12 +149,12 @@ def _resized(images: tf.Tensor, height, width, antialias: bool = False) -> tf.Te
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class CenterCrop(AugmentationLayer):
-    """Takes the central square of an image and resizes it: the view that evaluation uses.
+    """Crops the central square of an image and resizes it, for evaluation.
 
     Args:
-        size: side of the result, in pixels.
-        share: side of the central square as a share of the image's shorter side: .875 (224 of 256
-            pixels) in the field's protocols, 1 for small images.
+        size: side of the output, in pixels.
+        share: side of the central square as a fraction of the image's shorter side: 0.875 (224 of 256
+            pixels) in standard protocols, 1 for small images.
 
     Raises:
         ValueError: if `size` or `share` is out of range.
@@ -163,8 +163,8 @@ class CenterCrop(AugmentationLayer):
         >>> CenterCrop(224)(np.zeros((500, 375, 3), "uint8")).shape
         TensorShape([224, 224, 3])
 
-    Source: `data_util.py` of google-research/simclr (`CROP_PROPORTION = 0.875`); antialiased here,
-    because evaluation shrinks.
+    Source: `data_util.py` of google-research/simclr (`CROP_PROPORTION = 0.875`). Here resizing is
+    antialiased, because evaluation usually downscales images.
     """
 
     def __init__(self, size: int, share: float = 0.875, **kwargs):
@@ -177,7 +177,7 @@ class CenterCrop(AugmentationLayer):
         self.share = share
 
     def call(self, images, keys=None, training=False):
-        """Returns (…, size, size, channels) float32 images; nothing is random."""
+        """Returns (…, size, size, channels) float32 images; there is no randomness."""
         shape = tf.shape(images)
         height, width = shape[-3], shape[-2]
         side = tf.cast(
@@ -185,4 +185,4 @@ class CenterCrop(AugmentationLayer):
         )
         top, left = (height - side) // 2, (width - side) // 2
         square = images[..., top : top + side, left : left + side, :]
-        return _resized(square, self.size, self.size, antialias=True)
+        return _resize(square, self.size, self.size, antialias=True)

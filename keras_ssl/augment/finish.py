@@ -1,4 +1,4 @@
-"""The part of the views that is left to the training step, where an accelerator makes it."""
+"""Finishes views in the training step, so that an accelerator does part of the augmentation."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ _ATTRIBUTE = "_keras_ssl_finish"
 
 
 class Finish:
-    """Makes batches of views out of batches of crops.
+    """Makes batches of views from batches of crops.
 
-    The pixels are those that the host would have made, to a rounding of the last bits: the host draws
-    the numbers, and sends each crop with those of its further layers.
+    The host draws the random numbers, and sends each crop with the numbers of its remaining layers. The
+    result equals the host's up to rounding.
 
     Args:
-        chains: that of each view.
-        labels: whether labels come with a batch.
+        chains: one for each view.
+        labels: whether batches contain labels.
     """
 
     def __init__(self, chains: tuple[Augmentation, ...], labels: bool):
@@ -25,11 +25,11 @@ class Finish:
         self.labels = labels
 
     def __call__(self, batch: tuple) -> tuple:
-        """Returns what `data.views` would have made on the host.
+        """Returns the batch that `data.views` would make on the host.
 
         Args:
-            batch: (crops, labels), or crops alone; crops are a tuple of (images, numbers) for each
-                view, perhaps with the numbers of the images behind them.
+            batch: crops, or (crops, labels). Crops are a tuple of (images, numbers) for each view,
+                optionally followed by the image indices.
         """
         crops, label = batch if self.labels else (batch, None)
         count = len(self.chains)
@@ -40,32 +40,32 @@ class Finish:
     @staticmethod
     def _view(chain: Augmentation, crop: tuple) -> tf.Tensor:
         images, numbers = crop
-        done = cropped(chain)
+        done = count_host_layers(chain)
         counts = [layer.draws for layer in chain.layers[done:]]
-        further = tf.split(numbers, counts, axis=1) if counts else []  # it splits into one or more
-        return chain.transform(images, [None] * done + further, done)
+        remaining = tf.split(numbers, counts, axis=1) if counts else []  # no split into 0 parts
+        return chain.transform(images, [None] * done + remaining, done)
 
 
-def cropped(chain: Augmentation) -> int:
-    """Returns how many of a chain's layers stay on the host: a crop, which makes images of one size."""
+def count_host_layers(chain: Augmentation) -> int:
+    """Returns how many of a chain's layers run on the host: the crop, if it has one."""
     return int(chain.begins_with_crop)
 
 
 def set_finish(batches: tf.data.Dataset, finish: Finish) -> None:
-    """Notes on a data set what its batches lack; data sets derived from it do not know."""
+    """Attaches a `Finish` to a data set. Data sets derived from it do not have it."""
     setattr(batches, _ATTRIBUTE, finish)
 
 
 def finished_spec(batches: tf.data.Dataset) -> Any:
-    """Returns the specification of a data set's batches, once they are finished."""
+    """Returns the element spec of a data set after its batches are finished."""
     finish, spec = finish_of(batches), batches.element_spec
     if finish is None:
         return spec
     in_graph = tf.function(lambda *parts: finish(tf.nest.pack_sequence_as(spec, parts)))
-    made = in_graph.get_concrete_function(*tf.nest.flatten(spec)).structured_outputs
-    return tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), made)
+    finished = in_graph.get_concrete_function(*tf.nest.flatten(spec)).structured_outputs
+    return tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), finished)
 
 
 def finish_of(batches: object) -> Finish | None:
-    """Returns what `set_finish` noted, or `None`."""
+    """Returns the `Finish` that `set_finish` attached, or `None`."""
     return getattr(batches, _ATTRIBUTE, None)

@@ -3,16 +3,19 @@
 import keras
 import tensorflow as tf
 
-from keras_ssl.augment.layer import RandomChange, checked_probability
+from keras_ssl.augment.layer import RandomChange, check_probability
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class RandomFlip(RandomChange):
-    """Mirrors an image left to right with a probability.
+    """Flips images left to right with some probability.
 
     Args:
-        probability: in [0, 1].
-        seed: see `AugmentationLayer`, as for the call's arguments.
+        probability: probability that an image is flipped, in [0, 1].
+        seed: see `AugmentationLayer`, also for the call arguments.
+
+    Raises:
+        ValueError: if `probability` is not in [0, 1].
 
     Example:
         >>> RandomFlip(probability=1.0)(np.eye(2, dtype="float32")[..., None])[..., 0]
@@ -27,7 +30,7 @@ class RandomFlip(RandomChange):
 
     def __init__(self, probability: float = 0.5, seed: int | None = None, **kwargs):
         super().__init__(seed=seed, **kwargs)
-        self.probability = checked_probability(probability)
+        self.probability = check_probability(probability)
 
     def change(self, images, numbers):
         """Flips the images."""

@@ -1,4 +1,4 @@
-"""What all random image layers share: each image is changed by its own random numbers."""
+"""Base classes of augmentation layers, which change each image by its own random numbers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,38 +7,39 @@ import keras
 import tensorflow as tf
 
 from keras_ssl.augment import random
-from keras_ssl.serialization import constructor_arguments
+from keras_ssl.augment.constructor_arguments import constructor_arguments
 
 
 class AugmentationLayer(keras.layers.Layer):
-    """A Keras layer that changes each image of a batch by the numbers that the image's key gives.
+    """A Keras layer that changes each image of a batch by random numbers from the image's key.
 
-    A subclass says how many numbers an image needs (`draws`) and what they do (`transform`).
+    A subclass defines how many random numbers an image needs (`draws`), and how they change it
+    (`transform`).
 
     Call arguments:
         images: (batch, height, width, channels) or (height, width, channels); uint8, uint16, or
             float in [0, 1].
-        keys: (batch, 2) uint32 keys, one per image (see `keras_ssl.augment.random.image_keys`);
-            with keys the layer is a pure function. `None` draws keys from the layer's own generator.
-        training: `False` returns the images unchanged but for their dtype.
+        keys: (batch, 2) uint32 keys, one per image (see `keras_ssl.augment.random.image_keys`). With
+            keys the layer is a pure function. `None` draws keys from the layer's own generator.
+        training: `False` only converts the dtype of the images.
 
     Returns:
         float32 images in [0, 1].
 
     Args:
-        seed: seed of the layer's own generator, used where no keys are passed.
+        seed: seed of the layer's own generator, used if no keys are passed.
 
     Attributes:
-        draws: how many numbers an image needs.
-        compiles: whether XLA can compile `transform` for images of a known size. `data.views` then
-            does so; a layer whose change is Python or an operation unknown to XLA says `False`.
+        draws: number of random numbers per image.
+        compiles: whether XLA can compile `transform` for images of a known size, which `data.views`
+            then does. Set it to `False` in a layer that calls Python or an operation unknown to XLA.
     """
 
     draws = 0
     compiles = True
 
     def __init__(self, seed: int | None = None, **kwargs):
-        # Pixels stay float32 whatever the precision of the network that will see them.
+        # Pixels are always float32, also if the network uses half precision.
         super().__init__(**{"dtype": "float32", **kwargs})
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -62,7 +63,7 @@ class AugmentationLayer(keras.layers.Layer):
         raise TypeError(f"{type(self).__name__} does not define `transform`.")
 
     def unchanged(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns what the layer gives with `training=False`."""
+        """Returns the layer's output with `training=False`."""
         return images
 
     def _fresh_seed(self) -> tf.Tensor:
@@ -75,53 +76,54 @@ class AugmentationLayer(keras.layers.Layer):
 
 
 class RandomChange(AugmentationLayer):
-    """A layer that changes some of the images and leaves the others as they are.
+    """A layer that changes randomly chosen images and leaves the others unchanged.
 
-    The first of an image's numbers decides. A subclass says what becomes of a chosen image
-    (`change`), and sets `probability`. The selection stands here, so that one image that is not
-    chosen costs nothing where images are changed one by one.
+    The first of an image's random numbers decides. A subclass sets `probability` and defines how a
+    chosen image is changed (`change`). Because the choice is made here, an image that is not chosen
+    costs nothing where images are processed one by one.
     """
 
     probability: float
 
     def chosen(self, numbers: tf.Tensor) -> tf.Tensor:
-        """Returns (batch,) bool, which images are changed, given their (batch, draws) numbers."""
+        """Returns (batch,) bool, whether each image is changed, given (batch, draws) numbers."""
         return numbers[:, 0] < self.probability
 
     def transform(self, images, numbers):
-        """Changes the images whose first number falls below the probability."""
+        """Changes the images whose first number is below the probability."""
         changed = self.change(images, numbers)
         return tf.where(per_image(self.chosen(numbers)), changed, images)
 
     def change(self, images: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        """Changes all of the float32 images (batch, h, w, c) by (batch, draws) numbers."""
+        """Changes all float32 images (batch, h, w, c) by (batch, draws) numbers."""
         raise TypeError(f"{type(self).__name__} does not define `change`.")
 
     def change_one(self, image: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        """Does the same to a batch of one, (1, h, w, c), perhaps in a way that is faster compiled."""
+        """Does the same to a batch of one, (1, h, w, c). Override it if another way is faster."""
         return self.change(image, numbers)
 
 
-def between(numbers: tf.Tensor, low: float, high: float) -> tf.Tensor:
-    """Stretches numbers of [0, 1) to [low, high)."""
+def rescale(numbers: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """Scales numbers from [0, 1) to [low, high)."""
     return low + (high - low) * numbers
 
 
-def by_value(function: Callable[[tf.Tensor], tf.Tensor], values: tf.Tensor) -> tf.Tensor:
-    """Applies exp, sin and the like so that equal values give equal results wherever they stand.
+def apply_in_float64(function: Callable[[tf.Tensor], tf.Tensor], values: tf.Tensor) -> tf.Tensor:
+    """Applies a function such as exp or sin, with results that do not depend on the batch position.
 
-    A processor's vector and scalar instructions round them differently in the last bit, and the place
-    in the batch decides which is used; computed in float64 and rounded, the difference is gone.
+    Vector and scalar instructions of a CPU round such functions differently in the last bit, and the
+    position in the batch decides which are used. Computing in float64 and rounding to float32 removes
+    the difference.
     """
     return tf.cast(function(tf.cast(values, tf.float64)), tf.float32)
 
 
 def per_image(values: tf.Tensor) -> tf.Tensor:
-    """Reshapes (batch,) values so that they broadcast against (batch, height, width, channels)."""
+    """Reshapes (batch,) values to broadcast against (batch, height, width, channels)."""
     return values[:, None, None, None]
 
 
-def checked_probability(probability: float) -> float:
+def check_probability(probability: float) -> float:
     """Returns `probability` if it lies in [0, 1], and raises ValueError otherwise."""
     if not 0 <= probability <= 1:
         raise ValueError(f"`probability` must lie in [0, 1]. Received: probability={probability}")

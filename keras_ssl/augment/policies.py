@@ -1,4 +1,4 @@
-"""The published recipes of views, and the view that evaluation uses."""
+"""Augmentation policies of published methods, and the augmentation for evaluation."""
 
 from keras_ssl.augment.augmentation import Augmentation, Policy
 from keras_ssl.augment.blur import RandomBlur
@@ -14,8 +14,8 @@ def simclr(size: int, strength: float = 1.0, blur: bool = True) -> Policy:
 
     Args:
         size: side of a view, in pixels.
-        strength: of the colour jitter: 1 for ImageNet, 0.5 for CIFAR-10.
-        blur: blur half of the views: yes for ImageNet, no for CIFAR-10.
+        strength: strength of the colour jitter, in [0, 2.5]: 1 for ImageNet, 0.5 for CIFAR-10.
+        blur: whether to blur half of the views: yes for ImageNet, no for CIFAR-10.
 
     Raises:
         ValueError: if `size` is below 1 or `strength` is not in [0, 2.5].
@@ -43,7 +43,7 @@ def simclr(size: int, strength: float = 1.0, blur: bool = True) -> Policy:
 
 
 def moco_v1(size: int) -> Policy:
-    """MoCo's views, version 1: crop, grey, colour jitter of every image, flip.
+    """MoCo v1's views: crop, grey, colour jitter of every image, flip.
 
     Pixels stay in [0, 1]. The reference subtracts ImageNet's mean and divides by its standard
     deviation afterwards; here that belongs in the network, if it is wanted.
@@ -58,9 +58,9 @@ def moco_v1(size: int) -> Policy:
         >>> moco_v1(32).view_1(np.zeros((4, 48, 64, 3), "uint8")).shape
         TensorShape([4, 32, 32, 3])
 
-    Source: He et al. 2020 (MoCo), section 3.3, whose text names jitter, flip and grey in this order;
-    the order here is that of `main_moco.py` of facebookresearch/moco. Saturation there mixes with the
-    grey image and contrast with one mean grey (torchvision); here they are those of `ColorJitter`.
+    Source: He et al. 2020 (MoCo), section 3.3, which lists jitter, flip and grey in this order. The
+    order here is that of `main_moco.py` of facebookresearch/moco. There, as in torchvision, saturation
+    blends with the grey image and contrast with its mean; here both are those of `ColorJitter`.
     """
     augmentation = Augmentation(
         [
@@ -74,18 +74,18 @@ def moco_v1(size: int) -> Policy:
 
 
 def moco_v2(size: int, area: tuple[float, float] = (0.2, 1.0), blur: bool = True) -> Policy:
-    """MoCo's views, version 2: crop, colour jitter, grey, blur, flip.
+    """MoCo v2's views: crop, colour jitter, grey, blur, flip.
 
     Pixels stay in [0, 1], as in `moco_v1`.
 
     Args:
         size: side of a view, in pixels.
-        area: range of the crop's share of the image: (.2, 1) for ImageNet, (.08, 1) in the
-            reference's notebook for CIFAR-10.
-        blur: blur half of the views: yes for ImageNet, no for CIFAR-10.
+        area: (low, high) range of the crop's fraction of the image: (0.2, 1) for ImageNet, (0.08, 1) in
+            the reference's CIFAR-10 notebook.
+        blur: whether to blur half of the views: yes for ImageNet, no for CIFAR-10.
 
     Raises:
-        ValueError: if `size` is below 1 or `area` is no range within (0, 1].
+        ValueError: if `size` is below 1 or `area` is not a range within (0, 1].
 
     Example:
         >>> policy = moco_v2(32, area=(0.08, 1.0), blur=False)
@@ -94,8 +94,8 @@ def moco_v2(size: int, area: tuple[float, float] = (0.2, 1.0), blur: bool = True
 
     Source: Chen et al. 2020, "Improved Baselines with Momentum Contrastive Learning", section 3;
     `main_moco.py` and, for CIFAR-10, `colab/moco_cifar10_demo.ipynb` of facebookresearch/moco. The
-    jitter differs as in `moco_v1`; the blur there is Pillow's, which repeats the pixels of the border
-    and has a kernel that grows with sigma, and here it is `RandomBlur`.
+    jitter differs as in `moco_v1`. The blur differs too: the reference uses Pillow's, which repeats
+    border pixels and has a kernel size that grows with sigma; here it is `RandomBlur`.
     """
     layers = [
         RandomCrop(size, area=area),
@@ -109,18 +109,18 @@ def moco_v2(size: int, area: tuple[float, float] = (0.2, 1.0), blur: bool = True
 
 
 def byol(size: int, blur: bool = True) -> Policy:
-    """BYOL's views, which differ: the first is always blurred, the second sometimes solarized.
+    """BYOL's views: the first is always blurred, the second sometimes solarized.
 
-    Both: crop, flip, colour jitter, grey. Then the first: blur, of every image. The second: blur of
-    one image in ten, and solarization of one in five.
+    Both use crop, flip, colour jitter and grey. The first view is then always blurred. The second is
+    blurred with probability 0.1 and solarized with probability 0.2.
 
     Pixels stay in [0, 1]. The reference subtracts ImageNet's mean and divides by its standard
     deviation afterwards; here that belongs in the network, if it is wanted.
 
     Args:
         size: side of a view, in pixels.
-        blur: whether there is any blur; without, as is usual for CIFAR-10, the views differ by the
-            solarization alone.
+        blur: whether to blur at all. Without blur, as is usual for CIFAR-10, the views differ only by
+            solarization.
 
     Raises:
         ValueError: if `size` is below 1.
@@ -131,7 +131,7 @@ def byol(size: int, blur: bool = True) -> Policy:
         'RandomSolarize'
 
     Source: Grill et al. 2020 (BYOL), appendix B and its table of parameters; `utils/augmentations.py`
-    in byol/ of google-deepmind/deepmind-research, whose brightness adds where ours multiplies.
+    in byol/ of google-deepmind/deepmind-research, where brightness is added; here it multiplies.
     """
 
     def view(blurred: float, solarized: float) -> Augmentation:
@@ -151,11 +151,10 @@ def byol(size: int, blur: bool = True) -> Policy:
 
 
 def centred(size: int) -> Policy:
-    """Views of small, centred images whose outline is their content, such as handwriting.
+    """Views of small, centred images that are defined by their shape, such as handwriting.
 
-    A hard crop of a centred digit shows another digit's part, a flip makes another sign, and there
-    is no colour to change; what one writer's hand changes from one time to the next is slant, size,
-    place and the bend of a stroke.
+    Aggressive crops and flips would change what a digit means, and there is no colour to change.
+    Instead, slant, size, position and the curvature of strokes vary, as they do in handwriting.
 
     Args:
         size: side of a view, in pixels.
@@ -164,16 +163,17 @@ def centred(size: int) -> Policy:
         >>> centred(8).view_1(np.zeros((4, 8, 8, 1), "uint8")).shape
         TensorShape([4, 8, 8, 1])
 
-    Source: Simard et al. 2003 for the kinds of distortion; strengths measured in docs/results.md.
+    Source: Simard et al. 2003 for the kinds of distortion; the strengths are ours, measured in
+    docs/results.md.
     """
-    whole = RandomCrop(size, area=(1.0, 1.0), aspect=(1.0, 1.0))  # resizes where sizes differ
+    resize = RandomCrop(size, area=(1.0, 1.0), aspect=(1.0, 1.0))  # no crop, unless not square
     warp = RandomWarp(rotation=15, zoom=0.15, shear=0.2, shift=0.1, elastic=0.05)
-    augmentation = Augmentation([whole, warp])
+    augmentation = Augmentation([resize, warp])
     return Policy(augmentation, augmentation)
 
 
 def crop_and_flip(size: int) -> Augmentation:
-    """One view for learning with labels or from a teacher: crop and flip, no colour distortion.
+    """One view for supervised learning or distillation: crop and flip, without colour distortion.
 
     Args:
         size: side of a view, in pixels.
@@ -189,10 +189,10 @@ def crop_and_flip(size: int) -> Augmentation:
 
 
 def evaluation(size: int) -> CenterCrop:
-    """The one view of evaluation: the central .875 of the image; all of it up to 64 pixels.
+    """The view for evaluation: the central 0.875 of an image, or all of it up to 64 pixels.
 
     Args:
-        size: side of the result, in pixels.
+        size: side of the output, in pixels. Up to 64, the central square is not cropped further.
 
     Example:
         >>> evaluation(32)(np.zeros((32, 32, 3), "uint8")).shape

@@ -1,8 +1,8 @@
-"""Random numbers as a function of a key: the same on every device, in any order, for any sharding.
+"""Random numbers as a function of a key: equal on all devices, in any order, with any sharding.
 
-A key is two 32-bit words. Each image of each view of each epoch has its own (`image_keys`), and every
-number that decides how this image is augmented is computed from it. TensorFlow's stateless generators
-take one key for a whole tensor; here each row has its own, at the cost of a few integer operations.
+A key is two 32-bit words. Each image has one key per view and epoch (`image_keys`), and all random
+numbers of its augmentation are computed from it. TensorFlow's stateless generators take one key for an
+entire tensor. Here each row has its own key, at the cost of a few integer operations.
 
 The generator is Threefry-2x32 with 20 rounds.
 
@@ -17,13 +17,13 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
 
-@tf.function(autograph=False)  # a graph that holds many of them is built in half the time
+@tf.function(autograph=False)  # halves the time to build graphs with many calls
 def threefry(key: tuple, counter: tuple) -> tuple[tf.Tensor, tf.Tensor]:
-    """Maps two words of key and two of counter to two random words.
+    """Maps a two-word key and a two-word counter to two random words.
 
     Args:
         key: pair of uint32 tensors.
-        counter: pair of uint32 tensors that broadcast against the key's.
+        counter: pair of uint32 tensors that broadcast against `key`.
 
     Returns:
         A pair of uint32 tensors of the broadcast shape.
@@ -48,9 +48,9 @@ def image_keys(seed, epoch, indices, view: int) -> tf.Tensor:
     """Returns the keys of a batch of images in one view of one epoch.
 
     Args:
-        seed: integer, 0 to 2**63 - 1; Python's or a scalar tensor.
-        epoch: integer, likewise.
-        indices: (batch,) int64 numbers of the images in their data set.
+        seed: integer from 0 to 2**63 - 1, a Python integer or a scalar tensor.
+        epoch: integer from 0 to 2**63 - 1, a Python integer or a tensor.
+        indices: (batch,) int64 indices of the images in their data set.
         view: 0 for the first view, 1 for the second.
 
     Returns:
@@ -62,48 +62,50 @@ def image_keys(seed, epoch, indices, view: int) -> tf.Tensor:
 
 
 def fold(keys: tf.Tensor, number: int) -> tf.Tensor:
-    """Returns (batch, 2) uint32 keys independent of the given ones and of other numbers' keys."""
+    """Derives (batch, 2) uint32 keys, independent of `keys` and of those for other numbers."""
     counter = (tf.constant(number, tf.uint32), tf.constant(0xFFFFFFFF, tf.uint32))
     return tf.stack(threefry((keys[..., 0], keys[..., 1]), counter), axis=-1)
 
 
 def uniform(keys: tf.Tensor, count: int) -> tf.Tensor:
-    """Returns (batch, count) float32 numbers, uniform in [0, 1), `count` of each image's own.
+    """Returns (batch, count) float32 numbers, uniform in [0, 1), one row per key.
 
     Args:
         keys: (batch, 2) uint32 keys.
-        count: how many numbers each image needs; at least 1.
+        count: how many numbers each image needs, at least 1.
     """
     blocks = (count + 1) // 2  # one block of the generator gives two words
     counter = (tf.cast(tf.range(blocks), tf.uint32), tf.zeros(blocks, tf.uint32))
     words = tf.concat(threefry((keys[:, :1], keys[:, 1:]), counter), axis=-1)  # (batch, 2 * blocks)
-    return _unit(words[:, :count])
+    return _to_float(words[:, :count])
 
 
 def numbers_of_layers(keys: tf.Tensor, draws: Sequence[int]) -> list[tf.Tensor]:
     """Returns the numbers of all layers of a chain: `uniform(fold(keys, p), draws[p])` for each p.
 
-    They are the same numbers, by two calls of the generator instead of two for each layer.
+    It calls the generator twice in total, instead of twice per layer.
 
     Args:
         keys: (batch, 2) uint32 keys.
-        draws: how many numbers each layer needs; a layer that needs none gets (batch, 0).
+        draws: how many numbers each layer needs; a layer that needs none gets a (batch, 0) tensor.
     """
     blocks = [(count + 1) // 2 for count in draws]
     positions = tf.cast(tf.range(len(draws)), tf.uint32)
     words = (keys[:, :1], keys[:, 1:])
     folded = threefry(words, (positions, tf.fill([len(draws)], tf.constant(0xFFFFFFFF, tf.uint32))))
     counter = tf.cast(tf.range(max(blocks, default=0)), tf.uint32)
-    # Two words for each block of each layer of each image: (batch, layers, blocks).
+    # Two words per block, each of shape (batch, layers, blocks).
     words = threefry(tuple(word[..., None] for word in folded), (counter, tf.zeros_like(counter)))
     return [
-        _unit(tf.concat([word[:, position, : blocks[position]] for word in words], -1)[:, :count])
+        _to_float(
+            tf.concat([word[:, position, : blocks[position]] for word in words], -1)[:, :count]
+        )
         for position, count in enumerate(draws)
     ]
 
 
-def _unit(words: tf.Tensor) -> tf.Tensor:
-    # 24 bits are what a float32 in [0, 1) can hold without rounding up to 1.
+def _to_float(words: tf.Tensor) -> tf.Tensor:
+    # With more than 24 bits, a float32 in [0, 1) could round up to 1.
     bits = tf.bitwise.right_shift(words, tf.constant(8, tf.uint32))
     return tf.cast(tf.cast(bits, tf.int32), tf.float32) * 2.0**-24
 

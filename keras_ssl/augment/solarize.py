@@ -1,21 +1,21 @@
-"""Solarization: what is brighter than a threshold is inverted."""
+"""Solarization: inverts the values above a threshold."""
 
 import keras
 import tensorflow as tf
 
-from keras_ssl.augment.layer import RandomChange, checked_probability
+from keras_ssl.augment.layer import RandomChange, check_probability
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class RandomSolarize(RandomChange):
-    """Inverts the values of an image that are at or above a threshold, with a probability.
+    """Inverts the values of an image at or above a threshold, with some probability.
 
-    A value x becomes 1 - x, each channel's by itself; values below the threshold stay.
+    A value x becomes 1 - x, separately for each channel. Values below the threshold do not change.
 
     Args:
-        probability: share of the images that are solarized.
+        probability: probability that an image is solarized, in [0, 1].
         threshold: in [0, 1].
-        seed: see `AugmentationLayer`, as for the call's arguments.
+        seed: see `AugmentationLayer`, also for the call arguments.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -41,7 +41,7 @@ class RandomSolarize(RandomChange):
         super().__init__(seed=seed, **kwargs)
         if not 0 <= threshold <= 1:
             raise ValueError(f"`threshold` must lie in [0, 1]. Received: threshold={threshold}")
-        self.probability = checked_probability(probability)
+        self.probability = check_probability(probability)
         self.threshold = threshold
 
     def change(self, images, numbers):

@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 from keras_ssl.augment import Augmentation, Policy
-from keras_ssl.augment.chains import LARGE, Chains, CompiledChains, can_compile
-from keras_ssl.augment.finish import Finish, cropped, set_finish
+from keras_ssl.augment.chains import LARGE_SIDE, Chains, CompiledChains, can_compile
+from keras_ssl.augment.finish import Finish, count_host_layers, set_finish
 from keras_ssl.data import parallel
 
 # Pixels of one view of all images from which on compiling is worth its cost of some seconds. An
@@ -66,8 +66,8 @@ class ViewMaker:
         self.one_by_one = self.chains.one_by_one and not in_step
         # Large views are always cropped one by one. Cropping a batch rounds differently, and pixels
         # must not depend on how views are made.
-        self.takes_batches = has_one_size and side < LARGE
-        if in_step and not all(chain.by_numbers for chain in chains):
+        self.takes_batches = has_one_size and side < LARGE_SIDE
+        if in_step and not all(chain.can_draw_ahead for chain in chains):
             raise ValueError(
                 "`finish='step'` needs layers that define `transform` or `change`, not `call`. "
                 f"Received: the policy {policy}"
@@ -113,7 +113,7 @@ class ViewMaker:
 
         With `in_step`, returns the crops and the random numbers for the remaining layers instead.
         """
-        last = cropped(self.chains.chains[view])
+        last = count_host_layers(self.chains.chains[view])
         first = 0 if self.takes_batches else last
         if not self.in_step:
             return self.chains.apply(view, images, drawn, first)

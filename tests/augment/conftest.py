@@ -1,4 +1,4 @@
-"""Images and keys that the tests of augmentations share."""
+"""Images and keys shared by the augmentation tests."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from keras_ssl.augment.random import image_keys
 
 @pytest.fixture(scope="session")
 def keys():
-    """Returns a function: (batch, 2) keys of `count` images in one epoch of a run."""
+    """Returns a function that makes (batch, 2) keys of `count` images in one epoch."""
 
     def make(count, seed=0, epoch=0, view=0, first=0):
         return image_keys(seed, epoch, tf.range(first, first + count, dtype=tf.int64), view)
@@ -19,7 +19,7 @@ def keys():
 
 @pytest.fixture(scope="session")
 def noise():
-    """Returns a function: (batch, height, width, channels) float32 noise in [0, 1)."""
+    """Returns a function that makes (batch, height, width, channels) float32 noise in [0, 1)."""
 
     def make(count=6, height=16, width=16, channels=3, seed=0):
         shape = (count, height, width, channels)

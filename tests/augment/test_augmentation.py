@@ -1,4 +1,4 @@
-"""What every layer and policy must do: one contract, and a row for each of them."""
+"""A contract that every layer and policy must pass, with one row for each."""
 
 import keras
 import numpy as np
@@ -70,7 +70,7 @@ def test_compiles_under_xla(name, layer, images, keys):
         return layer(images, keys=keys)
 
     compiled = tf.function(augmented, jit_compile=True)(images, keys(12))
-    # XLA fuses multiplication and addition: rounding differs.
+    # XLA fuses multiplication and addition, so rounding differs.
     np.testing.assert_allclose(compiled, layer(images, keys=keys(12)), atol=2e-5)
 
 
@@ -153,7 +153,7 @@ def test_without_training_nothing_is_random(layer, images):
     assert first.dtype == tf.float32
 
 
-def test_own_generator_draws_anew_and_repeats_under_a_seed(name, images):
+def test_own_generator_draws_new_numbers_and_follows_the_seed(name, images):
     if name in DETERMINISTIC | POLICIES:
         pytest.skip("has no seed")
     first, second = LAYERS[name](), LAYERS[name]()
@@ -172,16 +172,16 @@ def test_own_generator_within_a_dataset(name, layer, images):
     assert len(np.unique(found.reshape(8, -1), axis=0)) > 1
 
 
-def test_layers_of_a_chain_draw_numbers_of_their_own(keys):
+def test_layers_of_a_chain_draw_different_numbers(keys):
     flips = augment.Augmentation([augment.RandomFlip(), augment.RandomFlip()])
     count = 4000
     images = np.tile(np.array([0, 1], np.float32).reshape(1, 1, 2, 1), (count, 1, 1, 1))
     flipped = flips(images, keys=keys(count)).numpy()[:, 0, 0, 0]
-    # Two flips by the same number would undo each other.
+    # Two flips with the same number would cancel.
     assert flipped.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(count))
 
 
-def test_a_chain_is_its_layers_one_after_the_other(noise, keys):
+def test_a_chain_applies_its_layers_in_order(noise, keys):
     layers = [augment.RandomCrop(SIZE), augment.RandomFlip(), augment.RandomGrayscale(0.5)]
     expected = noise(8, 20, 20)
     for position, layer in enumerate(layers):
@@ -192,7 +192,7 @@ def test_a_chain_is_its_layers_one_after_the_other(noise, keys):
 
 
 @pytest.mark.parametrize("policy", [augment.simclr, augment.moco_v1, augment.byol])
-def test_crop_first_then_the_rest_equals_the_whole_chain(noise, keys, policy):
+def test_crop_then_other_layers_equals_the_full_chain(noise, keys, policy):
     chain = policy(SIZE).view_2
     images = tf.constant(noise(6, 40, 30))
     crops = tf.stack(
@@ -203,22 +203,22 @@ def test_crop_first_then_the_rest_equals_the_whole_chain(noise, keys, policy):
     )
 
 
-def test_an_empty_chain_converts_only(noise, keys):
+def test_an_empty_chain_only_converts(noise, keys):
     nothing = augment.Augmentation([])
     assert not nothing.begins_with_crop
     np.testing.assert_array_equal(nothing(noise(), keys=keys(6)), noise())
 
 
-def test_a_chain_refuses_what_is_no_layer_of_augmentation():
+def test_a_chain_rejects_other_layers():
     with pytest.raises(TypeError, match=r"`layers` must be augmentation layers.* type Rescaling"):
         augment.Augmentation([keras.layers.Rescaling(2.0)])
 
 
-def test_a_chain_refuses_a_late_crop():
+def test_a_chain_rejects_a_late_crop():
     with pytest.raises(ValueError, match=r"Only the first .* \['RandomFlip', 'RandomCrop'\]"):
         augment.Augmentation([augment.RandomFlip(), augment.RandomCrop(8)])
 
 
-def test_a_layer_without_a_change_says_so(noise):
+def test_a_layer_without_transform_raises(noise):
     with pytest.raises(TypeError, match="AugmentationLayer does not define `transform`"):
         augment.AugmentationLayer()(noise())

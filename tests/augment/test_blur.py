@@ -9,7 +9,7 @@ from keras_ssl.augment.random import uniform
 
 
 def twin(image, sigma, reach):
-    """Sums over the neighbours of each pixel; beyond the border is black."""
+    """Weighted sum over the neighbours of each pixel, with zero padding."""
     taps = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2.0 * sigma**2))
     taps /= taps.sum()
     height, width, _ = image.shape
@@ -32,7 +32,7 @@ def test_equals_the_slow_convolution(noise, keys, height, width, reach):
         np.testing.assert_allclose(blurred, twin(image, sigma, reach), atol=1e-5)
 
 
-def test_beyond_the_border_is_black(keys):
+def test_padding_is_black(keys):
     blurred = RandomBlur(probability=1.0, sigma=(2.0, 2.0))(
         np.ones((1, 40, 40, 1), np.float32), keys=keys(1)
     ).numpy()[0, ..., 0]
@@ -57,8 +57,8 @@ def test_rate_and_sigma(keys):
     changed = RandomBlur().draws == 2 and uniform(keys(count), 2).numpy()[:, 0] < 0.5
     assert changed.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(count))
     np.testing.assert_array_equal(blurred[~changed], point[~changed])
-    # The neighbour's share tells sigma: side / centre = exp(-1 / (2 sigma^2)). Below about .25 a
-    # float32 pixel no longer does.
+    # The neighbour's weight gives sigma: side / centre = exp(-1 / (2 sigma^2)). Below a sigma of
+    # about 0.25, float32 is not precise enough.
     ratio = side[changed].astype(np.float64) / centre[changed]
     sigma = np.sqrt(-1 / (2 * np.log(np.maximum(ratio, 1e-30))))
     assert sigma.max() == pytest.approx(2.0, abs=0.01)
@@ -68,11 +68,11 @@ def test_rate_and_sigma(keys):
 
 
 @pytest.mark.parametrize("sigma", [(0, 1), (-1, 1), (2, 1)])
-def test_refuses_a_bad_range(sigma):
+def test_rejects_a_bad_range(sigma):
     with pytest.raises(ValueError, match="`sigma` must be a range of positive numbers"):
         RandomBlur(sigma=sigma)
 
 
-def test_refuses_what_is_no_probability():
+def test_rejects_a_bad_probability():
     with pytest.raises(ValueError, match=r"`probability` must lie in \[0, 1\]"):
         RandomBlur(probability=2)

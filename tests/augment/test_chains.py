@@ -1,4 +1,4 @@
-"""The chains of a policy, compiled, against the same chains by TensorFlow's own operations."""
+"""Compiled chains of a policy against the same chains with plain TensorFlow operations."""
 
 import numpy as np
 import pytest
@@ -19,12 +19,12 @@ POLICIES = {
 
 
 class Pair:
-    """The plain and the compiled chains of a policy, and images whose views they make."""
+    """The plain and the compiled chains of a policy, and images."""
 
     def __init__(self, policy, size, count, shape):
         self.plain, self.compiled = Chains(policy), CompiledChains(policy, size)
         generator = np.random.default_rng(0)
-        # Coarse forms and a little noise: unlike pure noise, a crop of them has edges and plain areas.
+        # Coarse shapes and a little noise. Unlike pure noise, their crops have edges and flat areas.
         coarse = generator.integers(0, 200, (count, shape[0] // 8, shape[1] // 8, 3))
         pixels = coarse.repeat(8, axis=1).repeat(8, axis=2)
         noise = generator.integers(0, 56, pixels.shape)
@@ -34,20 +34,20 @@ class Pair:
         self.drawn = self.compiled.draw(5, tf.constant(0, tf.int64), self.numbers)
 
     def views(self, chains, numbers):
-        """Returns both views of some images, made as a batch: (2, batch, size, size, 3)."""
+        """Returns both views of a batch of images: (2, batch, size, size, 3)."""
         images = tf.gather(self.images, numbers)
         drawn = tf.nest.map_structure(lambda values: tf.gather(values, numbers), self.drawn)
         return np.stack([chains.apply(view, images, own) for view, own in enumerate(drawn)])
 
     def view_of_one(self, chains, number, view):
-        """Returns one view of one image, made by itself."""
+        """Returns one view of a single image."""
         drawn = [values[number : number + 1] for values in self.drawn[view]]
         return chains.view_of_one(view, self.images[number], drawn).numpy()
 
 
 @pytest.fixture(scope="module")
 def small():
-    """Returns a function: the chains of a policy at 32 px, compiled once."""
+    """Returns a function that gives the chains of a policy at 32 px, compiled once."""
     made = {}
 
     def get(name):
@@ -60,11 +60,11 @@ def small():
 
 @pytest.fixture(scope="module")
 def large():
-    """The chains of SimCLR's policy at 224 px, which change images one by one."""
+    """The chains of SimCLR's policy at 224 px, which process images one by one."""
     return Pair(augment.simclr(224), 224, 12, (240, 200))
 
 
-# BYOL's chains have the layers of all others; SimCLR's is small.
+# BYOL's chains have the layers of all others; SimCLR's chain is small.
 @pytest.mark.parametrize(
     "name",
     [
@@ -87,7 +87,7 @@ def test_compiled_large_views_equal_the_plain_ones(large):
     assert large.compiled.one_by_one
     layers = large.plain.chains[0].layers
     acts = [layers[i].chosen(large.drawn[0][i]).numpy() for i in range(1, 5)]
-    # Each branch is taken, and each is left out.
+    # Every branch is taken for some images and skipped for others.
     assert all(0 < sum(chosen) < 12 for chosen in acts)
     for number in range(12):
         for view in range(2):
@@ -99,7 +99,7 @@ def test_compiled_large_views_equal_the_plain_ones(large):
 
 
 @pytest.mark.parametrize("name", ["simclr", pytest.param("byol", marks=pytest.mark.large)])
-def test_the_bits_of_a_compiled_view_do_not_depend_on_its_batch(small, name):
+def test_compiled_views_do_not_depend_on_the_batch(small, name):
     pair = small(name)
     whole = pair.views(pair.compiled, list(range(COUNT)))
     for numbers in ([3], [7, 3, 39], list(range(COUNT))[::-1], list(range(5, 37)), [3] * 33):
@@ -107,7 +107,7 @@ def test_the_bits_of_a_compiled_view_do_not_depend_on_its_batch(small, name):
         np.testing.assert_array_equal(found, whole[:, numbers])
 
 
-def test_the_bits_of_a_compiled_view_are_those_within_a_dataset(small):
+def test_compiled_views_are_equal_within_a_dataset(small):
     pair = small("simclr")
 
     def views(images, numbers):
@@ -121,7 +121,7 @@ def test_the_bits_of_a_compiled_view_are_those_within_a_dataset(small):
     )
 
 
-def test_what_is_drawn_is_the_same_compiled_and_in_another_batch(small):
+def test_draws_are_equal_compiled_and_in_another_batch(small):
     pair = small("simclr")
     epochs, numbers = tf.constant([0, 4, 4], tf.int64), tf.constant([9, 9, 2], tf.int64)
     compiled = tf.nest.flatten(pair.compiled.draw(5, epochs, numbers))
@@ -131,7 +131,7 @@ def test_what_is_drawn_is_the_same_compiled_and_in_another_batch(small):
             np.testing.assert_array_equal(many[row], one[0])
 
 
-def test_a_part_of_the_layers(small):
+def test_some_of_the_layers(small):
     pair = small("simclr")
     images, drawn = pair.images, pair.drawn[0]
     crops = pair.compiled.apply(0, images, drawn, last=1)
@@ -143,7 +143,7 @@ def test_a_part_of_the_layers(small):
 
 
 class Halved(RandomChange):
-    """Halves some of the images, in an operation unknown to XLA if so wanted."""
+    """Halves some of the images, optionally with an operation unknown to XLA."""
 
     draws = 1
     probability = 0.5
@@ -157,7 +157,7 @@ class Halved(RandomChange):
 
 
 class Called(augment.AugmentationLayer):
-    """A layer with a `call` of its own."""
+    """A layer that overrides `call`."""
 
     def call(self, images, keys=None, training=True):
         return images
@@ -173,19 +173,19 @@ def test_what_compiles():
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch):
-    def refuse(function):
+    def fail_to_compile(function):
         def fail(*_):
             raise tf.errors.InvalidArgumentError(None, None, "no XLA in this build")
 
         return lambda *_: tf.py_function(fail, [0], tf.int32)
 
     module._has_compiler.cache_clear()
-    monkeypatch.setattr(module, "_compiled", refuse)
+    monkeypatch.setattr(module, "_compile", fail_to_compile)
     assert not can_compile(augment.simclr(8))
     module._has_compiler.cache_clear()
 
 
-def test_a_chain_that_begins_without_a_crop_one_by_one():
+def test_a_chain_without_a_crop_one_by_one():
     chain = augment.Augmentation([Halved(), augment.RandomFlip()])
     pair = Pair((chain, chain), 128, 4, (128, 128))
     for number in range(4):
@@ -195,7 +195,7 @@ def test_a_chain_that_begins_without_a_crop_one_by_one():
         np.testing.assert_allclose(compiled, plain, rtol=0, atol=1e-5)
 
 
-def test_a_change_that_is_not_defined():
+def test_change_must_be_defined():
     class Empty(RandomChange):
         draws, probability = 1, 1.0
 

@@ -21,8 +21,8 @@ CHANGES = (
 
 
 def numbers_for(order, strengths=(0.3, 0.9, 0.8, 0.1)):
-    """The nine numbers that change an image with these strengths (as shares) in this order."""
-    ranks = np.argsort(order) / 4  # the change that comes first has the smallest sort key
+    """The nine numbers for these strengths (as fractions of their range) in this order."""
+    ranks = np.argsort(order) / 4  # the first change has the smallest sort key
     return np.array([0.0, *strengths, *ranks], np.float32)
 
 
@@ -46,7 +46,7 @@ def test_each_order_equals_tensorflows_changes(noise, order):
 
 
 def test_orders_and_clips_matter(noise):
-    """The test above could not fail otherwise."""
+    """Otherwise the test above could not fail."""
     images, strengths = noise(1, 8, 8), (1.7, 1.5, 1.6, 0.15)
     results = {order: twin(images[0], strengths, order) for order in ORDERS}
     for first, second in itertools.combinations(ORDERS, 2):
@@ -59,7 +59,7 @@ def test_orders_and_clips_matter(noise):
     assert np.abs(np.clip(unclipped, 0, 1) - results[ORDERS[0]]).max() > 1e-2
 
 
-def test_images_of_a_batch_have_orders_and_strengths_of_their_own(noise):
+def test_images_of_a_batch_have_different_orders_and_strengths(noise):
     images = noise(6, 8, 8)
     orders = ORDERS[::4]
     shares = np.random.default_rng(1).random((6, 4))
@@ -92,7 +92,7 @@ def test_strengths_are_uniform_in_the_papers_ranges(keys, strength):
     ):  # fmt: skip
         assert stats.kstest(column, "uniform", args=(low, high - low)).pvalue > 1e-3
     assert change.numpy().mean() == pytest.approx(0.8, abs=4 * 0.4 / 100)
-    # None of it depends on the rest.
+    # All of them are independent.
     everything = np.column_stack([change, strengths, order[:, 0]]).astype(float)
     correlations = np.corrcoef(everything.T) - np.eye(6)
     assert np.abs(correlations).max() < 4.5 / np.sqrt(10_000)
@@ -105,7 +105,7 @@ def test_factors_of_strong_jitter_stop_at_zero(keys):
         assert stats.kstest(column, "uniform", args=(0, 2.6)).pvalue > 1e-3
 
 
-def test_a_fifth_is_left_alone(noise, keys):
+def test_a_fifth_is_not_changed(noise, keys):
     images = np.repeat(noise(1, 4, 4), 5000, axis=0)
     changed = ColorJitter(*PAPER)(images, keys=keys(5000)).numpy()
     same = (changed == images).all(axis=(1, 2, 3))
@@ -147,7 +147,7 @@ def test_stays_in_range(noise, keys):
         ((0, 0, 0, 0, 1.1), r"`probability` must lie in \[0, 1\]"),
     ],
 )
-def test_refuses_bad_strengths(arguments, message):
+def test_rejects_bad_strengths(arguments, message):
     with pytest.raises(ValueError, match=message):
         ColorJitter(*arguments)
 

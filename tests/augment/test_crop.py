@@ -1,4 +1,4 @@
-"""Random crops: distribution of the parts, and pixels against TensorFlow's own resizing."""
+"""Random crops: distribution of the regions, and pixels against TensorFlow's resizing."""
 
 import math
 
@@ -14,7 +14,7 @@ COUNT = 20_000
 
 
 def twin(numbers, height, width, area=(0.08, 1.0), aspect=(3 / 4, 4 / 3)):
-    """One image's part, drawn try after try."""
+    """The region of one image, drawn attempt by attempt."""
     numbers = numbers.astype(np.float64)
     for attempt in range(10):
         target = (area[0] + (area[1] - area[0]) * numbers[attempt]) * height * width
@@ -33,10 +33,10 @@ def numbers(keys):
     return uniform(keys(COUNT), RandomCrop.draws)
 
 
-def test_parts_equal_the_twins(numbers):
+def test_regions_equal_the_twins(numbers):
     boxes = RandomCrop(32).boxes(numbers[:500], 300, 400).numpy()
     expected = [twin(row, 300, 400) for row in numbers[:500].numpy()]
-    # A side within float32 rounding of a half may round either way: one pixel, in few images.
+    # Sides close to a half may round either way, which changes one pixel in a few images.
     differences = np.abs(boxes - np.array(expected)).max(axis=1)
     assert differences.max() <= 1
     assert (differences > 0).mean() < 0.02
@@ -48,10 +48,10 @@ def test_area_is_uniform(numbers):
     area = boxes[:, 2] * boxes[:, 3] / side**2
     assert area.min() == pytest.approx(0.08, abs=2e-3)
     assert area.max() == pytest.approx(1.0, abs=5e-3)
-    # A part of at most 3/4 fits into a square whatever its aspect ratio, so no try is lost there.
+    # Regions of up to 3/4 of a square fit with any aspect ratio, so no attempt fails.
     below = area[area < 0.75]
     assert stats.kstest(below, "uniform", args=(0.08, 0.75 - 0.08)).pvalue > 1e-3
-    # Above that some are lost, as in the reference: fewer than uniform, and more than none.
+    # Above that some attempts fail, as in the reference: fewer than uniform, but not none.
     assert 0.03 < (area > 0.75).mean() < 0.25 / 0.92
 
 
@@ -71,20 +71,20 @@ def test_area_and_aspect_are_independent(numbers):
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (17, 40), (3, 5), (1, 1), (1, 30)])
-def test_parts_lie_inside_and_reach_every_edge(numbers, height, width):
+def test_regions_lie_inside_and_reach_every_edge(numbers, height, width):
     top, left, box_height, box_width = RandomCrop(32).boxes(numbers, height, width).numpy().T
     assert box_height.min() >= 1
     assert box_width.min() >= 1
     assert top.min() == 0
     assert (top + box_height).max() <= height
     assert (left + box_width).max() <= width
-    if min(height, width) > 1:  # else the middle of a strip is all there is
+    if min(height, width) > 1:  # a strip has only a central region
         assert left.min() == 0
         assert (top + box_height).max() == height
         assert (left + box_width).max() == width
 
 
-def test_places_are_uniform(numbers):
+def test_positions_are_uniform(numbers):
     crop = RandomCrop(32, area=(0.25, 0.25), aspect=(1.0, 1.0))
     top, left, height, _ = crop.boxes(numbers, 18, 18).numpy().T
     assert set(height) == {9}
@@ -97,8 +97,8 @@ def test_places_are_uniform(numbers):
 @pytest.mark.parametrize(
     ("height", "width", "expected"),
     [
-        (30, 3000, (0, 1480, 30, 40)),  # very wide: the whole height, aspect 4/3, in the middle
-        (3000, 30, (1480, 0, 40, 30)),  # very tall: the whole width, aspect 3/4
+        (30, 3000, (0, 1480, 30, 40)),  # very wide: full height, aspect 4/3, central
+        (3000, 30, (1480, 0, 40, 30)),  # very tall: full width, aspect 3/4
     ],
 )
 def test_fallback_of_extreme_images(numbers, height, width, expected):
@@ -107,7 +107,7 @@ def test_fallback_of_extreme_images(numbers, height, width, expected):
     np.testing.assert_array_equal(boxes, np.tile(expected, (50, 1)))
 
 
-def test_pixels_equal_tensorflows_resizing_of_the_part(noise, keys):
+def test_pixels_equal_tensorflows_resizing_of_the_region(noise, keys):
     images, crop = noise(8, 24, 31), RandomCrop(12)
     found = crop(images, keys=keys(8)).numpy()
     boxes = crop.boxes(uniform(keys(8), crop.draws), 24, 31).numpy()
@@ -136,7 +136,7 @@ def test_images_of_unknown_size_in_a_graph(noise, keys):
     np.testing.assert_allclose(found, crop(noise(6, 20, 30), keys=keys(6)), atol=1e-6)
 
 
-def test_the_whole_area_is_the_image_itself(noise, keys):
+def test_the_full_area_is_the_image_itself(noise, keys):
     images = noise(4, 16, 16)
     crop = RandomCrop(16, area=(1.0, 1.0), aspect=(1.0, 1.0))
     np.testing.assert_allclose(crop(images, keys=keys(4)), images, atol=1e-5)
@@ -147,7 +147,7 @@ def test_a_flat_image_stays_flat(keys):
     np.testing.assert_allclose(RandomCrop(32)(images, keys=keys(4)), 0.3, atol=1e-5)
 
 
-def test_without_training_the_whole_image_is_resized(noise):
+def test_without_training_the_entire_image_is_resized(noise):
     images = noise(2, 20, 30)
     expected = np.clip(tf.image.resize(images, (16, 16), method="bicubic"), 0, 1)
     np.testing.assert_allclose(RandomCrop(16)(images, training=False), expected, atol=1e-6)
@@ -164,7 +164,7 @@ def test_without_training_the_whole_image_is_resized(noise):
         ({"size": 8, "aspect": (2, 1)}, "`aspect` must be"),
     ],
 )
-def test_refuses_bad_arguments(arguments, message):
+def test_rejects_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         RandomCrop(**arguments)
 
@@ -178,7 +178,7 @@ def test_center_crop_takes_seven_eighths_of_the_shorter_side(noise):
 
 
 def test_center_crop_antialiases():
-    image = np.indices((64, 64)).sum(axis=0)[..., None] % 2  # a chessboard
+    image = np.indices((64, 64)).sum(axis=0)[..., None] % 2  # a checkerboard
     shrunk = CenterCrop(8, share=1.0)(image.astype(np.float32))
     np.testing.assert_allclose(shrunk, 0.5, atol=0.02)
 
@@ -207,7 +207,7 @@ def test_evaluation_of_one_image_and_of_a_batch(noise):
         ({"size": 8, "share": 1.1}, "`share` must lie"),
     ],
 )
-def test_center_crop_refuses_bad_arguments(arguments, message):
+def test_center_crop_rejects_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         CenterCrop(**arguments)
 

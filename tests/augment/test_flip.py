@@ -24,7 +24,7 @@ def test_rate(keys, probability):
 
 
 @pytest.mark.parametrize("probability", [-0.1, 1.5])
-def test_refuses_what_is_no_probability(probability):
+def test_rejects_a_bad_probability(probability):
     message = rf"`probability` must lie in \[0, 1\]\. Received: probability={probability}"
     with pytest.raises(ValueError, match=message):
         RandomFlip(probability)

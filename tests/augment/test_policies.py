@@ -1,4 +1,4 @@
-"""The policies' parameters and order, and their pixels against slow twins of the whole chains."""
+"""The policies' parameters and order, and their pixels against slow NumPy twins."""
 
 import matplotlib.colors
 import numpy as np
@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras_ssl import augment
 from keras_ssl.augment import random
 
-# The chains as the papers and their code have them: each step with its probability or range, and the
-# jitter with probability, brightness, contrast, saturation and hue.
+# The chains of the papers and their code: each step with its probability or range; the jitter with
+# probability, brightness, contrast, saturation and hue.
 SIMCLR = [
     ("crop", (0.08, 1.0)), ("flip", 0.5), ("jitter", 0.8, (0.8, 0.8, 0.8, 0.2)), ("grey", 0.2),
     ("blur", 0.5),
@@ -34,7 +34,7 @@ BYOL = [
 BYOL_1 = [*BYOL, ("blur", 1.0)]
 BYOL_2 = [*BYOL, ("blur", 0.1), ("solarize", 0.2)]
 
-# A row for each policy: how it is made, and the chains of its first and second view.
+# One row per policy: how to make it, and the chains of its first and second view.
 POLICIES = {
     "simclr": (augment.simclr, SIMCLR, SIMCLR),
     "simclr small": (
@@ -69,7 +69,7 @@ def kinds(augmentation):
     return [type(layer).__name__ for layer in augmentation.layers]
 
 
-def described(augmentation):
+def describe(augmentation):
     return [DESCRIPTIONS[type(layer).__name__](layer) for layer in augmentation.layers]
 
 
@@ -78,12 +78,12 @@ def test_each_chain_is_that_of_its_source(name):
     make, chain_1, chain_2 = POLICIES[name]
     policy = make(224)
     for augmentation, chain in zip(policy, (chain_1, chain_2), strict=True):
-        found = described(augmentation)
+        found = describe(augmentation)
         assert [step[0] for step in found] == [step[0] for step in chain]
         for step, expected in zip(found, chain, strict=True):
             for value, number in zip(step[1:], expected[1:], strict=True):
                 assert value == pytest.approx(number)
-    # What no source changes.
+    # The same in all sources.
     for layer in (*policy.view_1.layers, *policy.view_2.layers):
         if isinstance(layer, augment.RandomCrop):
             assert (layer.size, layer.aspect) == (224, (3 / 4, 4 / 3))
@@ -95,7 +95,7 @@ def test_each_chain_is_that_of_its_source(name):
 
 
 def twin(image, key, chain, size):
-    """One image after one step after the other, each with the numbers that its key gives."""
+    """Applies the steps to one image in order, with random numbers from its key."""
     for position, (step, *arguments) in enumerate(chain):
         own = random.fold(key, position)
         image = TWINS[step](image.astype(np.float64), own, *arguments, size=size)
@@ -182,15 +182,15 @@ def test_pixels_equal_the_twins(name, noise, keys):
         found = augmentation(images, keys=keys(count, view=view))
         for number, image in enumerate(images):
             expected = twin(image, keys(1, view=view, first=number), chain, size)
-            # TensorFlow's bicubic weights come from a table, and the crop's do not.
+            # TensorFlow's bicubic weights come from a table; the crop computes them.
             np.testing.assert_allclose(found[number], expected, atol=3e-3)
 
 
 def test_the_order_of_the_steps_matters(noise, keys):
-    """The test above could not fail otherwise."""
+    """Otherwise the test above could not fail."""
     image, size = noise(1, 30, 26)[0], 24
     for chain in (MOCO_V1, MOCO_V2, BYOL_2):
-        # Every step acts, and only the steps after the crop change places.
+        # Every step has an effect, and only the steps after the crop are reordered.
         chain = [(step[0], 1.0, *step[2:]) if step[0] != "crop" else step for step in chain]
         places = {step: position for position, (step, *_) in enumerate(chain)}
         swapped = [chain[0], *chain[:0:-1]]
@@ -207,7 +207,7 @@ def test_the_order_of_the_steps_matters(noise, keys):
 
 @pytest.fixture(scope="module")
 def photos():
-    """Returns 800 parts of two photographs, 48 pixels square: bright sky, dark leaves, edges."""
+    """Returns 800 crops of two photographs, 48 x 48 pixels: bright sky, dark leaves, edges."""
     rng = np.random.default_rng(0)
     parts = []
     for name in ("china.jpg", "flower.jpg"):
@@ -218,35 +218,35 @@ def photos():
     return np.stack(parts)
 
 
-def by_the_same_numbers(policy, photos, keys):
-    """Returns both views, so that all that differs is what the policy makes differ."""
+def views_with_the_same_numbers(policy, photos, keys):
+    """Returns both views with the same random numbers, so that only the policies differ."""
     return [augmentation(photos, keys=keys(len(photos))).numpy() for augmentation in policy]
 
 
 def roughness(images):
-    """Mean step from one pixel to the next, of each image, where no blur reaches the border."""
+    """Mean difference of neighbouring pixels of each image, away from the blurred border."""
     return np.abs(np.diff(images[:, 4:-4, 4:-4], axis=2)).mean(axis=(1, 2, 3))
 
 
 def test_byols_first_view_is_the_smoother_one(photos, keys):
-    first, second = map(roughness, by_the_same_numbers(augment.byol(48), photos, keys))
-    # Nine of ten are blurred in the first view alone; those under .3 pixels of sigma hardly.
+    first, second = map(roughness, views_with_the_same_numbers(augment.byol(48), photos, keys))
+    # In nine of ten only the first view is blurred, but hardly if sigma is below 0.3 pixels.
     assert (first < 0.999 * second).mean() > 0.7
-    assert (second < 0.999 * first).mean() < 0.05  # a few of the solarized
+    assert (second < 0.999 * first).mean() < 0.05  # a few solarized images
     assert first.mean() < 0.8 * second.mean()
-    sharp = by_the_same_numbers(augment.byol(48, blur=False), photos, keys)
+    sharp = views_with_the_same_numbers(augment.byol(48, blur=False), photos, keys)
     np.testing.assert_allclose(roughness(sharp[0]).mean(), roughness(sharp[1]).mean(), rtol=0.15)
 
 
 def test_byols_second_view_is_the_one_that_is_solarized(photos, keys):
-    first, second = by_the_same_numbers(augment.byol(48, blur=False), photos, keys)
-    bright = first.max(axis=(1, 2, 3)) > 0.5  # in a dark one there is nothing to invert
+    first, second = views_with_the_same_numbers(augment.byol(48, blur=False), photos, keys)
+    bright = first.max(axis=(1, 2, 3)) > 0.5  # a dark image has nothing to invert
     solarized = (first != second).any(axis=(1, 2, 3))
     assert not solarized[~bright].any()
     assert bright.mean() > 0.5
     rate = solarized[bright].mean()
     assert rate == pytest.approx(0.2, abs=4 * 0.4 / np.sqrt(bright.sum()))
-    assert second[solarized].max() <= 0.5  # nothing bright is left
+    assert second[solarized].max() <= 0.5  # no bright pixel is left
     assert second[solarized].mean() < 0.7 * first[solarized].mean()
 
 
@@ -259,12 +259,12 @@ def test_how_many_of_byols_views_are_blurred(photos, keys, view, share):
         for end in (until, until + 1)
     )
     blurred = (after < 0.9999 * before).mean()
-    visible = 1 - 0.15 / 1.9  # a sigma below about .25 pixels leaves a neighbour less than 1 / 3000
+    visible = 1 - 0.15 / 1.9  # with sigma below about 0.25, a neighbour has a weight below 1 / 3000
     deviation = np.sqrt(share * (1 - share) / len(photos))
     assert blurred == pytest.approx(share * visible, abs=4 * deviation + 0.03 * share)
 
 
-def test_moco_v1_jitters_every_image_and_version_2_most(photos, keys):
+def test_moco_v1_jitters_every_image_and_v2_most(photos, keys):
     for policy, share in ((augment.moco_v1(48), 1.0), (augment.moco_v2(48), 0.8)):
         layers = policy.view_1.layers
         position = kinds(policy.view_1).index("ColorJitter")
@@ -283,11 +283,11 @@ def test_pixels_stay_between_0_and_1(name, photos, keys):
         found = view(photos[::4], keys=keys(200)).numpy()
         assert found.min() >= 0
         assert found.max() <= 1 + 1e-6
-        assert 0.2 < found.mean() < 0.6  # no mean has been subtracted
+        assert 0.2 < found.mean() < 0.6  # no mean was subtracted
 
 
 @pytest.mark.parametrize("strength", [-0.1, 2.6])
-def test_simclr_refuses_a_strength_out_of_range(strength):
+def test_simclr_rejects_a_strength_out_of_range(strength):
     with pytest.raises(ValueError, match=rf"`strength` must lie in .* strength={strength}"):
         augment.simclr(32, strength=strength)
 
@@ -296,19 +296,19 @@ def test_simclr_takes_the_strongest_jitter():
     assert augment.simclr(32, strength=2.5).view_1.layers[2].hue == 0.5
 
 
-def test_moco_refuses_an_area_out_of_range():
+def test_moco_rejects_an_area_out_of_range():
     with pytest.raises(ValueError, match=r"`area` must be a range within \(0, 1\].*\(0, 1\)"):
         augment.moco_v2(32, area=(0, 1))
 
 
-def test_centred_neither_cuts_nor_flips(noise, keys):
+def test_centred_neither_crops_nor_flips(noise, keys):
     policy = augment.centred(16)
     assert kinds(policy.view_1) == ["RandomCrop", "RandomWarp"]
     whole = policy.view_1.layers[0]
     np.testing.assert_allclose(whole(noise(), keys=keys(6)), noise(), atol=1e-5)
 
 
-def test_refuses_a_size_below_one():
+def test_rejects_a_size_below_one():
     policies = [make for make, _, _ in POLICIES.values()]
     for policy in (*policies, augment.centred, augment.evaluation):
         with pytest.raises(ValueError, match=r"`size` must be at least 1 pixel\. Received: size=0"):

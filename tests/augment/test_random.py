@@ -1,4 +1,4 @@
-"""Threefry against its published answers and a twin in NumPy; keys of images are independent."""
+"""Threefry against published answers and a Python twin, and the independence of image keys."""
 
 import itertools
 
@@ -32,7 +32,7 @@ def twin(key, counter):
 
 
 def twin_keys(seed, epoch, index, view):
-    """The key of one image, as `image_keys` documents it: run, then view, then image."""
+    """The key of one image as documented in `image_keys`: run, then view, then image."""
     halves = lambda number: (number & 0xFFFFFFFF, number >> 32)  # noqa: E731
     return twin(twin(twin(halves(seed), halves(epoch)), (view, 0)), halves(index))
 
@@ -51,7 +51,7 @@ def test_published_answers(counter, key, expected):
     assert twin(key, counter) == expected
 
 
-def test_equals_the_twin_for_a_whole_tensor():
+def test_equals_the_twin_for_a_tensor():
     values = np.random.default_rng(0).integers(0, 2**32, (4, 50), np.uint32)
     found = np.stack(threefry((values[0], values[1]), (values[2], values[3])), axis=1)
     for column, pair in zip(values.T.tolist(), found.tolist(), strict=True):
@@ -134,7 +134,7 @@ def test_folded_keys_are_independent(keys):
     plain = uniform(keys(20_000), 1)[:, 0].numpy()
     for a, b in itertools.combinations((first, second, plain), 2):
         assert abs(np.corrcoef(a, b)[0, 1]) < 4 / np.sqrt(20_000)
-    # The counter that folds is none that `uniform` uses.
+    # `fold` uses a counter that `uniform` does not.
     assert int(fold(tf.zeros((1, 2), tf.uint32), 0)[0, 0]) == twin((0, 0), (0, 0xFFFFFFFF))[0]
 
 
@@ -143,7 +143,7 @@ def test_numbers_do_not_depend_on_the_rest_of_the_batch(keys):
     order = [7, 2, 9]
     chosen = image_keys(0, 0, tf.constant(order, tf.int64), 0)
     np.testing.assert_array_equal(uniform(chosen, 5), whole[order])
-    # Nor do the first ones on how many are drawn of an even number.
+    # And the first numbers do not depend on how many are drawn.
     np.testing.assert_array_equal(uniform(keys(10), 6)[:, :5], whole)
 
 

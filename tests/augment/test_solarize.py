@@ -5,16 +5,16 @@ from keras_ssl.augment import RandomSolarize
 
 
 def twin(images, threshold):
-    """Inverts value after value."""
+    """Inverts the values one by one."""
     flat = [1.0 - value if value >= threshold else value for value in images.ravel().tolist()]
     return np.array(flat).reshape(images.shape)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 1.0])
-def test_inverts_what_reaches_the_threshold(noise, keys, threshold):
+def test_inverts_values_from_the_threshold(noise, keys, threshold):
     images = noise(4, 6, 5)
     images[0, 0, :3, 0] = 0.0, threshold, 1.0
-    images[1, 0, 0] = 0.1, 0.9, 0.2  # the channels of a pixel go their own ways
+    images[1, 0, 0] = 0.1, 0.9, 0.2  # channels are inverted separately
     found = RandomSolarize(probability=1.0, threshold=threshold)(images, keys=keys(4))
     np.testing.assert_allclose(found, twin(images, np.float32(threshold)), atol=1e-7)
 
@@ -54,12 +54,12 @@ def test_byols_numbers_are_the_defaults():
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, 128])
-def test_refuses_a_threshold_out_of_range(threshold):
+def test_rejects_a_threshold_out_of_range(threshold):
     message = rf"`threshold` must lie in \[0, 1\]\. Received: threshold={threshold}"
     with pytest.raises(ValueError, match=message):
         RandomSolarize(threshold=threshold)
 
 
-def test_refuses_what_is_no_probability():
+def test_rejects_a_bad_probability():
     with pytest.raises(ValueError, match=r"`probability` must lie in \[0, 1\]"):
         RandomSolarize(probability=2)
