@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from keras_ssl.cli.recipes import recipe_run
 from keras_ssl.cli.words import option_value
 from keras_ssl.presets import PRESETS, find_preset, option_owners
 from keras_ssl.runs.settings import PretrainSettings
@@ -50,7 +51,7 @@ class Pretrain(PretrainSettings):
         preset = self.preset.shrink() if self.smoke else self.preset
         out, resume = self.out, self.resume
         if self.recipe is not None and resume is None:  # a recipe starts or continues its run
-            out, resume = None, out or pathlib.Path("runs", pathlib.Path(self.recipe).stem)
+            out, resume = None, out or recipe_run(self.recipe, self.smoke)
         try:
             run = pretrain(
                 images,
@@ -68,8 +69,13 @@ class Pretrain(PretrainSettings):
             return 128 + stop.signal  # the shell's convention
         if distribute.is_chief(strategy):
             if self.evaluate:
+                settings, _ = run.pretrain_settings  # also if it was resumed without them
                 run.evaluate(
-                    images, self.labels_per_class, baselines=self.baselines, data_dir=self.data_dir
+                    images if self.smoke else settings.data,
+                    self.labels_per_class,
+                    baselines=self.baselines,
+                    data_dir=settings.data_dir,
+                    verify=settings.verify,
                 )
                 print(f"SavedModel: {run.export()}")
             print(f"  keras-ssl evaluate {run.path} --data DATA\n  keras-ssl export {run.path}")
@@ -87,21 +93,27 @@ def with_options_of_method(words: Sequence[str], default: Pretrain) -> Pretrain:
         default: settings of a recipe, or the defaults.
 
     Raises:
-        ValueError: if the method is unknown, or an option belongs to another method.
+        ValueError: if the method is unknown or not that of the recipe, or an option belongs to another
+            method.
     """
     method = option_value(words, "method") or _method_of_run(option_value(words, "resume"))
     preset = default.preset
     if method and find_preset(method) is not type(preset):
+        if recipe := option_value(words, "recipe"):
+            raise ValueError(
+                f"The settings of a recipe are for one method. Expected: --method {preset.method}, "
+                f"or none. Received: --recipe {recipe} with {method}"
+            )
         preset = find_preset(method)()
-    for word in words:
+    for number, word in enumerate(words):
         option = word.removeprefix("--").partition("=")[0].removeprefix("no-")
         name = option.replace("-", "_")
         owners = option_owners(name) if word.startswith("--") else []
         if owners and name not in preset.options():
-            value = option_value(words, option)
+            value = [each for each in words[number + 1 : number + 2] if not each.startswith("--")]
             raise ValueError(
                 f"--method {preset.method} has no --{option}: that is an option of "
-                f"{', '.join(owners)}. Received: --{option} {value}"
+                f"{', '.join(owners)}. Received: {' '.join([word, *value])}"
             )
     # `Pretrain` with the preset's own class, from which the options are made.
     values = {each.name: getattr(default, each.name) for each in fields(default)}

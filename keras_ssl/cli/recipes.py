@@ -45,6 +45,11 @@ def list_recipes(command: str, kind: type) -> str:
     return "\n".join(lines)
 
 
+def recipe_run(name: str, smoke: bool) -> pathlib.Path:
+    """Returns the default run directory of a recipe. Smoke runs have one of their own."""
+    return pathlib.Path("runs", pathlib.Path(name).stem + ("-smoke" if smoke else ""))
+
+
 def _files() -> dict[str, pathlib.Path]:
     """Returns the recipe files by name: installed inside the package, beside it in a clone."""
     for folder in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_ssl.cli.distill import Distill, distill, write_student
 from keras_ssl.cli.finetune import Finetune, default_out, finetune, write_classifier
+from keras_ssl.cli.recipes import recipe_run
 from keras_ssl.presets import Preset, SimCLR, SimCLRMemory
 from keras_ssl.runs.settings import check_unchanged, read_settings
 
@@ -121,7 +122,7 @@ class SimCLRv2:
 
         command = self._shrink() if self.smoke else self
         if self.recipe is not None and self.resume is None:  # a recipe starts or continues its run
-            out = self.out or pathlib.Path("runs", pathlib.Path(self.recipe).stem)
+            out = self.out or recipe_run(self.recipe, self.smoke)
             command = replace(command, out=out, resume=out if Run(out).exists else None)
         settings = command._resume() if command.resume else command._complete()
         run = Run(str(settings.out))

@@ -140,6 +140,7 @@ class Run:
         batch_size: int = 256,
         seed: int = 0,
         data_dir: str | os.PathLike | None = None,
+        verify: bool = True,
         console: Any = None,
     ) -> dict[str, dict[str, Any]]:
         """Measures the encoder by kNN and linear accuracy, prints a table, and writes `metrics.json`.
@@ -154,6 +155,7 @@ class Run:
             batch_size: images per forward pass.
             seed: seed of the draws, and of the split if there are no test images.
             data_dir: directory of TensorFlow Datasets.
+            verify: decode all files of a folder first, and leave out those that are damaged.
             console: `rich.console.Console` to print to.
 
         Returns:
@@ -171,7 +173,8 @@ class Run:
         if isinstance(data, tuple):
             train, test = data
         else:
-            train, test = open_labeled(data, data_dir, trained.input_shape[-1], seed, console)
+            channels = trained.input_shape[-1]
+            train, test = open_labeled(data, data_dir, channels, seed, console, verify)
         rows = measure(encoders, train, test, labels_per_class, draws, seed, batch_size)
         self.add_metrics(
             {"data": train.name if isinstance(data, tuple) else str(data), "rows": rows}

@@ -1,4 +1,4 @@
-"""The command line under strategies, as a scheduler starts it."""
+"""`keras-ssl pretrain` in several processes, as SLURM starts them."""
 
 import numpy as np
 import pytest
@@ -28,18 +28,18 @@ def variables(path):
 
 
 @pytest.mark.large
-def test_the_tasks_of_slurm_train_what_one_process_trains(words, tmp_path):
-    # The same words begin a run and go on with it.
+def test_two_tasks_of_slurm_train_the_weights_of_one_process(words, tmp_path):
+    # The same command starts and resumes a run.
     ((status, printed),) = run(1, *words, "--resume", tmp_path / "one")
     assert status == 0, printed
     results = run(2, *words, "--resume", tmp_path / "two", slurm=True)
     assert [status for status, _ in results] == [0, 0], results
     assert "Done: epoch 2" in results[0][1]
-    assert "Done" not in results[1][1]  # one voice
+    assert "Done" not in results[1][1]  # only the first worker prints
     assert [line["epoch"] for line in Run(tmp_path / "two").history] == [1, 2]
     one, two = variables(tmp_path / "one"), variables(tmp_path / "two")
     for name, other in zip(one, two, strict=True):
-        # Rounded otherwise, and amplified: test_equality has the proof, in float64.
+        # Training amplifies differences of rounding. tests/distribute compares in float64.
         np.testing.assert_allclose(one[name], two[other], atol=1e-2, err_msg=name)
 
     results = run(2, *words, "--resume", tmp_path / "two", slurm=True)

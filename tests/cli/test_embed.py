@@ -1,4 +1,4 @@
-"""From a run to features, to the nearest images, and to files for other runtimes."""
+"""`keras-ssl embed` and `search`, and `export` for other runtimes."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from PIL import Image
 from keras_ssl import data, export
 from keras_ssl.backbones import Tiny
 from keras_ssl.search import read_features
-from tests.command_line import call as command
+from tests.command_line import call
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def model(tmp_path_factory):
     return export.saved_model(Tiny((16, 16, 3)), tmp_path_factory.mktemp("models") / "tiny")
 
 
-def test_features_of_a_folder_and_their_nearest(photos, model, tmp_path):
+def test_embed_and_search_a_folder(photos, model, tmp_path):
     features, picture = tmp_path / "f.npz", tmp_path / "p.png"
-    status, out, err = command("embed", model, "--data", photos, "--out", features)
+    status, out, err = call("embed", model, "--data", photos, "--out", features)
     assert status == 0, err
     assert "16 images with 64 features each" in out
     assert f"keras-ssl search {features} --query 0\n" in out
@@ -40,7 +40,7 @@ def test_features_of_a_folder_and_their_nearest(photos, model, tmp_path):
 
     for query in ("0", "blue/0.png", photos / "blue" / "0.png"):
         words = ["--query", query, "--count", 7, "--out", picture]
-        status, out, err = command("search", features, *words)
+        status, out, err = call("search", features, *words)
         assert status == 0, err
         names = [line for line in out.splitlines() if ".png" in line and "Written" not in line]
         if query == photos / "blue" / "0.png":
@@ -55,41 +55,41 @@ def test_features_of_a_folder_and_their_nearest(photos, model, tmp_path):
 
 def test_digits_are_searched_by_number(tmp_path):
     path = export.saved_model(Tiny((8, 8, 1), features=8), tmp_path / "model")
-    status, _, err = command("embed", path, "--data", "digits", "--out", tmp_path / "f.npz")
+    status, _, err = call("embed", path, "--data", "digits", "--out", tmp_path / "f.npz")
     assert status == 0, err
     found = read_features(tmp_path / "f.npz")
     assert found.names[-1] == "test/359"
     np.testing.assert_array_equal(found.labels[:9], data.digits("train").labels[:9])
     words = [tmp_path / "f.npz", "--out", tmp_path / "p.png", "--query"]
-    assert command("search", *words, "test/3")[0] == 0
-    status, _, err = command("search", *words, 5000)
+    assert call("search", *words, "test/3")[0] == 0
+    status, _, err = call("search", *words, 5000)
     assert status == 1
     assert "--query must be 0 to 1796" in err
-    status, _, err = command("search", *words, "nothing.png")
+    status, _, err = call("search", *words, "nothing.png")
     assert "--query must be an image file" in err
 
 
-def test_features_of_another_network_are_not_compared(photos, model, tmp_path):
+def test_search_refuses_features_of_another_network(photos, model, tmp_path):
     keras.utils.set_random_seed(1)
     other = export.saved_model(Tiny((16, 16, 3)), tmp_path / "other")
-    command("embed", other, "--data", photos, "--out", tmp_path / "f.npz")
+    call("embed", other, "--data", photos, "--out", tmp_path / "f.npz")
     words = ["--query", photos / "red" / "1.png", "--model", model, "--out", tmp_path / "p.png"]
-    status, _, err = command("search", tmp_path / "f.npz", *words)
+    status, _, err = call("search", tmp_path / "f.npz", *words)
     assert status == 1
     assert "must be the network that computed the features" in err
     assert not (tmp_path / "p.png").exists()
 
 
-def test_images_that_have_moved_are_found_with_data(photos, model, tmp_path):
+def test_search_finds_moved_images_with_data(photos, model, tmp_path):
     here = tmp_path / "here"
-    command("embed", model, "--data", photos, "--out", tmp_path / "f.npz")
+    call("embed", model, "--data", photos, "--out", tmp_path / "f.npz")
     photos.rename(here)
     words = [tmp_path / "f.npz", "--query", "1", "--out", tmp_path / "p.png"]
     try:
-        status, _, err = command("search", *words)
+        status, _, err = call("search", *words)
         assert status == 1
         assert "pass --data" in err
-        assert command("search", *words, "--data", here)[0] == 0
+        assert call("search", *words, "--data", here)[0] == 0
     finally:
         here.rename(photos)
 
@@ -103,18 +103,18 @@ def test_images_that_have_moved_are_found_with_data(photos, model, tmp_path):
         (["--format", "lite", "--quantize", "int8", "--out", "a"], "--calibration DATA"),
     ],
 )
-def test_exports_that_cannot_be_are_refused(words, message, model):
-    status, _, err = command("export", model, *words)
+def test_wrong_export_options_are_refused(words, message, model):
+    status, _, err = call("export", model, *words)
     assert status == 1
     assert message in err
 
 
-def test_an_export_becomes_a_file_for_litert_and_onnx(photos, model, tmp_path):
+def test_export_for_litert_and_as_onnx(photos, model, tmp_path):
     pytest.importorskip("ai_edge_litert")
     pytest.importorskip("tf2onnx")
     lite = ["--format", "lite", "--quantize", "int8", "--calibration", photos]
-    status, out, err = command("export", model, *lite, "--out", tmp_path / "a.tflite")
+    status, out, err = call("export", model, *lite, "--out", tmp_path / "a.tflite")
     assert status == 0, err
     assert "Written and checked" in out
-    status, _, err = command("export", model, "--format", "onnx", "--out", tmp_path / "a.onnx")
+    status, _, err = call("export", model, "--format", "onnx", "--out", tmp_path / "a.onnx")
     assert status == 0, err

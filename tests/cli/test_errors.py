@@ -1,4 +1,4 @@
-"""Errors of the command line: one message, no traceback, and nothing left behind."""
+"""Errors of the command line: one message, no traceback, and no new files."""
 
 import pathlib
 import re
@@ -107,7 +107,7 @@ BAD = {
         ["--data", "digits", "--knn-data", "UNLABELLED"],
         "Evaluation needs labels.",
     ),
-    "a kNN accuracy of what is not there": (
+    "a kNN accuracy of missing data": (
         ["--data", "digits", "--knn-data", "nowhere"],
         "there is no such file or folder",
     ),
@@ -117,7 +117,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_leaves_one_message_and_no_run(name, tmp_path, monkeypatch):
+def test_bad_input_prints_one_message_and_creates_nothing(name, tmp_path, monkeypatch):
     words, message = BAD[name]
     monkeypatch.chdir(tmp_path)
     pathlib.Path("EMPTY").mkdir()
@@ -164,13 +164,13 @@ def test_bad_input_of_other_commands(words, message, tmp_path, monkeypatch):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_traceback_can_be_asked_for(monkeypatch):
+def test_an_environment_variable_shows_the_traceback(monkeypatch):
     monkeypatch.setenv("KERAS_SSL_TRACEBACK", "1")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         cli.main(["pretrain", "--data", "nowhere"])
 
 
-def test_ctrl_c_before_the_training(monkeypatch):
+def test_ctrl_c_before_training(monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 

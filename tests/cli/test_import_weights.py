@@ -1,4 +1,4 @@
-"""`keras-ssl import`: a file of somebody else's becomes an artefact."""
+"""`keras-ssl import`: published weights become an export."""
 
 import gzip
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_ssl import export, importers
-from tests.command_line import call as run
+from tests.command_line import call
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "oracles" / "golden"
 
@@ -21,10 +21,10 @@ def file(tmp_path_factory):
 
 
 @pytest.mark.large
-def test_a_file_of_torchvision_becomes_an_artefact(file, tmp_path):
+def test_import_a_file_of_torchvision(file, tmp_path):
     out = tmp_path / "saved" / "resnet18"
     words = ("import", file, "--kind", "torchvision", "--out", out, "--image-size", 32)
-    status, printed, error = run(*words)
+    status, printed, error = call(*words)
     assert status == 0, error
     assert f"Written and checked: {out}" in printed
     images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
@@ -35,12 +35,12 @@ def test_a_file_of_torchvision_becomes_an_artefact(file, tmp_path):
     assert recipe["file"] == "resnet18.pth"
     assert len(recipe["sha256"]) == 64
     assert json.loads((out / "preprocessing.json").read_text())["mean"] == [0.485, 0.456, 0.406]
-    status, _, error = run(*words)
+    status, _, error = call(*words)
     assert status == 1
     assert "is there already" in error
 
 
-def test_what_is_refused(file, tmp_path):
+def test_wrong_files_and_options_are_refused(file, tmp_path):
     out = ("--out", tmp_path / "out")
     for words, message in (
         ((file, "--kind", "moco", *out), "no checkpoint of MoCo"),
@@ -49,7 +49,7 @@ def test_what_is_refused(file, tmp_path):
         ((file, "--kind", "moco", "--prefix", "x.", *out), "goes with `--kind torchvision` only"),
         ((file, "--kind", "torchvision", "--image-size", "-1", *out), "number of pixels"),
     ):
-        status, _, error = run("import", *words)
+        status, _, error = call("import", *words)
         assert status == 1
         assert message in error
     assert not (tmp_path / "out").exists()

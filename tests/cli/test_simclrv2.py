@@ -1,19 +1,11 @@
-"""The commands for few labels, on handwritten digits: called, interrupted, resumed."""
+"""`keras-ssl simclrv2`, on handwritten digits."""
 
 import json
-import re
 import shutil
-import signal
 
-import numpy as np
 import pytest
 
-from keras_ssl import augment, data, evaluate, export
-from keras_ssl.evaluate import label_subset
-from keras_ssl.runs import training
-from keras_ssl.runs.directory import Run
-from tests.command_line import StopAt
-from tests.command_line import call as command
+from tests.command_line import call
 
 QUICK = ["--data", "digits", "--batch-size", 128]
 WHOLE = [*QUICK, "--backbone", "tiny", "--student-width", 0.25, "--labels", 0.05]
@@ -21,115 +13,15 @@ EPOCHS = ["--epochs", 1, "--finetune-epochs", 1, "--distill-epochs", 1]
 
 
 @pytest.fixture(scope="module")
-def pretrained(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "pretrained"
-    words = ["--backbone", "tiny", "--width", 0.5, "--epochs", 2, "--head-layers", 3]
-    status, _, err = command("pretrain", *QUICK, *words, "--out", path, "--knn-every", 0)
-    assert status == 0, err
-    return path
-
-
-@pytest.fixture(scope="module")
-def teacher(pretrained, tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "teacher"
-    words = ["--data", "digits", "--labels", 0.1, "--epochs", 2, "--out", path]
-    status, out, err = command("finetune", pretrained, *words)
-    assert status == 0, err
-    assert f"keras-ssl distill {path} --data DATA\n" in out
-    return path
-
-
-@pytest.mark.parametrize(
-    ("layers", "dim"),
-    [pytest.param(n, d, marks=pytest.mark.large) for n, d in enumerate((32, 8, 8, 8, 8))],
-)
-def test_a_head_of_any_depth(layers, dim, tmp_path):
-    """No head, a linear one, and deeper ones: pretrained, and fine-tuned from the last layer."""
-    path = tmp_path / "pretrained"
-    words = ["--backbone", "tiny", "--width", 0.5, "--embedding", 8, "--head-layers", layers]
-    status, _, err = command(
-        "pretrain", *QUICK, *words, "--epochs", 1, "--knn-every", 0, "--out", path
-    )
-    assert status == 0, err
-    model = Run(path).method()
-    assert model.projector.depth == layers
-    assert model.projector(model.backbone(np.zeros((2, 8, 8, 1)))).shape == (2, dim)
-    few = {"labels": 0.05, "epochs": 1, "augmentation": augment.centred(8).view_1}
-    splits = data.digits("train"), data.digits("test")
-    result = evaluate.finetune(model, *splits, from_layer=layers, **few)
-    assert result.network.layers[-1].kernel.shape == (dim, 10)
-    with pytest.raises(ValueError, match=f"with a ProjectionHead of depth {layers}"):
-        evaluate.finetune(model, *splits, from_layer=layers + 1, **few)
-
-
-def test_finetune_writes_a_classifier_and_what_it_measured(teacher):
-    run = Run(teacher)
-    result = run.metrics["result"]
-    assert result["settings"]["from_layer"] == 1
-    assert result["labelled"] == label_subset(data.digits("train").labels, 0.1).tolist()
-    assert [line["epoch"] for line in run.history] == [1, 2]
-    classifier = export.load(run.export_path)
-    assert classifier.output_shape == (None, 10)
-    test = data.digits("test")
-    images = np.stack([image for image, _ in test.dataset().as_numpy_iterator()]) / 255
-    found = np.mean(np.argmax(classifier(images.astype("float32")), axis=1) == test.labels)
-    assert found == pytest.approx(run.metrics["accuracy"], abs=0.003)
-    assert run.metrics["parameters"] == classifier.count_params()
-
-
-@pytest.mark.large
-def test_finetune_of_an_export_and_from_scratch(teacher, tmp_path):
-    words = ["--data", "digits", "--labels", 0.02, "--epochs", 1, "--batch-size", 16]
-    for extra, name in (([], "finetune"), (["--from-scratch"], "supervised")):
-        path = tmp_path / name
-        status, _, err = command("finetune", teacher / "export", *words, *extra, "--out", path)
-        assert status == 0, err
-        assert Run(path).metrics["result"]["protocol"] == name
-
-
-def test_distill_into_a_small_student(teacher, tmp_path):
-    path = tmp_path / "student"
-    words = ["--student", "tiny", "--student-width", 0.25, "--epochs", 1, "--out", path]
-    status, out, err = command("distill", teacher, *QUICK, *words, "--precompute")
-    assert status == 0, err
-    assert re.search(r"accuracy 0\.\d+, parameters [\d,]+", out)
-    student = export.load(path / "export")
-    assert student.count_params() < Run(teacher).metrics["parameters"] / 3
-    status, _, err = command("distill", "--resume", path, "--epochs", 5)
-    assert status == 1
-    assert "epochs: 1 in the run, 5 now" in err
-
-
-def test_an_interrupted_distillation_resumes_exactly(teacher, tmp_path, monkeypatch):
-    words = ["distill", teacher, *QUICK, "--epochs", 1]
-    assert command(*words, "--out", tmp_path / "whole")[0] == 0
-
-    original, stop = training.train, StopAt(3, signal.SIGTERM)
-    monkeypatch.setattr(training, "train", lambda *a, **k: original(*a, **k, callbacks=[stop]))
-    status, out, _ = command(*words, "--out", tmp_path / "stopped")
-    monkeypatch.undo()
-    assert status == 143
-    line = f"keras-ssl distill --resume {tmp_path / 'stopped'}\n"
-    assert line in out
-    status, _, err = command(*line.split()[1:])
-    assert status == 0, err
-    one, two = (
-        export.load(tmp_path / name / "export").get_weights() for name in ("whole", "stopped")
-    )
-    for value, other in zip(one, two, strict=True):
-        np.testing.assert_array_equal(value, other)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "whole"
-    status, out, err = command("simclrv2", *WHOLE, *EPOCHS, "--out", path)
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    status, out, err = call("simclrv2", *WHOLE, *EPOCHS, "--out", path)
     assert status == 0, err
     return path, out
 
 
-def test_all_stages_run_and_a_table_is_printed(whole):
-    path, out = whole
+def test_all_stages_run_and_a_table_is_printed(finished):
+    path, out = finished
     rows = json.loads((path / "metrics.json").read_text())["rows"]
     names = ["from scratch", "linear probe", "fine-tuned", "self-distilled", "small student"]
     assert [row["network"] for row in rows] == names
@@ -141,19 +33,19 @@ def test_all_stages_run_and_a_table_is_printed(whole):
     assert parameters["small student"] < parameters["fine-tuned"] / 3
 
 
-def test_a_stage_that_is_done_is_not_repeated(whole, tmp_path):
+def test_a_stage_that_is_done_is_not_repeated(finished, tmp_path):
     path = tmp_path / "copy"
-    shutil.copytree(whole[0], path)
+    shutil.copytree(finished[0], path)
     shutil.rmtree(path / "small-student-0.05")
     before = {file: file.stat().st_mtime_ns for file in path.rglob("export/saved_model.pb")}
-    status, _, err = command("simclrv2", "--resume", path)
+    status, _, err = call("simclrv2", "--resume", path)
     assert status == 0, err
     assert all(file.stat().st_mtime_ns == then for file, then in before.items())
     rows, old = (
-        json.loads((root / "metrics.json").read_text())["rows"] for root in (path, whole[0])
+        json.loads((root / "metrics.json").read_text())["rows"] for root in (path, finished[0])
     )
     assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in old]
-    status, _, err = command("simclrv2", "--resume", path, "--labels", 0.5)
+    status, _, err = call("simclrv2", "--resume", path, "--labels", 0.5)
     assert status == 1
     assert "labels: (0.05,) in the run, (0.5,) now" in err
 
@@ -161,28 +53,16 @@ def test_a_stage_that_is_done_is_not_repeated(whole, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["simclrv2"], "needs images"),
-        (["simclrv2", *QUICK, "--labels", 2], "`labels` must be in (0, 1]. Received: labels=2"),
-        (["simclrv2", *QUICK, "--head-layers", 0], "Received: --from-layer 1, --head-layers 0"),
-        (["distill", "--data", "digits"], "needs a teacher"),
-        (["distill", "nowhere", *QUICK], "must be the directory of a SavedModel"),
-        (["distill", "nowhere", *QUICK, "--labelled-weight", 3], "must lie in"),
-        (
-            ["distill", "--resume", "nowhere"],
-            "A run directory must contain config.json. Received: 'nowhere'",
-        ),
+        ([], "needs images"),
+        ([*QUICK, "--labels"], "--labels must list at least one share. Received: none"),
+        ([*QUICK, "--labels", 2], "`labels` must be in (0, 1]. Received: labels=2"),
+        ([*QUICK, "--head-layers", 0], "Received: --from-layer 1, --head-layers 0"),
+        (["--resume", "nowhere"], "A run directory must contain config.json. Received: 'nowhere'"),
     ],
 )
-def test_bad_input_leaves_nothing_behind(words, message, tmp_path, monkeypatch):
+def test_wrong_options_create_nothing(words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, err = command(*words)
+    status, _, err = call("simclrv2", *words)
     assert status == 1
     assert message in err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_finished_directory_is_never_overwritten(teacher, pretrained):
-    words = ["finetune", pretrained, "--data", "digits", "--out", teacher]
-    status, _, err = command(*words)
-    assert status == 1
-    assert "which is not empty" in err

@@ -1,0 +1,150 @@
+"""`keras-ssl finetune` and `distill`, on handwritten digits."""
+
+import re
+import signal
+
+import numpy as np
+import pytest
+
+from keras_ssl import augment, data, evaluate, export
+from keras_ssl.evaluate import label_subset
+from keras_ssl.runs import training
+from keras_ssl.runs.directory import Run
+from tests.command_line import StopAt, call
+
+QUICK = ["--data", "digits", "--batch-size", 128]
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "pretrained"
+    words = ["--backbone", "tiny", "--width", 0.5, "--epochs", 2, "--head-layers", 3]
+    status, _, err = call("pretrain", *QUICK, *words, "--out", path, "--knn-every", 0)
+    assert status == 0, err
+    return path
+
+
+@pytest.fixture(scope="module")
+def teacher(pretrained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "teacher"
+    words = ["--data", "digits", "--labels", 0.1, "--epochs", 2, "--out", path]
+    status, out, err = call("finetune", pretrained, *words)
+    assert status == 0, err
+    assert f"keras-ssl distill {path} --data DATA\n" in out
+    return path
+
+
+@pytest.mark.parametrize(
+    ("layers", "dim"),
+    [pytest.param(n, d, marks=pytest.mark.large) for n, d in enumerate((32, 8, 8, 8, 8))],
+)
+def test_a_head_of_any_depth(layers, dim, tmp_path):
+    """No head, a linear one, and deeper ones: pretrained, and fine-tuned from the last layer."""
+    path = tmp_path / "pretrained"
+    words = ["--backbone", "tiny", "--width", 0.5, "--embedding", 8, "--head-layers", layers]
+    status, _, err = call(
+        "pretrain", *QUICK, *words, "--epochs", 1, "--knn-every", 0, "--out", path
+    )
+    assert status == 0, err
+    model = Run(path).method()
+    assert model.projector.depth == layers
+    assert model.projector(model.backbone(np.zeros((2, 8, 8, 1)))).shape == (2, dim)
+    few = {"labels": 0.05, "epochs": 1, "augmentation": augment.centred(8).view_1}
+    splits = data.digits("train"), data.digits("test")
+    result = evaluate.finetune(model, *splits, from_layer=layers, **few)
+    assert result.network.layers[-1].kernel.shape == (dim, 10)
+    with pytest.raises(ValueError, match=f"with a ProjectionHead of depth {layers}"):
+        evaluate.finetune(model, *splits, from_layer=layers + 1, **few)
+
+
+def test_finetune_writes_a_classifier_and_what_it_measured(teacher):
+    run = Run(teacher)
+    result = run.metrics["result"]
+    assert result["settings"]["from_layer"] == 1
+    assert result["labelled"] == label_subset(data.digits("train").labels, 0.1).tolist()
+    assert [line["epoch"] for line in run.history] == [1, 2]
+    classifier = export.load(run.export_path)
+    assert classifier.output_shape == (None, 10)
+    test = data.digits("test")
+    images = np.stack([image for image, _ in test.dataset().as_numpy_iterator()]) / 255
+    found = np.mean(np.argmax(classifier(images.astype("float32")), axis=1) == test.labels)
+    assert found == pytest.approx(run.metrics["accuracy"], abs=0.003)
+    assert run.metrics["parameters"] == classifier.count_params()
+
+
+@pytest.mark.large
+def test_finetune_of_an_export_and_from_scratch(teacher, tmp_path):
+    words = ["--data", "digits", "--labels", 0.02, "--epochs", 1, "--batch-size", 16]
+    for extra, name in (([], "finetune"), (["--from-scratch"], "supervised")):
+        path = tmp_path / name
+        status, _, err = call("finetune", teacher / "export", *words, *extra, "--out", path)
+        assert status == 0, err
+        assert Run(path).metrics["result"]["protocol"] == name
+
+
+def test_distill_into_a_small_student(teacher, tmp_path):
+    path = tmp_path / "student"
+    words = ["--student", "tiny", "--student-width", 0.25, "--epochs", 1, "--out", path]
+    status, out, err = call("distill", teacher, *QUICK, *words, "--precompute")
+    assert status == 0, err
+    assert re.search(r"accuracy 0\.\d+, parameters [\d,]+", out)
+    student = export.load(path / "export")
+    assert student.count_params() < Run(teacher).metrics["parameters"] / 3
+    status, _, err = call("distill", "--resume", path, "--epochs", 5)
+    assert status == 1
+    assert "epochs: 1 in the run, 5 now" in err
+
+
+def test_an_interrupted_distillation_resumes_exactly(teacher, tmp_path, monkeypatch):
+    words = ["distill", teacher, *QUICK, "--epochs", 1]
+    assert call(*words, "--out", tmp_path / "whole")[0] == 0
+
+    original, stop = training.train, StopAt(3, signal.SIGTERM)
+    monkeypatch.setattr(training, "train", lambda *a, **k: original(*a, **k, callbacks=[stop]))
+    status, out, _ = call(*words, "--out", tmp_path / "stopped")
+    monkeypatch.undo()
+    assert status == 143
+    line = f"keras-ssl distill --resume {tmp_path / 'stopped'}\n"
+    assert line in out
+    status, _, err = call(*line.split()[1:])
+    assert status == 0, err
+    one, two = (
+        export.load(tmp_path / name / "export").get_weights() for name in ("whole", "stopped")
+    )
+    for value, other in zip(one, two, strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "digits"], "needs a teacher"),
+        (["nowhere"], "needs images. Expected: --data DATA"),
+        (["nowhere", *QUICK], "must be the directory of a SavedModel"),
+        (["nowhere", *QUICK, "--labelled-weight", 3], "--labelled-weight must lie in"),
+        (["nowhere", *QUICK, "--epochs", 0], "--epochs must be at least 1. Received: 0"),
+        (
+            ["--resume", "nowhere"],
+            "A run directory must contain config.json. Received: 'nowhere'",
+        ),
+    ],
+)
+def test_wrong_options_of_distill_create_nothing(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call("distill", *words)
+    assert status == 1
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pretraining_is_not_resumed_as_a_distillation(pretrained):
+    status, _, err = call("distill", "--resume", pretrained)
+    assert status == 1
+    assert "--resume takes the run directory of a distillation." in err
+
+
+def test_a_finished_directory_is_not_overwritten(teacher, pretrained):
+    words = ["finetune", pretrained, "--data", "digits", "--out", teacher]
+    status, _, err = call(*words)
+    assert status == 1
+    assert "which is not empty" in err
