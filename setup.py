@@ -1,4 +1,4 @@
-"""Adds the recipes to the package: a wheel has them as `keras_ssl/recipes`. The rest is in pyproject.toml."""
+"""Adds the recipes to the package, as `keras_ssl/recipes`. The rest is in pyproject.toml."""
 
 from setuptools import find_packages, setup
 

@@ -1,6 +1,6 @@
 """keras_ssl: self-supervised pretraining for Keras 3 on TensorFlow.
 
-`import keras_ssl` is fast: its packages, and TensorFlow with them, are imported when they are first used.
+`import keras_ssl` is fast: packages, and TensorFlow with them, are imported when they are first used.
 """
 
 import importlib

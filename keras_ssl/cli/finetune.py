@@ -69,7 +69,7 @@ class Finetune:
 
         console = open_console()
         run = Run(self.run)
-        model = run.method() if run.exists else export.load(self.run)
+        model: Any = run.method() if run.exists else export.load(self.run)
         channels = getattr(model, "backbone", model).input_shape[-1]
         out = default_out("finetune", self.data, self.out)
         Run(out).check_new()

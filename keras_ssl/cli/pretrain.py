@@ -4,7 +4,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -47,7 +47,7 @@ class Pretrain(PretrainSettings):
         from keras_ssl.runs.pretrain import pretrain
 
         strategy = distribute.strategy(self.strategy)
-        images = noise() if self.smoke else self.data
+        images: Any = noise() if self.smoke else self.data
         preset = self.preset.shrink() if self.smoke else self.preset
         out, resume = self.out, self.resume
         if self.recipe is not None and resume is None:  # a recipe starts or continues its run
@@ -71,7 +71,7 @@ class Pretrain(PretrainSettings):
             if self.evaluate:
                 settings, _ = run.pretrain_settings  # also if it was resumed without them
                 run.evaluate(
-                    images if self.smoke else settings.data,
+                    images if self.smoke else str(settings.data),
                     self.labels_per_class,
                     baselines=self.baselines,
                     data_dir=settings.data_dir,
@@ -118,7 +118,7 @@ def with_options_of_method(words: Sequence[str], default: Pretrain) -> Pretrain:
     # `Pretrain` with the preset's own class, from which the options are made.
     values = {each.name: getattr(default, each.name) for each in fields(default)}
     values |= {"preset": preset, "method": preset.method}
-    annotation = Annotated[type(preset), tyro.conf.arg(name=preset.method)]
+    annotation: Any = Annotated[type(preset), tyro.conf.arg(name=preset.method)]  # type: ignore
     own = [("preset", annotation, field(default=preset))]
     kind = make_dataclass("Pretrain", own, bases=(Pretrain,), frozen=True)
     kind.__doc__ = f"{Pretrain.__doc__}\n\nMethods:\n\n{_list_methods()}"

@@ -103,8 +103,9 @@ def parse(words: Sequence[str]) -> Any:
         else Annotated[kind, tyro.conf.subcommand(each)]
         for each, kind in kinds.items()
     ]
+    kind: Any = functools.reduce(operator.or_, commands)
     return tyro.cli(
-        functools.reduce(operator.or_, commands),  # type: ignore[arg-type]
+        kind,
         prog="keras-ssl",
         description="Self-supervised pretraining for Keras: pretrain, evaluate, distill, export.",
         args=list(words),

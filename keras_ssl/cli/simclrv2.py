@@ -175,11 +175,16 @@ class SimCLRv2:
         return replace(saved, out=run.path, strategy=self.strategy)
 
     def _shrink(self) -> "SimCLRv2":
-        sizes = {"batch_size": 16, "finetune_batch_size": 8, "chunks": 1, "image_size": 32}
-        networks = {"backbone": "tiny", "student": "tiny", "width": 0.25, "student_width": 0.125}
-        epochs = {"epochs": 2, "finetune_epochs": 1, "distill_epochs": 1, "warmup_epochs": 0}
+        small: dict[str, Any] = {
+            "batch_size": 16,
+            "finetune_batch_size": 8,
+            "chunks": 1,
+            "image_size": 32,
+        }
+        small |= {"backbone": "tiny", "student": "tiny", "width": 0.25, "student_width": 0.125}
+        small |= {"epochs": 2, "finetune_epochs": 1, "distill_epochs": 1, "warmup_epochs": 0}
         queue_size = min(self.queue_size, 24)
-        return replace(self, labels=(0.5,), queue_size=queue_size, **sizes, **networks, **epochs)
+        return replace(self, labels=(0.5,), queue_size=queue_size, **small)
 
     def preset(self) -> Preset:
         """Returns the preset of the pretraining."""
@@ -204,8 +209,8 @@ class SimCLRv2:
         if self.temperature is not None:
             shared["temperature"] = self.temperature
         if self.queue_size:
-            memory = {"queue_size": self.queue_size, "momentum": self.momentum}
-            return SimCLRMemory(**memory, **shared)
+            shared |= {"queue_size": self.queue_size, "momentum": self.momentum}
+            return SimCLRMemory(**shared)
         return SimCLR(**shared)
 
 

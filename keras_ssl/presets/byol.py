@@ -1,14 +1,15 @@
 """The preset of BYOL."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_ssl.presets.momentum import MomentumPreset
 from keras_ssl.presets.preset import ImageFacts
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import keras
-    from typing_extensions import Self
 
     from keras_ssl.methods import SelfSupervised
 
@@ -39,7 +40,11 @@ class BYOL(MomentumPreset):
         """Returns the untrained method around a backbone."""
         from keras_ssl import layers, methods
 
-        head = {"units": self.embedding, "hidden_units": self.hidden_units, "batch_norm": True}
+        head: dict[str, Any] = {
+            "units": self.embedding,
+            "hidden_units": self.hidden_units,
+            "batch_norm": True,
+        }
         projector = layers.MLPHead(**head)
         predictor = layers.MLPHead(**head, name="predictor")
         return methods.BYOL(backbone, projector, predictor, probe=self._build_probe(images))

@@ -7,8 +7,9 @@ from keras_ssl.presets.momentum import QueuePreset
 from keras_ssl.presets.preset import ImageFacts
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import keras
-    from typing_extensions import Self
 
     from keras_ssl.methods import SelfSupervised
 
@@ -54,7 +55,7 @@ class MoCo(QueuePreset):
         return methods.MoCo(
             _split(backbone, self.groups or 1),
             layers.MLPHead(self.embedding),
-            self.queue_size,
+            self.queue_size or 1,  # a number once resolved
             self.temperature,
             self.symmetric,
             probe=self._build_probe(images),

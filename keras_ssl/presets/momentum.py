@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 from keras_ssl.presets.preset import ImageFacts, Preset
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import keras
-    from typing_extensions import Self
 
 _LARGEST_QUEUE = 65536  # MoCo's
 

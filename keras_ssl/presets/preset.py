@@ -10,8 +10,9 @@ from keras_ssl.presets.optimizers import build_optimizer
 from keras_ssl.presets.policies import LARGEST_WITHOUT_BLUR, build_policy
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import keras
-    from typing_extensions import Self
 
     from keras_ssl.augment import Policy
     from keras_ssl.methods import SelfSupervised
@@ -177,7 +178,7 @@ class Preset:
 
     def shrink(self) -> "Self":
         """Returns a preset that trains on 64 images within seconds, to check that everything runs."""
-        size = {"backbone": "tiny", "width": 0.25, "image_size": 32}
+        size: dict[str, Any] = {"backbone": "tiny", "width": 0.25, "image_size": 32}
         return replace(self, epochs=2, batch_size=16, warmup_epochs=0, **size)
 
     def check(self):

@@ -40,7 +40,7 @@ class SimCLRMemory(QueuePreset):
         return methods.SimCLRMemory(
             backbone,
             layers.ProjectionHead(self.embedding, depth=self.head_layers),
-            self.queue_size,
+            self.queue_size or 1,  # a number once resolved
             self.temperature,
             probe=self._build_probe(images),
         )

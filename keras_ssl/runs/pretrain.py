@@ -98,21 +98,22 @@ def pretrain(
         console.print(f"Images: {images}")
         report_skipped(console, images, test)
         console.print(f"Run: {run.path}")
-        history = train(
-            model,
-            images,
-            given.preset.build_policy(),
-            run,
-            given.preset.epochs,
-            given.preset.batch_size,
-            given.preset.seed,
-            monitors,
-            finish=given.preset.views_on,
-        )
-    except callbacks.Interrupted as stop:
-        console.print(f"Stopped after step {stop.step}; everything is saved. To continue:")
-        console.print(f"  keras-ssl pretrain --resume {run.path}")
-        raise
+        try:
+            history = train(
+                model,
+                images,
+                given.preset.build_policy(),
+                run,
+                given.preset.epochs,
+                given.preset.batch_size,
+                given.preset.seed,
+                monitors,
+                finish=given.preset.views_on,
+            )
+        except callbacks.Interrupted as stop:
+            console.print(f"Stopped after step {stop.step}; everything is saved. To continue:")
+            console.print(f"  keras-ssl pretrain --resume {run.path}")
+            raise
     finally:
         keras.config.set_dtype_policy(precision)
     values = ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())

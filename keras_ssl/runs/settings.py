@@ -99,7 +99,7 @@ def read_settings(
         kind: dataclass of the command.
         config: content of the run's `config.json`.
         path: run directory, for the error message.
-        required: settings that tell the runs of this command from others. The rest may be missing: a run of
+        required: settings that distinguish the runs of this command. Others may be missing: a run of an
             earlier version has their defaults.
         expected: what the run should be, for the error message.
 

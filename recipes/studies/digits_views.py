@@ -14,7 +14,7 @@ from keras_ssl.augment import Augmentation, Policy, RandomCrop, RandomFlip, Rand
 from keras_ssl.runs.report import measure, show
 
 SIDE = 8  # pixels
-WARP = {"rotation": 15, "zoom": 0.15, "shear": 0.2, "shift": 0.1, "elastic": 0.05}
+WARP: dict = {"rotation": 15, "zoom": 0.15, "shear": 0.2, "shift": 0.1, "elastic": 0.05}
 
 
 def both(*layers) -> Policy:

@@ -21,7 +21,7 @@ from keras_ssl import presets
 from keras_ssl.cli.smoke import noise
 
 MOMENTA = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
-SHARED = {"epochs": 8, "batch_size": 64, "backbone": "small-resnet", "width": 0.5}
+SHARED: dict = {"epochs": 8, "batch_size": 64, "backbone": "small-resnet", "width": 0.5}
 SHARED |= {"optimizer": "sgd", "learning_rate": 0.1, "warmup_epochs": 0.4, "embedding": 128}
 MOCO = presets.MoCo(
     policy="moco-v2-no-blur", weight_decay=5e-4, queue_size=1024, groups=4, **SHARED
