@@ -1,14 +1,14 @@
-"""Size, latency and faithfulness of a teacher and a student in every format of `keras_ssl.export`.
+"""Size, latency and accuracy of a teacher and a student in every format of `keras_ssl.export`.
 
     python -m benchmarks.artefacts
     python -m benchmarks.artefacts --networks resnet18 --formats savedmodel lite-int8
     python -m benchmarks.artefacts --smoke
 
-Each file is made and run in a process of its own, with all cores, by its own runtime: TensorFlow,
-LiteRT's interpreter, onnxruntime. Seconds are the median of the calls of a round, and the fastest
-round is shown. Weights are untrained, with moving statistics of blurred noise, which is also what
-calibrates int8; the cosine is the smallest between an image's features here and in Keras. Formats
-whose runtime is not installed are left out: pip install "keras_ssl[lite,onnx]".
+Each file is exported and run in a separate process, with all cores, by its own runtime: TensorFlow,
+LiteRT's interpreter or onnxruntime. Times are the median of the calls in the fastest round. Weights are
+untrained. Blurred noise provides the moving statistics and calibrates int8. "cosine" is the smallest
+cosine similarity between an image's features in this format and in Keras. Formats whose runtime is not
+installed are skipped: pip install "keras_ssl[lite,onnx]".
 """
 
 import importlib.util
@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmarks import report
-from benchmarks.apart import asked, measured_apart
+from benchmarks.subprocesses import read_request, run_in_subprocess
 
-NEEDED = {
+RUNTIMES = {
     "savedmodel": "tensorflow",
     "lite": "ai_edge_litert",
     "lite-float16": "ai_edge_litert",
@@ -35,20 +35,20 @@ NEEDED = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set on the command line."""
+    """Command-line settings."""
 
     networks: tuple[str, ...] = ("resnet18", "small-resnet")
-    """Teacher and student, as --backbone for pretrain."""
-    formats: tuple[str, ...] = tuple(NEEDED)
+    """Teacher and student, named as in `keras-ssl pretrain --backbone`."""
+    formats: tuple[str, ...] = tuple(RUNTIMES)
     side: int = 32
     batch_size: int = 32
-    """Of the batch whose images per second are measured, beside single images."""
+    """Batch size for images per second. Single images are measured as well."""
     seconds: float = 1.0
-    """That each measurement calls the network."""
+    """Duration of each measurement."""
     rounds: int = 2
     out: pathlib.Path = pathlib.Path("runs/benchmarks/artefacts.json")
     smoke: bool = False
-    """A tiny network, to see that everything runs."""
+    """A tiny network, to check that everything runs."""
 
 
 def main(settings: Settings):
@@ -59,17 +59,19 @@ def main(settings: Settings):
     rows = []
     for network in settings.networks:
         for form in settings.formats:
-            if importlib.util.find_spec(NEEDED[form]) is None:
-                print(f"Left out: {form}, for want of {NEEDED[form]}")
+            if importlib.util.find_spec(RUNTIMES[form]) is None:
+                print(f"Skipped {form}: {RUNTIMES[form]} is not installed")
                 continue
             case = {"network": network, "format": form}
-            rows.append({**case, **measured_apart("benchmarks.artefacts", asdict(settings) | case)})
-    print(report.table([shown(row) for row in rows]))
+            rows.append(
+                {**case, **run_in_subprocess("benchmarks.artefacts", asdict(settings) | case)}
+            )
+    print(report.table([format_row(row) for row in rows]))
     report.write(settings.out, asdict(settings), rows)
 
 
-def shown(row: dict[str, Any]) -> dict[str, Any]:
-    """Returns a line of the table."""
+def format_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns a row of the table."""
     return {
         "network": row["network"],
         "parameters": f"{row['parameters']:,}",
@@ -81,7 +83,7 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def measured(settings: dict[str, Any]) -> dict[str, Any]:
+def measure(settings: dict[str, Any]) -> dict[str, Any]:
     """Returns size, seconds and cosine of one network in one format."""
     import numpy as np
 
@@ -94,22 +96,22 @@ def measured(settings: dict[str, Any]) -> dict[str, Any]:
     images = blurred_noise(batch_size, side, 9)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "network")
-        run = made(settings["format"], backbone, path, blurred_noise(128, side, 8))
+        run = export_network(settings["format"], backbone, path, blurred_noise(128, side, 8))
         files = [path] if path.is_file() else [path / "saved_model.pb", *path.glob("variables/*")]
         expected, received = np.asarray(backbone(images)), np.asarray(run(images))
         lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(received, axis=1)
-        found = {
+        result = {
             "parameters": backbone.count_params(),
             "bytes": sum(file.stat().st_size for file in files),
             "cosine": float(np.min(np.sum(expected * received, axis=1) / lengths)),
-            "one": timed(lambda: run(images[:1]), settings),
-            "batch": timed(lambda: run(images), settings),
+            "one": time_call(lambda: run(images[:1]), settings),
+            "batch": time_call(lambda: run(images), settings),
         }
-    return {**found, "per_second": batch_size / found["batch"]}
+    return {**result, "per_second": batch_size / result["batch"]}
 
 
-def made(form: str, backbone: Any, path: pathlib.Path, calibration: Any) -> Callable:
-    """Writes a file and returns a function that runs it, from images to features."""
+def export_network(form: str, backbone: Any, path: pathlib.Path, calibration: Any) -> Callable:
+    """Exports a file, and returns a function that runs it on images and returns features."""
     from keras_ssl import export
 
     if form == "savedmodel":
@@ -132,23 +134,23 @@ def made(form: str, backbone: Any, path: pathlib.Path, calibration: Any) -> Call
     return lambda images: runner(images=images)["features"]
 
 
-def timed(call: Callable, settings: dict[str, Any]) -> float:
+def time_call(call: Callable, settings: dict[str, Any]) -> float:
     """Returns the median seconds of a call, in the fastest round."""
     medians = []
     for _ in range(settings["rounds"]):
-        call()  # of another batch size, some runtimes plan anew
-        ends = time.perf_counter() + settings["seconds"]
+        call()  # some runtimes prepare again for a new batch size
+        end = time.perf_counter() + settings["seconds"]
         calls = []
-        while time.perf_counter() < ends or not calls:
-            began = time.perf_counter()
+        while time.perf_counter() < end or not calls:
+            start = time.perf_counter()
             call()
-            calls.append(time.perf_counter() - began)
+            calls.append(time.perf_counter() - start)
         medians.append(sorted(calls)[len(calls) // 2])
     return min(medians)
 
 
 def blurred_noise(count: int, side: int, seed: int) -> Any:
-    """Returns float32 images in [0, 1] with the smoothness that photographs have."""
+    """Returns float32 images in [0, 1] that are as smooth as photographs."""
     import numpy as np
     from scipy.ndimage import gaussian_filter
 
@@ -158,8 +160,8 @@ def blurred_noise(count: int, side: int, seed: int) -> Any:
 
 
 if __name__ == "__main__":
-    if (given := asked()) is not None:
-        print(json.dumps(measured(given)))
+    if (request := read_request()) is not None:
+        print(json.dumps(measure(request)))
     else:
         import tyro
 

@@ -3,9 +3,9 @@
     python -m benchmarks.chunks
     python -m benchmarks.chunks --smoke
 
-Each number of chunks is measured in a process of its own, on images of noise. Memory is the most that
-the process held, and how much of it the training added; speed is that of the fastest step, and work the
-processor time of the cheapest, which other programs disturb less.
+Each number of chunks is measured in a separate process, on noise images. Memory is the peak of the
+process, and the part of it that training added. Speed is that of the fastest step. CPU time is the
+smallest of all steps; other programs disturb it less.
 """
 
 import json
@@ -16,26 +16,26 @@ from dataclasses import asdict, dataclass, replace
 import tyro
 
 from benchmarks import report
-from benchmarks.apart import asked, measured_apart, peak
+from benchmarks.subprocesses import peak_memory, read_request, run_in_subprocess
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set on the command line."""
+    """Command-line settings."""
 
     method: str = "simclr"
     """simclr, moco or byol."""
     chunks: tuple[int, ...] = (1, 2, 4, 8)
     depth: int = 18
-    """Of the ResNet."""
+    """Depth of the ResNet; 0 for Tiny."""
     image_size: int = 32
     batch_size: int = 256
-    """Images per step; SimCLR and BYOL pass two views of each."""
+    """Images per step. SimCLR and BYOL pass two views of each through the network."""
     steps: int = 2
-    """Measured steps, after one that is not."""
+    """Measured steps, after one warm-up step."""
     out: pathlib.Path = pathlib.Path("runs/benchmarks/chunks.json")
     smoke: bool = False
-    """A small network and few images, to see that everything runs."""
+    """A tiny model and few images, to check that everything runs."""
 
 
 def main(settings: Settings):
@@ -43,15 +43,15 @@ def main(settings: Settings):
     if settings.smoke:
         settings = replace(settings, chunks=(1, 2), depth=0, image_size=8, batch_size=16, steps=1)
     rows = [
-        measured_apart("benchmarks.chunks", {**asdict(settings), "chunks": (count,)})
+        run_in_subprocess("benchmarks.chunks", {**asdict(settings), "chunks": (count,)})
         for count in settings.chunks
     ]
-    print(report.table([shown(row) for row in rows]))
+    print(report.table([format_row(row) for row in rows]))
     report.write(settings.out, asdict(settings), rows)
 
 
-def shown(row: dict) -> dict:
-    """Returns a line of the table."""
+def format_row(row: dict) -> dict:
+    """Returns a row of the table."""
     return {
         "chunks": row["chunks"],
         "memory, GiB": f"{row['peak']:.2f}",
@@ -61,8 +61,8 @@ def shown(row: dict) -> dict:
     }
 
 
-def measured(settings: Settings) -> dict:
-    """Trains for a few steps; returns GiB, images per second and processor seconds per step."""
+def measure(settings: Settings) -> dict:
+    """Trains for a few steps; returns GiB, images per second and CPU seconds per step."""
     import keras
     import tensorflow as tf
 
@@ -88,22 +88,22 @@ def measured(settings: Settings) -> dict:
         def on_train_batch_end(self, batch, logs=None):
             self.times.append((time.perf_counter(), time.process_time()))
 
-    before, clock = peak(), Clock()
+    before, clock = peak_memory(), Clock()
     model.fit(data, verbose=0, callbacks=[clock])
     pairs = zip(clock.times, clock.times[1:], strict=False)
     steps = [[b - a for a, b in zip(*pair, strict=True)] for pair in pairs]
     fastest, cheapest = (min(column) for column in zip(*steps, strict=True))
     return {
         "chunks": chunks,
-        "peak": peak(),
-        "step": peak() - before,
+        "peak": peak_memory(),
+        "step": peak_memory() - before,
         "speed": settings.batch_size / fastest,
         "work": cheapest,
     }
 
 
 if __name__ == "__main__":
-    if (given := asked()) is not None:
-        print(json.dumps(measured(Settings(**{**given, "chunks": tuple(given["chunks"])}))))
+    if (request := read_request()) is not None:
+        print(json.dumps(measure(Settings(**{**request, "chunks": tuple(request["chunks"])}))))
     else:
         main(tyro.cli(Settings))

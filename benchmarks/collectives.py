@@ -1,10 +1,11 @@
-"""What a training step sends: each collective of each method, as a formula.
+"""Formulas for the collectives (all-reduce, all-gather) of each method's training step.
 
-`benchmarks/communication.py` compares these with what runs; `benchmarks/scaling.py` predicts from them.
+`benchmarks/communication.py` compares them with the collectives that run. `benchmarks/scaling.py`
+predicts step times from them.
 
-Letters: n devices, b images per device, d the embedding's dimension, P trainable parameters, C the
-channels of a batch normalisation. Numbers are float32, 4 bytes, under mixed precision too: variables,
-statistics and embeddings are.
+n is the number of devices, b the images per device, d the dimension of an embedding, P the number of
+trainable parameters, and C the channels of a batch normalization. Numbers are float32 (4 bytes), also
+under mixed precision: variables, statistics and embeddings stay float32.
 """
 
 import math
@@ -22,13 +23,13 @@ KINDS = ("gradients", "statistics", "embeddings", "views", "shapes", "logs")
 
 @dataclass(frozen=True)
 class Collective:
-    """One all-reduce or all-gather of a training step, that all devices take part in.
+    """One all-reduce or all-gather of a training step, in which all devices take part.
 
     Args:
-        kind: what it is for, one of `KINDS`.
+        kind: what is communicated, one of `KINDS`.
         op: "reduce" or "gather".
-        elements: numbers that each device brings.
-        size: bytes of a number.
+        elements: numbers that each device contributes.
+        size: bytes per number.
     """
 
     kind: str
@@ -38,34 +39,35 @@ class Collective:
 
     @property
     def bytes(self) -> int:
-        """Bytes that a device brings."""
+        """Bytes that each device contributes."""
         return self.elements * self.size
 
-    def sent(self, n: int) -> float:
-        """Returns the bytes that a device sends in a ring of n."""
+    def bytes_sent(self, n: int) -> float:
+        """Returns the bytes that each device sends in a ring of n devices."""
         return (2 * (n - 1) / n if self.op == "reduce" else n - 1) * self.bytes
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A batch normalisation: its channels, and how the devices share its statistics."""
+    """Channels of a batch normalization, and how devices share its statistics."""
 
     channels: int
-    shared: str  # "synchronised", "split" or "apart"
+    shared: str  # "synchronised", "split" or "local"
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What the formulas need to know of a model.
+    """Sizes of a model that the formulas depend on.
 
     Args:
-        parameters: P, trainable ones.
-        dim: d.
-        view: numbers of one view of one image, height * width * channels.
-        norms: batch normalisations that gradients pass through.
-        target_norms: those of the target networks.
-        view_size: bytes of each of a view's numbers.
-        by_keras: synchronised normalisations are `keras.layers.BatchNormalization`, not `BatchNorm`.
+        parameters: P, number of trainable parameters.
+        dim: d, dimension of an embedding.
+        view: numbers in one view of one image, height * width * channels.
+        norms: batch normalizations of the online networks, which have a backward pass.
+        target_norms: batch normalizations of the target networks.
+        view_size: bytes per number of a view.
+        by_keras: whether synchronised normalizations are `keras.layers.BatchNormalization`, not
+            `BatchNorm`.
     """
 
     parameters: int
@@ -78,7 +80,7 @@ class Shape:
 
 
 def shape_of(model: methods.SelfSupervised) -> Shape:
-    """Returns what the formulas need to know of a model."""
+    """Returns the sizes of a model that the formulas depend on."""
     parts = [getattr(model, name, None) for name in ("backbone", "projector", "predictor")]
     targets = [getattr(model, f"target_{name}", None) for name in ("backbone", "projector")]
     return Shape(
@@ -94,13 +96,13 @@ def _norms(networks: Iterable) -> Iterator[Norm]:
     for network in networks:
         for layer in network._flatten_layers() if network is not None else ():
             if isinstance(layer, keras.layers.BatchNormalization):
-                shared = "synchronised" if layer.synchronized else "apart"
+                shared = "synchronised" if layer.synchronized else "local"
                 split = isinstance(layer, SplitBatchNorm)
                 yield Norm(layer.moving_mean.shape[0], "split" if split else shared)
 
 
 def simclr(shape: Shape, b: int, n: int) -> list[Collective]:
-    """Both views pass together; the embeddings of both are gathered, with a gradient."""
+    """Both views go through the network together. Their embeddings are gathered, with a gradient."""
     return [
         *every_step(shape),
         *statistics(shape, forward=1, backward=1),
@@ -110,7 +112,7 @@ def simclr(shape: Shape, b: int, n: int) -> list[Collective]:
 
 
 def simclr_memory(shape: Shape, b: int, n: int) -> list[Collective]:
-    """Both views pass together; the keys of both are gathered, as candidates and for the queue."""
+    """Both views go through the network together; their keys are gathered for loss and queue."""
     return [
         *every_step(shape),
         *statistics(shape, forward=1, backward=1, target=1),
@@ -119,20 +121,20 @@ def simclr_memory(shape: Shape, b: int, n: int) -> list[Collective]:
 
 
 def moco(shape: Shape, b: int, n: int, symmetric: bool = False) -> list[Collective]:
-    """The keys enter every device's queue; where normalised in parts, views are shuffled first."""
+    """Keys are gathered for the queue. Without synchronised statistics, views are shuffled first."""
     passes = 2 if symmetric else 1
-    found = [
+    exchange = [
         *every_step(shape),
         *statistics(shape, passes, passes, target=passes),
-        *passes * gather("embeddings", b, (shape.dim,)),  # into the queue, and in order again
+        *passes * gather("embeddings", b, (shape.dim,)),  # for the queue, and to restore the order
     ]
     if any(norm.shared != "synchronised" for norm in shape.target_norms):
-        found += passes * gather("views", b, (shape.view,), shape.view_size, rank=4)
-    return found
+        exchange += passes * gather("views", b, (shape.view,), shape.view_size, rank=4)
+    return exchange
 
 
 def byol(shape: Shape, b: int, n: int) -> list[Collective]:
-    """Two passes through both networks, and nothing of the embeddings leaves a device."""
+    """Two passes through both networks. Embeddings are not exchanged."""
     return [
         *every_step(shape),
         *statistics(shape, forward=2, backward=2, target=2),
@@ -140,7 +142,7 @@ def byol(shape: Shape, b: int, n: int) -> list[Collective]:
 
 
 def memory_bank(shape: Shape, b: int, n: int) -> list[Collective]:
-    """The views' mean embeddings enter every device's bank, with the numbers of their images."""
+    """The mean embeddings of the views and their image indices are gathered for the bank."""
     return [
         *every_step(shape),
         *statistics(shape, forward=2, backward=2),
@@ -149,10 +151,10 @@ def memory_bank(shape: Shape, b: int, n: int) -> list[Collective]:
     ]
 
 
-def of_model(
+def for_model(
     model: methods.SelfSupervised, b: int, n: int, by_keras: bool = False
 ) -> list[Collective]:
-    """Returns the collectives of a model's training step; `by_keras` as in `Shape`."""
+    """Returns the collectives of a model's training step; see `Shape` for `by_keras`."""
     shape = replace(shape_of(model), by_keras=by_keras)
     if isinstance(model, methods.MoCo):
         return moco(shape, b, n, model.symmetric)
@@ -166,36 +168,38 @@ def of_model(
 
 
 def every_step(shape: Shape) -> list[Collective]:
-    """The gradients travel as one tensor, when the last of them is there; and the loss, for the log."""
+    """All gradients are reduced as one tensor, after the last is computed. The loss is for the logs."""
     return [Collective("gradients", "reduce", shape.parameters), Collective("logs", "reduce", 1)]
 
 
 def statistics(shape: Shape, forward: int, backward: int, target: int = 0) -> list[Collective]:
-    """What batch normalisations exchange in passes through the networks, and through their targets.
+    """The collectives of batch normalizations, for several passes through online and target networks.
 
-    A synchronised one reduces sums, sums of squares and their count on the way forward, and the sums
-    of two gradients on the way back, each time as one tensor. Keras' own layer reduces each by itself,
-    and counts for every channel. A split one gathers mean and variance, which only its moving
-    statistics take.
+    A synchronised layer reduces sums, sums of squares and the count in the forward pass, and the sums
+    of two gradients in the backward pass, each time as one tensor. Keras' layer reduces each of these
+    separately, with a count per channel. A split layer gathers mean and variance for its moving
+    statistics.
     """
     passes = [(norm, forward, backward) for norm in shape.norms]
     passes += [(norm, target, 0) for norm in shape.target_norms]
-    found = []
-    for norm, there, back in passes:
+    exchange = []
+    for norm, forwards, backwards in passes:
         if norm.shared == "split":
-            found += there * gather("statistics", 1, (2 * norm.channels,), rank=3)
+            exchange += forwards * gather("statistics", 1, (2 * norm.channels,), rank=3)
         elif norm.shared == "synchronised" and shape.by_keras:
-            found += (3 * there + 2 * back) * [Collective("statistics", "reduce", norm.channels)]
+            exchange += (3 * forwards + 2 * backwards) * [
+                Collective("statistics", "reduce", norm.channels)
+            ]
         elif norm.shared == "synchronised":
-            found += there * [Collective("statistics", "reduce", 2 * norm.channels + 1)]
-            found += back * [Collective("statistics", "reduce", 2 * norm.channels)]
-    return found
+            exchange += forwards * [Collective("statistics", "reduce", 2 * norm.channels + 1)]
+            exchange += backwards * [Collective("statistics", "reduce", 2 * norm.channels)]
+    return exchange
 
 
 def gather(
     kind: str, b: int, row: tuple[int, ...], size: int = 4, rank: int | None = None
 ) -> list[Collective]:
-    """TensorFlow gathers the shapes of the tensors (int32) before the tensors, of (b, *row) numbers."""
+    """A gather of (b, *row) tensors. TensorFlow gathers their int32 shapes first."""
     rank = 1 + len(row) if rank is None else rank
     return [
         Collective("shapes", "gather", rank),
@@ -204,26 +208,26 @@ def gather(
 
 
 def gather_backward(kind: str, b: int, row: tuple[int, ...], n: int) -> list[Collective]:
-    """The gradient of a gather: all of it is reduced, n times what a device brought, then cut.
+    """The gradient of a gather: the full gradient, n times a share, is reduced and then sliced.
 
-    The lengths of the cuts are gathered anew, as a tensor with a shape of its own.
+    The lengths of the slices are gathered again, which gathers their shape first.
     """
     return [Collective(kind, "reduce", n * b * math.prod(row)), *gather("shapes", 1, ())]
 
 
-def by_kind(collectives: Iterable[Collective], n: int) -> dict[str, float]:
-    """Returns the bytes that a device sends in a step, by kind."""
+def bytes_by_kind(collectives: Iterable[Collective], n: int) -> dict[str, float]:
+    """Returns the bytes that each device sends in a step, by kind."""
     sums = dict.fromkeys(KINDS, 0.0)
     for each in collectives:
-        sums[each.kind] += each.sent(n)
+        sums[each.kind] += each.bytes_sent(n)
     return sums
 
 
-def sent(collectives: Iterable[Collective], n: int) -> float:
-    """Returns the bytes that a device sends in a step."""
-    return sum(each.sent(n) for each in collectives)
+def bytes_sent(collectives: Iterable[Collective], n: int) -> float:
+    """Returns the bytes that each device sends in a step."""
+    return sum(each.bytes_sent(n) for each in collectives)
 
 
 def tally(collectives: Iterable[Collective]) -> Counter:
-    """Returns how often each (op, bytes per number, numbers) occurs: what can be seen of a graph."""
+    """Counts each (op, bytes per number, numbers), which can also be counted in a graph."""
     return Counter((each.op, each.size, each.elements) for each in collectives)

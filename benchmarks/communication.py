@@ -1,13 +1,13 @@
-"""The bytes of a training step: formula, count and wire; the first half of docs/scaling.md.
+"""Bytes sent in a training step, by formula, counted, and on the wire: first half of docs/scaling.md.
 
     python -m benchmarks.communication
     python -m benchmarks.communication --smoke
     python -m benchmarks.communication --predict
 
-Two worker processes train together over loopback. What the formulas of `collectives.py` say is compared
-with every collective that runs (how often, of what type and size) and with the bytes that cross the
-interface, in a network of their own where the system lets a program have one. `--predict` prints the
-tables of `scaling.py` instead.
+Two worker processes train together over the loopback interface. The formulas of `collectives.py` are
+compared with every collective that runs (number, type and size) and with the bytes on the interface. If
+the system allows it, the workers run in a separate network namespace, without other traffic.
+`--predict` prints the tables of `scaling.py` instead.
 """
 
 import json
@@ -35,29 +35,29 @@ METHODS = (
     "byol",
     "memory-bank",
 )
-_ALONE = "BENCHMARK_HAS_ITS_OWN_LOOPBACK"
+_OWN_LOOPBACK = "BENCHMARK_HAS_ITS_OWN_LOOPBACK"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set on the command line."""
+    """Command-line settings."""
 
     methods: tuple[str, ...] = METHODS
-    """moco-split has split batch normalisation, and shuffles its keys."""
+    """moco-split has split batch normalization, and shuffles its keys."""
     filters: int = 48
-    """Of the SmallResNet; 0 for Tiny."""
+    """Filters of the SmallResNet; 0 for Tiny."""
     image_size: int = 32
     batch_size: int = 16
-    """Images per step and device."""
+    """Images per device in each step."""
     steps: int = 5
-    """Steps that are measured."""
+    """Number of measured steps."""
     precision: str = "float32"
-    """Keras' policy, such as mixed_bfloat16."""
+    """Keras dtype policy, such as mixed_bfloat16."""
     out: pathlib.Path = pathlib.Path("runs/benchmarks/communication.json")
     smoke: bool = False
-    """A small network and few images, to see that everything runs."""
+    """A tiny model and few images, to check that everything runs."""
     predict: bool = False
-    """Print the predicted step times instead."""
+    """Print the predicted step times instead of measuring."""
 
 
 def main(settings: Settings):
@@ -67,20 +67,20 @@ def main(settings: Settings):
 
         print(scaling.report())
         return
-    get_own_loopback()
+    isolate_loopback()
     if settings.smoke:
         settings = replace(settings, filters=0, image_size=8, batch_size=8, steps=2)
     rows = run_workers(settings)
-    own = os.environ.get(_ALONE) == "1"
-    print(report.table([shown(row) for row in rows]))
-    print(f"Loopback: {'of the workers alone' if own else 'the machine has others on it'}")
+    own = os.environ.get(_OWN_LOOPBACK) == "1"
+    print(report.table([format_row(row) for row in rows]))
+    print(f"Loopback: {'used by the workers only' if own else 'shared with other programs'}")
     report.write(settings.out, {**asdict(settings), "own_loopback": own}, rows)
     if wrong := [row["method"] for row in rows if not row["equal"]]:
-        sys.exit(f"The formula differs from what runs: {', '.join(wrong)}")
+        sys.exit(f"The formula differs from the collectives that ran: {', '.join(wrong)}")
 
 
-def shown(row: dict) -> dict:
-    """Returns a line of the table, in bytes that both workers send together per step."""
+def format_row(row: dict) -> dict:
+    """Returns a row of the table, with the bytes that both workers send in total per step."""
     wire, formula = row["wire"], row["formula"]
     seen = wire is not None
     return {
@@ -94,18 +94,18 @@ def shown(row: dict) -> dict:
     }
 
 
-def get_own_loopback():
-    """Starts this program again in a network of its own, where the system allows it."""
-    if _ALONE in os.environ:
+def isolate_loopback():
+    """Restarts this program in a separate network namespace, if the system allows it."""
+    if _OWN_LOOPBACK in os.environ:
         return
-    os.environ[_ALONE] = "0"
-    apart = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
-    apart += ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    os.environ[_OWN_LOOPBACK] = "0"
+    command = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    command += ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     tools = all(shutil.which(name) for name in ("unshare", "ip"))
-    if tools and subprocess.run([*apart, "true"], capture_output=True).returncode == 0:
-        os.environ[_ALONE] = "1"
-        command = [sys.executable, "-m", "benchmarks.communication", *sys.argv[1:]]
-        os.execvp(apart[0], [*apart, *command])
+    if tools and subprocess.run([*command, "true"], capture_output=True).returncode == 0:
+        os.environ[_OWN_LOOPBACK] = "1"
+        command += [sys.executable, "-m", "benchmarks.communication", *sys.argv[1:]]
+        os.execvp(command[0], command)
 
 
 def run_workers(settings: Settings) -> list[dict]:
@@ -114,7 +114,7 @@ def run_workers(settings: Settings) -> list[dict]:
 
 
 def work(settings: Settings):
-    """Trains each method as one of the workers; prints what was found."""
+    """Trains each method as one of the workers, and prints the results."""
     import keras
 
     from benchmarks import collectives
@@ -128,17 +128,17 @@ def work(settings: Settings):
             model = make_model(name, settings)
             model.compile(keras.optimizers.SGD(0.01))
         batches = iter(make_data(strategy, model, settings))
-        wire = bytes_on_the_wire(strategy, model, batches, settings.steps)
-        seen = collectives_that_run(model, batches)
-        expected = collectives.of_model(model, settings.batch_size, WORKERS)
+        wire = measure_wire_bytes(strategy, model, batches, settings.steps)
+        seen = count_collectives(model, batches)
+        expected = collectives.for_model(model, settings.batch_size, WORKERS)
         rows.append(
             {
                 "method": name,
                 "collectives": len(expected),
-                "formula": WORKERS * collectives.sent(expected, WORKERS),
-                "counted": WORKERS * bytes_sent(seen),
+                "formula": WORKERS * collectives.bytes_sent(expected, WORKERS),
+                "counted": WORKERS * count_bytes(seen),
                 "wire": wire,
-                "kinds": collectives.by_kind(expected, WORKERS),
+                "kinds": collectives.bytes_by_kind(expected, WORKERS),
                 "equal": seen == collectives.tally(expected),
                 "differences": differences(seen, collectives.tally(expected)),
             }
@@ -147,18 +147,18 @@ def work(settings: Settings):
     print(json.dumps(rows))
 
 
-def bytes_sent(tally: Counter) -> float:
-    """Returns what a worker sends for the collectives that were counted."""
+def count_bytes(tally: Counter) -> float:
+    """Returns the bytes that a worker sends for the counted collectives."""
     from benchmarks.collectives import Collective
 
     return sum(
-        times * Collective("", op, elements, size).sent(WORKERS)
+        times * Collective("", op, elements, size).bytes_sent(WORKERS)
         for (op, size, elements), times in tally.items()
     )
 
 
 def differences(seen: Counter, expected: Counter) -> dict:
-    """Returns what only one of the two has, in words."""
+    """Describes the collectives that only one of the two has."""
     pairs = {"only in the graph": seen - expected, "only in the formula": expected - seen}
     return {name: [f"{n} x {key}" for key, n in counts.items()] for name, counts in pairs.items()}
 
@@ -188,30 +188,30 @@ def make_model(name: str, settings: Settings):
     if name == "moco-split":
         backbone = layers.split_batch_norm(backbone, groups=2 * WORKERS)
     elif name not in ("moco", "moco-symmetric"):
-        raise ValueError(f"`methods` must be of {', '.join(METHODS)}. Received: {name!r}")
+        raise ValueError(f"`methods` must be among {', '.join(METHODS)}. Received: {name!r}")
     return methods.MoCo(backbone, queue_size=256, symmetric=name == "moco-symmetric")
 
 
 def make_data(strategy, model, settings: Settings):
-    """Returns an endless data set of one batch of noise, other images for each worker."""
+    """Returns an endless data set of one noise batch, with different images for each worker."""
     import tensorflow as tf
 
     size, b = settings.image_size, settings.batch_size
 
-    def own_data(context):
-        own = context.input_pipeline_id
-        views = tf.random.stateless_uniform((2, b, size, size, 3), seed=(0, own))
-        index = (own * b + tf.range(b, dtype=tf.int64),) if model.takes_indices else ()
+    def make_worker_data(context):
+        worker = context.input_pipeline_id
+        views = tf.random.stateless_uniform((2, b, size, size, 3), seed=(0, worker))
+        index = (worker * b + tf.range(b, dtype=tf.int64),) if model.takes_indices else ()
         return tf.data.Dataset.from_tensors((views[0], views[1], *index)).repeat()
 
-    return strategy.distribute_datasets_from_function(own_data)
+    return strategy.distribute_datasets_from_function(make_worker_data)
 
 
-def collectives_that_run(model, batches) -> Counter:
+def count_collectives(model, batches) -> Counter:
     """Returns how often each (op, bytes per number, numbers of a worker) runs in one step.
 
-    TensorFlow's debugger notes the type and shape of every collective's result when it is executed,
-    in whatever function it stands.
+    TensorFlow's debugger records the type and shape of every collective's result when it runs, in any
+    function.
     """
     import tensorflow as tf
     from tensorflow.python.debug.lib.debug_events_reader import DebugDataReader
@@ -224,7 +224,7 @@ def collectives_that_run(model, batches) -> Counter:
             circular_buffer_size=-1,
         )
         try:
-            model.make_train_function(force=True)  # a new graph, with notes in it
+            model.make_train_function(force=True)  # a new graph with debug ops
             model.train_function(batches)
         finally:
             tf.debugging.experimental.disable_dump_debug_info()
@@ -240,32 +240,32 @@ def collectives_that_run(model, batches) -> Counter:
     return seen
 
 
-def bytes_on_the_wire(strategy, model, batches, steps: int) -> float | None:
-    """Returns the bytes that all workers send in a step, as the interface counts them."""
+def measure_wire_bytes(strategy, model, batches, steps: int) -> float | None:
+    """Returns the bytes that all workers send in a step, counted by the network interface."""
     from keras_ssl import distribute
 
     model.make_train_function()
-    for _ in range(2):  # traces the graph, and lets the workers agree on their collectives
+    for _ in range(2):  # traces the graph and initializes the collectives
         model.train_function(batches)
     chief = distribute.is_chief(strategy)
-    distribute.gather(strategy, 0.0)  # until all are here
+    distribute.gather(strategy, 0.0)  # waits for all workers
     quiet = loopback_bytes()
     if quiet is None:
         return None
-    time.sleep(2.0)  # with nothing to do: what the workers say to each other all the same
+    time.sleep(2.0)  # to measure the traffic of idle workers
     idle = ((loopback_bytes() or quiet) - quiet) / 2.0  # per second
     if not chief:
-        time.sleep(0.5)  # until the first has read the counter
-    before, began = loopback_bytes() or 0, time.monotonic()
+        time.sleep(0.5)  # until the chief has read the counter
+    before, start = loopback_bytes() or 0, time.monotonic()
     for _ in range(steps):
         model.train_function(batches)
-    time.sleep(0.2)  # the last acknowledgements
-    after, seconds = loopback_bytes() or 0, time.monotonic() - began
+    time.sleep(0.2)  # waits for the last acknowledgements
+    after, seconds = loopback_bytes() or 0, time.monotonic() - start
     return (after - before - idle * seconds) / steps
 
 
 def loopback_bytes() -> int | None:
-    """Returns the bytes that the loopback interface has sent so far; `None` where nothing counts."""
+    """Returns the bytes that the loopback interface has sent; `None` without a counter."""
     counters = pathlib.Path("/proc/self/net/dev")
     if not counters.exists():
         return None
@@ -277,7 +277,7 @@ def loopback_bytes() -> int | None:
 
 
 if __name__ == "__main__":
-    if (given := workers.working()) is not None:
-        work(Settings(**{**given, "methods": tuple(given["methods"])}))
+    if (request := workers.read_worker_settings()) is not None:
+        work(Settings(**{**request, "methods": tuple(request["methods"])}))
     else:
         main(tyro.cli(Settings))

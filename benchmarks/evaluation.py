@@ -1,16 +1,16 @@
-"""Seconds, memory and accuracy of kNN and of the linear classifier, beside scikit-learn's.
+"""Time, memory and accuracy of kNN and of the linear classifier, compared with scikit-learn.
 
     python -m benchmarks.evaluation
     python -m benchmarks.evaluation --protocols knn --device gpu
     python -m benchmarks.evaluation --smoke
 
-Everyone gets the same features, in a process of its own, and they take turns, round after round; the
-table shows the fastest. Memory is the most that the process held, and how much of it came after its
-libraries were loaded: the features that go in and all that is made of them.
+Each contestant gets the same features in a separate process. Their rounds are interleaved, and the
+table shows the fastest. Memory is the peak of the process, and the part of it that was added after the
+libraries were loaded, which includes the features.
 
-Features: "clustered", ten clusters in each class along directions of very different strength, as
-networks give; "normal", noise that lies a little apart for each class. The lower bound of kNN is one
-matrix product and `tf.math.top_k` for a block of test images after the other, without a vote.
+"clustered" features have ten clusters per class along directions of very different variance, like those
+of networks. "normal" features are noise with a slightly different mean for each class. The lower bound
+of kNN is one matrix product and `tf.math.top_k` for each block of test images, without voting.
 """
 
 import json
@@ -21,19 +21,19 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from benchmarks import report
-from benchmarks.apart import asked, measured_apart, peak
+from benchmarks.subprocesses import peak_memory, read_request, run_in_subprocess
 
 PROTOCOLS = {
     "knn": ("keras_ssl", "scikit-learn", "lower bound"),
     "linear": ("keras_ssl", "scikit-learn"),
 }
-CLUSTERS = 10  # in each class
+CLUSTERS = 10  # per class
 TEMPERATURE = 0.1
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set on the command line."""
+    """Command-line settings."""
 
     train: int = 50_000
     test: int = 10_000
@@ -44,10 +44,10 @@ class Settings:
     features: tuple[Literal["clustered", "normal"], ...] = ("clustered", "normal")
     rounds: int = 2
     device: Literal["cpu", "gpu"] = "cpu"
-    """Of TensorFlow; scikit-learn runs on the CPU."""
+    """Device for TensorFlow. scikit-learn runs on the CPU."""
     out: pathlib.Path = pathlib.Path("runs/benchmarks/evaluation.json")
     smoke: bool = False
-    """Few features, to see that everything runs."""
+    """Few features, to check that everything runs."""
 
 
 def main(settings: Settings):
@@ -64,17 +64,17 @@ def main(settings: Settings):
     found: list[list[dict]] = [[] for _ in cases]
     for _ in range(settings.rounds):
         for case, results in zip(cases, found, strict=True):
-            results.append(measured_apart("benchmarks.evaluation", {**asdict(settings), **case}))
+            results.append(run_in_subprocess("benchmarks.evaluation", {**asdict(settings), **case}))
     rows = [
         {**case, **min(results, key=lambda result: result["seconds"]), "rounds": results}
         for case, results in zip(cases, found, strict=True)
     ]
-    print(report.table([shown(row, rows) for row in rows]))
+    print(report.table([format_row(row, rows) for row in rows]))
     report.write(settings.out, asdict(settings), rows)
 
 
-def shown(row: dict[str, Any], rows: list[dict]) -> dict[str, Any]:
-    """Returns a line of the table; the ratio is of the time, to that of keras_ssl."""
+def format_row(row: dict[str, Any], rows: list[dict]) -> dict[str, Any]:
+    """Returns a row of the table. "times ours" is the ratio to the time of keras_ssl."""
     (ours,) = [
         each["seconds"]
         for each in rows
@@ -95,7 +95,7 @@ def shown(row: dict[str, Any], rows: list[dict]) -> dict[str, Any]:
     }
 
 
-def measured(settings: dict[str, Any]) -> dict[str, Any]:
+def measure(settings: dict[str, Any]) -> dict[str, Any]:
     """Returns seconds, GiB, accuracy and iterations of one contestant."""
     load = {
         ("knn", "keras_ssl"): knn,
@@ -104,18 +104,18 @@ def measured(settings: dict[str, Any]) -> dict[str, Any]:
         ("linear", "keras_ssl"): linear,
         ("linear", "scikit-learn"): sklearn_linear,
     }[settings["protocol"], settings["contestant"]]
-    run = load(settings)  # the libraries are there now
-    start = peak()
-    train, test = made(settings)
-    began = time.perf_counter()
+    run = load(settings)  # loads the libraries
+    memory = peak_memory()
+    train, test = make_features(settings)
+    start = time.perf_counter()
     accuracy, iterations = run(train, test)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
         "accuracy": accuracy,
         "iterations": iterations,
-        "peak": peak(),
-        "grown": peak() - start,
+        "peak": peak_memory(),
+        "grown": peak_memory() - memory,
     }
 
 
@@ -123,20 +123,20 @@ Outcome = tuple[float | None, int | None]  # accuracy, iterations
 Contestant = Callable[[tuple, tuple], Outcome]  # of (values, labels) of train and test
 
 
-def on_device(settings: dict[str, Any]):
-    """Starts TensorFlow on the device that is measured."""
+def start_device(settings: dict[str, Any]):
+    """Initializes TensorFlow on the device to measure."""
     import tensorflow as tf
 
     if settings["device"] == "cpu":
         tf.config.set_visible_devices([], "GPU")
     elif not tf.config.list_physical_devices("GPU"):
-        raise SystemExit("There is no GPU here. Received: --device gpu")
+        raise SystemExit("No GPU was found. Received: --device gpu")
     float(tf.reduce_sum(tf.matmul(tf.zeros((256, 256)), tf.zeros((256, 256)))))
     return tf
 
 
 def knn(settings: dict[str, Any]) -> Contestant:
-    on_device(settings)
+    start_device(settings)
     from keras_ssl import evaluate
 
     def run(train, test):
@@ -147,7 +147,7 @@ def knn(settings: dict[str, Any]) -> Contestant:
 
 
 def linear(settings: dict[str, Any]) -> Contestant:
-    on_device(settings)
+    start_device(settings)
     from keras_ssl import evaluate
 
     def run(train, test):
@@ -158,7 +158,7 @@ def linear(settings: dict[str, Any]) -> Contestant:
 
 
 def bare_neighbours(settings: dict[str, Any]) -> Contestant:
-    tf = on_device(settings)
+    tf = start_device(settings)
 
     def run(train, test):
         bank, queries = (tf.math.l2_normalize(values, axis=1) for values, _ in (train, test))
@@ -198,33 +198,33 @@ def sklearn_linear(settings: dict[str, Any]) -> Contestant:
     return run
 
 
-def made(settings: dict[str, Any]) -> list[tuple]:
-    """Returns (values, labels) of train and test; in blocks, so that nothing else is held."""
+def make_features(settings: dict[str, Any]) -> list[tuple]:
+    """Returns (values, labels) of train and test, made in blocks to save memory."""
     import numpy as np
 
     dim, classes = settings["dim"], settings["classes"]
     rng = np.random.default_rng(0)
     if settings["features"] == "clustered":
-        clusters, apart, strength = CLUSTERS * classes, 0.35, np.geomspace(1, 0.01, dim)
+        clusters, distance, strength = CLUSTERS * classes, 0.35, np.geomspace(1, 0.01, dim)
         rotation = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
         directions = (strength[:, None] * rotation).astype(np.float32)
     else:
-        clusters, apart, directions = classes, 0.08, np.eye(dim, dtype=np.float32)
-    centres = (apart * rng.normal(size=(clusters, dim))).astype(np.float32)
+        clusters, distance, directions = classes, 0.08, np.eye(dim, dtype=np.float32)
+    centres = (distance * rng.normal(size=(clusters, dim))).astype(np.float32)
     sets = []
     for count in (settings["train"], settings["test"]):
         values, cluster = np.empty((count, dim), np.float32), rng.integers(0, clusters, count)
         for start in range(0, count, 2000):
-            own = centres[cluster[start : start + 2000]]
-            own += rng.standard_normal(own.shape, np.float32)
-            values[start : start + 2000] = own @ directions
+            block = centres[cluster[start : start + 2000]]
+            block += rng.standard_normal(block.shape, np.float32)
+            values[start : start + 2000] = block @ directions
         sets.append((values, cluster % classes))
     return sets
 
 
 if __name__ == "__main__":
-    if (given := asked()) is not None:
-        print(json.dumps(measured(given)))
+    if (request := read_request()) is not None:
+        print(json.dumps(measure(request)))
     else:
         import tyro
 

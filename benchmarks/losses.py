@@ -1,14 +1,14 @@
-"""Time and memory of the contrastive losses, forward and backward, against all logits at once.
+"""Time and memory of the contrastive losses, compared with the full matrix of logits.
 
     python -m benchmarks.losses
     python -m benchmarks.losses --peer-python torch-env/bin/python
     python -m benchmarks.losses --device gpu
     python -m benchmarks.losses --smoke
 
-Each contestant runs in a process of its own; they take turns, round after round, and the fastest step
-counts. "whole" writes the loss down as the paper has it, with all similarities in one matrix. Memory is
-what the process held at its peak beyond what it held with the embeddings alone; "logits" is the size of
-one matrix of all similarities, of which an implementation keeps some.
+Forward and backward pass are measured. Each contestant runs in a separate process. Their rounds are
+interleaved, and the fastest step is shown. "whole" implements the loss as in the paper, with all
+similarities in one matrix. Memory is the peak of the process minus its memory with only the embeddings.
+"logits" is the size of one matrix of all similarities; implementations keep several.
 """
 
 import pathlib
@@ -18,32 +18,32 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from benchmarks import report
-from benchmarks.apart import asked, measured_apart, peak
+from benchmarks.subprocesses import peak_memory, read_request, run_in_subprocess
 
 CONTESTANTS = ("whole", "keras_ssl", "keras_ssl, XLA", "lightly")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set on the command line."""
+    """Command-line settings."""
 
     images: tuple[int, ...] = (1024, 4096, 8192)
-    """Of NT-Xent, which compares twice as many embeddings with each other."""
+    """Batch sizes of NT-Xent, which compares twice as many embeddings."""
     queries: int = 512
-    """Of InfoNCE."""
+    """Batch size of InfoNCE."""
     queue_size: int = 65536
-    """Of InfoNCE."""
+    """Number of negatives of InfoNCE."""
     dim: int = 128
     temperature: float = 0.1
     device: Literal["cpu", "gpu"] = "cpu"
     steps: int = 4
-    """Measured steps of a contestant in a round, after one that is not."""
+    """Measured steps of a contestant in each round, after one warm-up step."""
     rounds: int = 2
     peer_python: pathlib.Path | None = None
-    """Python of an environment with torch and lightly."""
+    """Path of the Python of an environment with torch and lightly."""
     out: pathlib.Path = pathlib.Path("runs/benchmarks/losses.json")
     smoke: bool = False
-    """Few embeddings, to see that everything runs."""
+    """Few embeddings, to check that everything runs."""
 
 
 def main(settings: Settings):
@@ -57,32 +57,32 @@ def main(settings: Settings):
         found: dict[str, list[dict]] = {name: [] for name in CONTESTANTS}
         for _ in range(settings.rounds):
             for name, results in found.items():
-                if result := measured_by(settings, loss, count, name):
+                if result := measure_contestant(settings, loss, count, name):
                     results.append(result)
-        best = {name: summary(results) for name, results in found.items() if results}
+        best = {name: summarize(results) for name, results in found.items() if results}
         for name in CONTESTANTS:
             rows.append(row(loss, count, 4 * height * width, name, best))
     print(report.table(rows))
     report.write(settings.out, asdict(settings), rows)
 
 
-def measured_by(settings: Settings, loss: str, count: int, contestant: str) -> dict | None:
-    """Returns what a contestant's process measured; `None` for one that is not here."""
-    words = {**asdict(settings), "loss": loss, "count": count, "contestant": contestant}
+def measure_contestant(settings: Settings, loss: str, count: int, contestant: str) -> dict | None:
+    """Measures one contestant in a subprocess; returns `None` if it is not available."""
+    request = {**asdict(settings), "loss": loss, "count": count, "contestant": contestant}
     if contestant != "lightly":
-        return measured_apart("benchmarks.losses", words)
+        return run_in_subprocess("benchmarks.losses", request)
     if settings.peer_python is None or loss != "NT-Xent":
         return None
-    return measured_apart("benchmarks.losses", words, str(settings.peer_python))
+    return run_in_subprocess("benchmarks.losses", request, str(settings.peer_python))
 
 
-def summary(results: list[dict]) -> dict[str, float]:
-    """Returns the fastest step, in seconds, and the least memory, in MiB, of a contestant's rounds."""
+def summarize(results: list[dict]) -> dict[str, float]:
+    """Returns the fastest step (seconds) and the least memory (MiB) of a contestant's rounds."""
     return {name: min(result[name] for result in results) for name in ("seconds", "memory")}
 
 
 def row(loss: str, count: int, logits: int, name: str, best: dict) -> dict[str, Any]:
-    """Returns a line of the table."""
+    """Returns a row of the table."""
     own, whole = best.get(name), best["whole"]
     values = ["", "", "", ""]
     if own is not None:
@@ -97,8 +97,8 @@ def row(loss: str, count: int, logits: int, name: str, best: dict) -> dict[str, 
     return {**first, **dict(zip(columns, values, strict=True))}
 
 
-def measured(settings: dict[str, Any]) -> dict[str, float]:
-    """Takes some steps; returns the seconds of the fastest, and the memory beyond the inputs in MiB."""
+def measure(settings: dict[str, Any]) -> dict[str, float]:
+    """Runs a few steps; returns the seconds of the fastest, and the added memory in MiB."""
     if settings["contestant"] == "lightly":
         step, memory = lightly_step(settings)
     else:
@@ -107,14 +107,14 @@ def measured(settings: dict[str, Any]) -> dict[str, float]:
     step()
     seconds = []
     for _ in range(settings["steps"]):
-        began = time.perf_counter()
+        start = time.perf_counter()
         step()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return {"seconds": min(seconds), "memory": (memory() - before) * 1024}
 
 
 def tensorflow_step(settings: dict[str, Any]) -> tuple[Callable, Callable]:
-    """Returns a step of value and gradient, and what tells the peak of memory in GiB."""
+    """Returns functions that compute value and gradient, and the peak memory in GiB."""
     import tensorflow as tf
 
     from keras_ssl import losses
@@ -157,17 +157,21 @@ def tensorflow_step(settings: dict[str, Any]) -> tuple[Callable, Callable]:
         return value, tape.gradient(value, embeddings)
 
     def memory() -> float:
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30 if on_gpu else peak()
+        return (
+            tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
+            if on_gpu
+            else peak_memory()
+        )
 
     def step():
         value, gradients = value_and_gradient(*embeddings)
-        return float(value), float(tf.reduce_sum(gradients[0]))  # which waits for both
+        return float(value), float(tf.reduce_sum(gradients[0]))  # waits for both
 
     return step, memory
 
 
 def lightly_step(settings: dict[str, Any]) -> tuple[Callable, Callable]:
-    """Returns the same of lightly's NT-Xent, in an environment that has it."""
+    """Returns the same for lightly's NT-Xent; needs an environment with lightly."""
     import torch
     from lightly.loss import NTXentLoss
 
@@ -179,7 +183,7 @@ def lightly_step(settings: dict[str, Any]) -> tuple[Callable, Callable]:
         z.requires_grad_()
 
     def memory() -> float:
-        return torch.cuda.max_memory_allocated() / 2**30 if on_gpu else peak()
+        return torch.cuda.max_memory_allocated() / 2**30 if on_gpu else peak_memory()
 
     def step():
         value = loss(z_1, z_2)
@@ -190,10 +194,10 @@ def lightly_step(settings: dict[str, Any]) -> tuple[Callable, Callable]:
 
 
 if __name__ == "__main__":
-    if words := asked():
+    if request := read_request():
         import json
 
-        print(json.dumps(measured(words)))
+        print(json.dumps(measure(request)))
     else:
         import tyro
 

@@ -1,4 +1,4 @@
-"""What every benchmark leaves behind: a table, and JSON with the machine and the commit."""
+"""Reports of the benchmarks: a Markdown table, and JSON with the machine and the commit."""
 
 import datetime
 import importlib.metadata
@@ -11,14 +11,14 @@ from typing import Any
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Returns rows of equal keys as a Markdown table; floats that want digits are strings already."""
+    """Returns rows with equal keys as a Markdown table. Floats must be formatted already."""
     columns = list(rows[0])
     lines = [columns, ["---"] * len(columns), *([row[name] for name in columns] for row in rows)]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def write(out: pathlib.Path, settings: dict[str, Any], rows: list[dict[str, Any]]):
-    """Writes what was measured as JSON, with the machine, the versions, the commit and the date."""
+    """Writes results as JSON, with the machine, the versions, the commit and the date."""
     versions = {name: _version(name) for name in ("tensorflow", "keras", "keras_ssl")}
     result = {
         "machine": machine(),
@@ -34,7 +34,7 @@ def write(out: pathlib.Path, settings: dict[str, Any], rows: list[dict[str, Any]
 
 
 def machine() -> str:
-    """Returns the processor and the number of its cores that this process may use."""
+    """Returns the processor model and the number of cores that this process may use."""
     model = platform.processor() or platform.machine()
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -45,11 +45,13 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Returns the commit that is measured, marked where files differ from it; "" outside a clone."""
+    """Returns the current commit, with "-dirty" if files differ from it; "" outside a clone."""
     root = pathlib.Path(__file__).parents[1]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return done.stdout.strip()
+    completed = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    return completed.stdout.strip()
 
 
 def _version(package: str) -> str | None:

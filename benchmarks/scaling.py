@@ -1,12 +1,12 @@
-"""The predicted step time on many devices: the second half of docs/scaling.md.
+"""Predicts step times on many devices: second half of docs/scaling.md.
 
     python -m benchmarks.communication --predict
 
     step = compute + communication - overlap,   overlap = 0
 
-Nothing overlaps: the gradients are reduced as one tensor, which is there when the last of them is, and
-what a layer or a loss waits for cannot run beside it. A collective takes the time that NCCL's own model
-gives it for a ring, with the better of two of its protocols.
+Nothing overlaps. The gradients are reduced as one tensor, which is complete only after the last
+gradient, and layers and losses wait for their collectives. The time of a collective is that of NCCL's
+own model for a ring, with the faster of two protocols.
 """
 
 import math
@@ -20,25 +20,25 @@ from benchmarks.collectives import Collective
 from keras_ssl import backbones, layers, methods
 
 DEVICES = (8, 64, 512)
-PER_DEVICE = 32  # images, where the batch grows with the devices
-IMAGES = 1_281_167  # of ImageNet's training set
+PER_DEVICE = 32  # images per device, if the batch grows with the devices
+IMAGES = 1_281_167  # in ImageNet's training set
 
 
 @dataclass(frozen=True)
 class Machine:
     """Nodes of 8 A100 GPUs, as in a DGX A100.
 
-    Peak, bus and network are the vendor's (bfloat16; 8 links of 200 Gbit/s per node); what a ring
-    reaches within a node, and latencies, are the constants of NCCL's `src/graph/tuning.cc` at 01afd20.
-    Pairs of latencies are those of the protocols LL, for small messages at a quarter of the bandwidth,
-    and Simple.
+    Peak, bus and network are the vendor's numbers (bfloat16; 8 links of 200 Gbit/s per node). The
+    bandwidth of a ring within a node and the latencies are constants from NCCL's
+    `src/graph/tuning.cc` at 01afd20. Pairs of latencies are for the protocols LL (small messages, a
+    quarter of the bandwidth) and Simple.
     """
 
     peak: float = 312e12  # FLOP/s
     images_per_second: float = 2470  # NVIDIA's ResNet-50 v1.5, training in mixed precision, one GPU
     node: int = 8
     in_node: float = 235e9  # bytes/s
-    between: float = 8 * 25e9  # bytes/s of a node
+    between: float = 8 * 25e9  # bytes/s per node
     ring_start: tuple[float, float] = (3.6e-6, 8.4e-6)
     ring_hop: tuple[float, float] = (0.47e-6, 3.4e-6)
     ring_hop_between: tuple[float, float] = (2.7e-6, 9.6e-6)
@@ -47,7 +47,7 @@ class Machine:
     tree_hop_between: tuple[float, float] = (5.0e-6, 50e-6)
 
     def nodes(self, n: int) -> int:
-        """Returns the nodes that n devices stand in."""
+        """Returns the number of nodes for n devices."""
         return max(1, n // self.node)
 
     def ring(self, each: Collective, n: int) -> float:
@@ -65,11 +65,11 @@ class Machine:
             plateau = nodes > 1 and rounds == 2 and each.bytes >= n / 16 * 65536
             if simple and plateau:
                 latency *= 1.9
-            times.append(latency + each.sent(n) / (bus if simple else bus / 4))
+            times.append(latency + each.bytes_sent(n) / (bus if simple else bus / 4))
         return min(times)
 
     def ring_or_tree(self, each: Collective, n: int) -> float:
-        """Returns the seconds of the faster of ring and tree, between which NCCL chooses."""
+        """Returns the seconds of the faster of ring and tree, as NCCL would choose."""
         if each.op != "reduce":
             return self.ring(each, n)
         nodes = self.nodes(n)
@@ -88,14 +88,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class SetUp:
-    """A published set-up: its model, its batch, and the work of a step.
+    """A published training set-up: its model, its batch, and the work of a step.
 
     Args:
-        name: in the tables.
-        model: with networks of full size.
-        batch: images per step, of all devices together.
-        passes: forward and backward of online and target networks per image, in forward passes of
-            the backbone: a backward pass counts as two.
+        name: name in the tables.
+        model: model with full-size networks.
+        batch: global batch size.
+        passes: forward and backward passes of online and target networks per image, counted in forward
+            passes of the backbone; a backward pass counts as two.
         head_work: FLOP of the heads per image.
     """
 
@@ -106,28 +106,28 @@ class SetUp:
     head_work: float
 
     def exchange(self, b: int, n: int, by_keras: bool = False) -> list[Collective]:
-        """Returns the collectives of a step with b images per device; `by_keras` as in `Shape`."""
-        return collectives.of_model(self.model, b, n, by_keras)
+        """Returns the collectives of a step with b images per device; see `Shape` for `by_keras`."""
+        return collectives.for_model(self.model, b, n, by_keras)
 
     def compute(self, machine: Machine, b: int, n: int) -> float:
-        """Returns the seconds that a device computes for b images."""
+        """Returns the seconds of computation for b images on one device."""
         flop = forward_flop(self.model.backbone)
-        speed = machine.images_per_second * 3 * flop  # FLOP/s that training a ResNet-50 reaches
+        speed = machine.images_per_second * 3 * flop  # FLOP/s reached in training a ResNet-50
         return (b * (self.passes * flop + self.head_work) + self.loss_flop(b, n)) / speed
 
     def logits(self, b: int, n: int) -> int:
-        """Returns how many similarities a device computes for its loss."""
+        """Returns the number of similarities that a device computes for its loss."""
         if isinstance(self.model, methods.SimCLR):
             return (2 * b) * (2 * b * n)
         return b * (self.model.queue_size + 1) if isinstance(self.model, methods.MoCo) else 0
 
     def loss_flop(self, b: int, n: int) -> float:
-        """Returns the FLOP of the similarities, forwards and backwards."""
+        """Returns the FLOP of the similarities, forward and backward."""
         return 3 * 2 * self.logits(b, n) * collectives.shape_of(self.model).dim
 
 
-def published() -> list[SetUp]:
-    """Returns the set-ups of the three papers, with ResNet-50 at 224 pixels."""
+def published_set_ups() -> list[SetUp]:
+    """Returns the set-ups of the SimCLR, MoCo v2 and BYOL papers, with ResNet-50 at 224 pixels."""
     resnet = backbones.ResNet(50, input_shape=(224, 224, 3))
     simclr = methods.SimCLR(resnet)
     split = methods.MoCo(layers.split_batch_norm(resnet, groups=8))
@@ -167,13 +167,13 @@ def seconds_by_kind(
     seconds: Callable[[Collective, int], float],
     group: int | None = None,
 ) -> dict[str, float]:
-    """Returns the seconds of a step's collectives, one after the other, by kind.
+    """Returns the seconds of a step's collectives, run one after the other, by kind.
 
     Args:
-        exchange: of a step.
-        n: devices.
-        seconds: of one collective among a number of devices.
-        group: devices that share statistics; `None` for all.
+        exchange: collectives of a step.
+        n: number of devices.
+        seconds: function that returns the seconds of a collective on a number of devices.
+        group: number of devices that share statistics; `None` for all.
     """
     sums = dict.fromkeys(collectives.KINDS, 0.0)
     for each in exchange:
@@ -182,7 +182,7 @@ def seconds_by_kind(
 
 
 def bytes_table(set_ups: list[SetUp]) -> str:
-    """What a device sends in a step with the published batch, in MB, and in how many collectives."""
+    """MB that each device sends in a step with the published batch, and number of collectives."""
     kinds = ("gradients", "statistics", "embeddings", "views")
     rows = []
     for set_up in set_ups:
@@ -192,7 +192,7 @@ def bytes_table(set_ups: list[SetUp]) -> str:
                 rows.append([set_up.name, n, "less than one", *6 * [""]])
                 continue
             exchange = set_up.exchange(b, n)
-            sums = collectives.by_kind(exchange, n)
+            sums = collectives.bytes_by_kind(exchange, n)
             numbers = [*(sums[kind] for kind in kinds), sum(sums.values())]
             rows.append([set_up.name, n, b, *(f"{x / 1e6:,.2f}" for x in numbers), len(exchange)])
     head = ["method", "devices", "images per device", *kinds, "all, MB", "collectives"]
@@ -200,7 +200,7 @@ def bytes_table(set_ups: list[SetUp]) -> str:
 
 
 def time_table(set_ups: list[SetUp], machine: Machine, per_device: int | None = None) -> str:
-    """The predicted step, in ms: with the published batch, or so many images per device."""
+    """Predicted step time in ms, with the published batch or with `per_device` images per device."""
     rows = []
     for set_up in set_ups:
         for n in DEVICES:
@@ -230,7 +230,7 @@ def time_table(set_ups: list[SetUp], machine: Machine, per_device: int | None = 
 
 
 def remedy_table(set_ups: list[SetUp], machine: Machine) -> str:
-    """What shortens the statistics of the published batch, in ms per step, rings or trees."""
+    """Ways to reduce the time for statistics, in ms per step, with the published batch."""
     rows = []
     for set_up in set_ups:
         for n in DEVICES:
@@ -249,7 +249,7 @@ def remedy_table(set_ups: list[SetUp], machine: Machine) -> str:
 
 
 def loss_table(set_ups: list[SetUp]) -> str:
-    """The similarities of the loss on one device: float32 MB, and share of the step's arithmetic."""
+    """Similarities of the loss on one device: MB in float32, and fraction of the step's FLOP."""
     machine, rows = Machine(), []
     for set_up in set_ups[:2]:
         for n in DEVICES:
@@ -268,7 +268,7 @@ def loss_table(set_ups: list[SetUp]) -> str:
 
 
 def observed_table(set_ups: list[SetUp]) -> str:
-    """Two published durations, on TPU v3 cores of 61.5 TFLOP/s, as times of a step."""
+    """Step times from two published durations, on TPU v3 cores of 61.5 TFLOP/s."""
     by_name = {each.name: each for each in set_ups}
     rows = []
     for name, cores, epochs, hours in (("SimCLR", 128, 100, 1.5), ("BYOL", 512, 1000, 8.0)):
@@ -285,14 +285,14 @@ def observed_table(set_ups: list[SetUp]) -> str:
 
 
 def table(head: list[str], rows: list[list]) -> str:
-    """Returns a table in Markdown."""
+    """Returns a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
 def tables() -> dict[str, str]:
-    """Returns all tables by their titles."""
-    set_ups, machine = published(), Machine()
+    """Returns all tables by title."""
+    set_ups, machine = published_set_ups(), Machine()
     return {
         "Sent by each device per step, MB": bytes_table(set_ups),
         "Published batch, ms": time_table(set_ups, machine),
@@ -304,5 +304,5 @@ def tables() -> dict[str, str]:
 
 
 def report() -> str:
-    """Returns what docs/scaling.md shows."""
+    """Returns the tables of docs/scaling.md."""
     return "\n\n".join(f"{title}:\n\n{text}" for title, text in tables().items())

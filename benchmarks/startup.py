@@ -1,11 +1,11 @@
-"""Seconds until keras_ssl is there: what it adds to importing Keras, and `keras-ssl --help`.
+"""Import time of keras_ssl, compared with Keras alone, and start-up time of `keras-ssl --help`.
 
     python -m benchmarks.startup
     python -m benchmarks.startup --smoke
 
-Each number is the median over fresh processes that take turns, from their start to their end. `import
-keras_ssl` itself imports next to nothing; "and every package" has all that its attributes lead to.
-The processes of the first round are not counted: they bring the files into the system's cache.
+Each number is the median duration of fresh, interleaved processes. `import keras_ssl` itself imports
+almost nothing; "and every package" also imports everything that its attributes load. The first round is
+not counted, because it loads the files into the system's cache.
 """
 
 import os
@@ -21,7 +21,7 @@ import tyro
 from benchmarks import report
 
 EVERY = "import keras, keras_ssl; [getattr(keras_ssl, name) for name in keras_ssl.__all__]"
-CASES = {  # name: the words after `python`, and what it is compared with
+CASES = {  # name: the arguments of `python`, and the case to compare with
     "python": (["-c", "pass"], None),
     "import keras": (["-c", "import keras"], None),
     "import keras, keras_ssl": (["-c", "import keras, keras_ssl"], "import keras"),
@@ -33,12 +33,12 @@ CASES = {  # name: the words after `python`, and what it is compared with
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set on the command line."""
+    """Command-line settings."""
 
     rounds: int = 10
     out: pathlib.Path = pathlib.Path("runs/benchmarks/startup.json")
     smoke: bool = False
-    """One process of each, to see that everything runs."""
+    """One process per case, to check that everything runs."""
 
 
 def main(settings: Settings):
@@ -47,38 +47,38 @@ def main(settings: Settings):
         settings = replace(settings, rounds=0)
     times: dict[str, list[float]] = {name: [] for name in CASES}
     for _ in range(1 + settings.rounds):
-        for name, (words, _) in CASES.items():
-            times[name].append(seconds(words))
+        for name, (arguments, _) in CASES.items():
+            times[name].append(time_process(arguments))
     rows = []
     for name, (_, base) in CASES.items():
         counted = times[name][1:] or times[name]
         median = statistics.median(counted)
         rows.append({"what": name, "seconds": median, "more than": base, "all": counted})
     medians = {row["what"]: row["seconds"] for row in rows}
-    print(report.table([shown(row, medians) for row in rows]))
+    print(report.table([format_row(row, medians) for row in rows]))
     report.write(settings.out, asdict(settings), rows)
 
 
-def shown(row: dict, medians: dict[str, float]) -> dict[str, str]:
-    """Returns a line of the table."""
+def format_row(row: dict, medians: dict[str, float]) -> dict[str, str]:
+    """Returns a row of the table."""
     base = row["more than"]
     more = "" if base is None else f"{row['seconds'] - medians[base]:.3f} more than {base}"
     return {"what": row["what"], "seconds": f"{row['seconds']:.3f}", "difference": more}
 
 
-def seconds(words: list[str]) -> float:
-    """Returns how long a Python process takes."""
+def time_process(arguments: list[str]) -> float:
+    """Returns the duration of a Python process."""
     root = pathlib.Path(__file__).parents[1]
-    began = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run(
-        [sys.executable, *words],
+        [sys.executable, *arguments],
         check=True,
         cwd=root,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

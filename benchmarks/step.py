@@ -1,17 +1,17 @@
-"""The speed of a whole training step, beside its lower bound and beside lightly.
+"""Speed of a full training step, compared with its lower bound and with lightly.
 
     python -m benchmarks.step
     python -m benchmarks.step --method byol --precision bfloat16 --peer-python torch-env/bin/python
     python -m benchmarks.step --device gpu --image-size 224 --depth 50 --batch-size 256
     python -m benchmarks.step --smoke
 
-Each contestant trains in a process of its own; they take turns, round after round, and the table shows
-the median of all steps. Images are the same noise at each step, so that only the step is measured, but
-for the row "fit, data.views", which reads, augments and trains. `fit` has the callbacks of
-`keras_ssl.runs.train`: progress, collapse monitor, momentum, TensorBoard, history and checkpoints. What
-they do at the end of an epoch is a column of its own.
+Each contestant trains in a separate process. Their rounds are interleaved, and the table shows the
+median of all steps. Every step gets the same noise images, so that only the step is measured; the row
+"fit, data.views" also reads and augments images. `fit` has the callbacks of `keras_ssl.runs.train`:
+progress, collapse monitor, momentum, TensorBoard, history and checkpoints. Their work at the end of an
+epoch is shown in a separate column.
 
-A peer that is not there leaves its cells blank.
+The cells of a library that is not available stay blank.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from benchmarks import report
-from benchmarks.apart import asked, measured_apart, peak
+from benchmarks.subprocesses import peak_memory, read_request, run_in_subprocess
 
 BARE = "bare"
 OURS = ("fit", "fit, data.views")
@@ -33,28 +33,28 @@ PEERS = ("lightly, eager", "lightly, compiled")
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set on the command line."""
+    """Command-line settings."""
 
     method: Literal["simclr", "moco", "byol"] = "simclr"
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 is Keras' mixed_bfloat16 and torch's autocast."""
+    """bfloat16 means Keras' mixed_bfloat16, and torch's autocast."""
     device: Literal["cpu", "gpu"] = "cpu"
     depth: int = 18
-    """Of the ResNet: 18, 34 or 50; 0 for Tiny, without a lower bound."""
+    """Depth of the ResNet: 18, 34 or 50; 0 for Tiny, which has no lower bound."""
     image_size: int = 32
     batch_size: int = 128
-    """Images per step, of two views each."""
+    """Images per step, each with two views."""
     queue_size: int = 4096
-    """Of MoCo."""
+    """Queue size of MoCo."""
     steps: int = 4
-    """Measured steps of a contestant in a round, after as many that are not."""
+    """Measured steps of a contestant in each round, after as many warm-up steps."""
     rounds: int = 2
     contestants: tuple[str, ...] = (BARE, *OURS, *PEERS)
     peer_python: pathlib.Path | None = None
-    """Python of an environment with torch, torchvision and lightly."""
+    """Path of the Python of an environment with torch, torchvision and lightly."""
     out: pathlib.Path = pathlib.Path("runs/benchmarks/step.json")
     smoke: bool = False
-    """A small network and few images, to see that everything runs."""
+    """A tiny model and few images, to check that everything runs."""
 
 
 def main(settings: Settings):
@@ -64,33 +64,33 @@ def main(settings: Settings):
     found: dict[str, list[dict]] = {name: [] for name in settings.contestants}
     for _ in range(settings.rounds):
         for name in settings.contestants:
-            if result := measured_by(settings, name):
+            if result := measure_contestant(settings, name):
                 found[name].append(result)
     rows = [row(settings, name, results, found) for name, results in found.items()]
     print(report.table(rows))
     report.write(settings.out, asdict(settings), [{**r, "rounds": found[r["step"]]} for r in rows])
 
 
-def measured_by(settings: Settings, contestant: str) -> dict | None:
-    """Returns what a contestant's process measured; `None` for one that cannot run here."""
-    words = {**asdict(settings), "contestant": contestant, "warm_up": settings.steps}
+def measure_contestant(settings: Settings, contestant: str) -> dict | None:
+    """Measures one contestant in a subprocess; returns `None` if it is not available."""
+    request = {**asdict(settings), "contestant": contestant, "warm_up": settings.steps}
     if contestant in PEERS:
         if settings.peer_python is None or not settings.depth:
             return None
-        return measured_apart("benchmarks.step_lightly", words, str(settings.peer_python))
+        return run_in_subprocess("benchmarks.step_lightly", request, str(settings.peer_python))
     if contestant == BARE and (settings.method != "simclr" or not settings.depth):
         return None
-    return measured_apart("benchmarks.step", words, environment={"TF_CPP_MIN_LOG_LEVEL": "2"})
+    return run_in_subprocess("benchmarks.step", request, environment={"TF_CPP_MIN_LOG_LEVEL": "2"})
 
 
 def row(settings: Settings, name: str, results: list[dict], found: dict[str, list[dict]]) -> dict:
-    """Returns a contestant's line of the table."""
+    """Returns a contestant's row of the table."""
 
     def speed(contestant: str) -> float | None:
         seconds = [s for result in found.get(contestant, []) for s in result["seconds"]]
         return settings.batch_size / statistics.median(seconds) if seconds else None
 
-    def share(of: str) -> str:
+    def ratio(of: str) -> str:
         own, other = speed(name), speed(of)
         return f"{own / other:.2f}" if own and other else ""
 
@@ -98,28 +98,28 @@ def row(settings: Settings, name: str, results: list[dict], found: dict[str, lis
     return {
         "step": name,
         "images/s": f"{speed(name):.1f}" if results else "",
-        "of bare": share(BARE),
-        "of lightly, compiled": share(PEERS[1]),
+        "of bare": ratio(BARE),
+        "of lightly, compiled": ratio(PEERS[1]),
         "end of an epoch, s": f"{statistics.median(ends):.2f}" if ends else "",
         "memory, GiB": f"{max(result['peak'] for result in results):.2f}" if results else "",
     }
 
 
-def measured(settings: dict[str, Any]) -> dict[str, Any]:
-    """Trains for a few steps; returns the seconds of each, and the peak of memory in GiB."""
+def measure(settings: dict[str, Any]) -> dict[str, Any]:
+    """Trains for a few steps; returns the seconds of each, and the peak memory in GiB."""
     import keras
     import tensorflow as tf
 
     if settings["device"] == "cpu":
         tf.config.set_visible_devices([], "GPU")
     elif not tf.config.list_physical_devices("GPU"):
-        raise ValueError("`device` must be one that is there. Received: device='gpu', without one")
+        raise ValueError("`device` must be available. Received: device='gpu', but no GPU was found")
     keras.utils.set_random_seed(0)
-    measure = _bare if settings["contestant"] == BARE else _fit
-    return {**measure(settings), "peak": _peak(settings["device"])}
+    train = _train_bare if settings["contestant"] == BARE else _train_with_fit
+    return {**train(settings), "peak": _peak(settings["device"])}
 
 
-def _bare(settings: dict[str, Any]) -> dict[str, Any]:
+def _train_bare(settings: dict[str, Any]) -> dict[str, Any]:
     from benchmarks.step_bare import simclr_step
 
     on_gpu = settings["device"] == "gpu"
@@ -127,20 +127,20 @@ def _bare(settings: dict[str, Any]) -> dict[str, Any]:
     views = _noise(settings)
     seconds = []
     for _ in range(settings["warm_up"] + settings["steps"]):
-        began = time.perf_counter()
+        start = time.perf_counter()
         float(step(*views))
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return {"seconds": seconds[settings["warm_up"] :]}
 
 
-def _fit(settings: dict[str, Any]) -> dict[str, Any]:
+def _train_with_fit(settings: dict[str, Any]) -> dict[str, Any]:
     import keras
     import tensorflow as tf
 
     from keras_ssl import augment, data
     from keras_ssl.callbacks import Checkpoint
-    from keras_ssl.runs.training import _fit as fit_with_all_callbacks
     from keras_ssl.runs import Run
+    from keras_ssl.runs.training import _fit as fit_with_all_callbacks
 
     if settings["precision"] == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")
@@ -169,7 +169,7 @@ def _fit(settings: dict[str, Any]) -> dict[str, Any]:
         run = Run.create(directory, {})
         checkpoint = Checkpoint(run.checkpoints, steps, interval=30.0)
         clock = Clock()
-        # The first epoch traces the graph, and is not measured.
+        # The first epoch traces the graph and is not measured.
         fit_with_all_callbacks(network, batches, run, checkpoint, epochs=2, callbacks=[clock])
     ends = clock.ends[-steps:]
     seconds = [b - a for a, b in itertools.pairwise(ends)]
@@ -177,7 +177,7 @@ def _fit(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def model(settings: dict[str, Any]):
-    """Returns the compiled method of a contestant's settings."""
+    """Returns a compiled method with a contestant's settings."""
     from keras_ssl import backbones, layers, methods, optimizers
 
     shape = (settings["image_size"], settings["image_size"], 3)
@@ -214,13 +214,13 @@ def _peak(device: str) -> float:
     import tensorflow as tf
 
     if device == "cpu":
-        return peak()
+        return peak_memory()
     return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
 
 
 if __name__ == "__main__":
-    if (given := asked()) is not None:
-        print(json.dumps(measured(given)))
+    if (request := read_request()) is not None:
+        print(json.dumps(measure(request)))
     else:
         import tyro
 

@@ -1,7 +1,7 @@
-"""The least that a SimCLR step has to do, by hand: what `benchmarks.step` measures `fit` against.
+"""A minimal SimCLR step in plain TensorFlow: the lower bound for `fit` in `benchmarks.step`.
 
-No Keras: one graph of TensorFlow's own operations. One forward pass of both views through a ResNet and
-a projection head, NT-Xent, gradients, SGD with momentum; no metric, no callback, no penalty.
+It is one graph without Keras layers: a forward pass of both views through a ResNet and a projection
+head, NT-Xent, gradients, and SGD with momentum. There are no metrics, callbacks or penalties.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ _TEMPERATURE = 0.5
 def simclr_step(
     depth: int, image_size: int, precision: str, jit_compile: bool
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Returns a function of two views, each (batch, side, side, 3): it trains, and returns the loss."""
+    """Returns a function that trains on two (batch, side, side, 3) views and returns the loss."""
     network = _Network(tf.bfloat16 if precision == "bfloat16" else tf.float32, image_size <= 64)
 
-    def loss_of(view_1, view_2):
+    def compute_loss(view_1, view_2):
         h = network.resnet(tf.concat([view_1, view_2], axis=0), depth)
         z = network.head(h, 128)
         return _nt_xent(tf.cast(z, tf.float32))
@@ -26,21 +26,21 @@ def simclr_step(
     def step(view_1, view_2):
         network.place = 0
         with tf.GradientTape() as tape:
-            loss = loss_of(view_1, view_2)
+            loss = compute_loss(view_1, view_2)
         variables = network.trainable
         for pair in zip(variables, tape.gradient(loss, variables), strict=True):
-            network.descend(*pair)
+            network.apply_gradient(*pair)
         return loss
 
-    # Eagerly once, on images that cost nothing: it creates the variables.
+    # One eager call on tiny images creates the variables.
     side = 32 if image_size <= 64 else 64
-    loss_of(*2 * (tf.zeros((2, side, side, 3)),))
+    compute_loss(*2 * (tf.zeros((2, side, side, 3)),))
     network.add_momentums()
     return tf.function(step, jit_compile=jit_compile, autograph=False)
 
 
 class _Network:
-    """Makes variables where they are used first, and gives them out in the same order from then on."""
+    """Creates variables in the first pass, and returns them in the same order in later passes."""
 
     def __init__(self, dtype: tf.DType, small: bool):
         self._dtype = dtype
@@ -55,7 +55,7 @@ class _Network:
     def add_momentums(self):
         self._momentums = {v.ref(): tf.Variable(tf.zeros_like(v)) for v in self.trainable}
 
-    def descend(self, variable: tf.Variable, gradient: tf.Tensor):
+    def apply_gradient(self, variable: tf.Variable, gradient: tf.Tensor):
         buffer = self._momentums[variable.ref()]
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
@@ -93,16 +93,16 @@ class _Network:
             shortcut = self._norm(self._convolution(shortcut, outputs, 1, stride))
         return tf.nn.relu(x + shortcut)
 
-    def _variable(self, shape: tuple, start: Callable, trainable: bool = True) -> tf.Variable:
+    def _variable(self, shape: tuple, initializer: Callable, trainable: bool = True) -> tf.Variable:
         if self.place == len(self._variables):
-            self._variables.append(tf.Variable(start(shape), trainable=trainable))
+            self._variables.append(tf.Variable(initializer(shape), trainable=trainable))
         self.place += 1
         return self._variables[self.place - 1]
 
     def _convolution(self, x: tf.Tensor, filters: int, size: int, stride: int) -> tf.Tensor:
-        start = tf.keras.initializers.VarianceScaling(2, "fan_out")
-        kernel = self._variable((size, size, x.shape[-1], filters), start)
-        # Not padded by the convolution itself: oneDNN has no gradient of that, Eigen's is slow.
+        initializer = tf.keras.initializers.VarianceScaling(2, "fan_out")
+        kernel = self._variable((size, size, x.shape[-1], filters), initializer)
+        # Explicit padding: oneDNN has no gradient for padding in the convolution, and Eigen's is slow.
         if stride > 1 and size > 1:
             x = tf.pad(x, [[0, 0], *[[size // 2] * 2] * 2, [0, 0]])
         padding = "VALID" if stride > 1 else "SAME"

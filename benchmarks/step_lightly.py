@@ -1,7 +1,7 @@
-"""The same training steps by lightly, as its examples write them; runs in an environment of its own.
+"""The same training steps with lightly, written like its examples. Needs a separate environment.
 
-`benchmarks.step` starts it: `pip install torch torchvision lightly` makes such an environment. Images
-and weights are channels_last, bfloat16 is torch's autocast.
+`benchmarks.step` runs this script in an environment with `pip install torch torchvision lightly`.
+Images and weights are channels_last, and bfloat16 uses torch's autocast.
 """
 
 import copy
@@ -16,15 +16,15 @@ from lightly.loss import NegativeCosineSimilarity, NTXentLoss
 from lightly.models.modules import heads
 from lightly.models.utils import deactivate_requires_grad, update_momentum
 
-from benchmarks.apart import asked, peak
+from benchmarks.subprocesses import peak_memory, read_request
 
 
-def measured(settings: dict[str, Any]) -> dict[str, Any]:
-    """Trains for a few steps; returns the seconds of each, and the peak of memory in GiB."""
+def measure(settings: dict[str, Any]) -> dict[str, Any]:
+    """Trains for a few steps; returns the seconds of each, and the peak memory in GiB."""
     device = "cuda" if settings["device"] == "gpu" else "cpu"
     method = {"simclr": _SimCLR, "moco": _MoCo, "byol": _BYOL}[settings["method"]](settings)
     method.to(device, memory_format=torch.channels_last).train()
-    loss_of = torch.compile(method) if settings["contestant"].endswith("compiled") else method
+    compute_loss = torch.compile(method) if settings["contestant"].endswith("compiled") else method
     trained = [p for p in method.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.06, momentum=0.9, weight_decay=5e-4)
     side = settings["image_size"]
@@ -37,28 +37,28 @@ def measured(settings: dict[str, Any]) -> dict[str, Any]:
     def step():
         method.before_step()
         with torch.autocast(device, torch.bfloat16, enabled=is_half):
-            loss = loss_of(*views)
+            loss = compute_loss(*views)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        loss.item()  # a training shows its loss; and the step has ended
+        loss.item()  # training logs the loss; this also waits for the step
 
-    return {"seconds": _timed(step, settings), "peak": _peak(device)}
+    return {"seconds": _time_steps(step, settings), "peak": _peak(device)}
 
 
-def _timed(step: Callable, settings: dict[str, Any]) -> list[float]:
+def _time_steps(step: Callable, settings: dict[str, Any]) -> list[float]:
     for _ in range(settings["warm_up"]):
         step()
     seconds = []
     for _ in range(settings["steps"]):
-        began = time.perf_counter()
+        start = time.perf_counter()
         step()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return seconds
 
 
 def _peak(device: str) -> float:
-    return torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else peak()
+    return torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else peak_memory()
 
 
 def _backbone(settings: dict[str, Any]) -> tuple[torch.nn.Module, int]:
@@ -133,4 +133,4 @@ class _BYOL(_Method):
 
 
 if __name__ == "__main__":
-    print(json.dumps(measured(asked() or {})))
+    print(json.dumps(measure(read_request() or {})))

@@ -1,18 +1,18 @@
-"""How fast views are made: beside lightly, and beside what decoding, cropping and resizing alone allow.
+"""Views per second, compared with lightly and with decoding, cropping and resizing alone.
 
     python -m benchmarks.views --peer-python torch-env/bin/python
     python -m benchmarks.views --sizes 224 --data photos
     python -m benchmarks.views --smoke
 
-An image counts once, whatever its number of views. At 32 px the images are noise in memory and the
-policy is SimCLR's for CIFAR-10; larger ones are JPEG files, of a folder or written for the occasion,
-with SimCLR's policy for ImageNet. Everything is read through its own pipeline, batch after batch, with
-nothing else to do. Each contestant runs in a process of its own, and they take turns; the table shows
-medians. A peer that is not there leaves its cells blank.
+An image counts once, regardless of its number of views. At 32 px the images are noise in memory, and
+the policy is SimCLR's for CIFAR-10. Larger images are JPEG files, from a folder or synthetic, and the
+policy is SimCLR's for ImageNet. Each contestant reads batches from its own data pipeline in a separate
+process, without training. Their rounds are interleaved, and the table shows medians. The cells of a
+library that is not available stay blank.
 
-"crops" is the least that there is to do for two views: their crops, resized. "decode" reads and decodes
-each image once. With `finish="step"` the host makes the crops and the training device the rest: the two
-last columns are the speeds of these two parts, by themselves.
+"crops" is the lower bound for two views: only cropping and resizing. "decode" reads and decodes each
+image once. With `finish="step"` the host makes the crops, and the training device does the rest. The
+last two columns are the separate speeds of these two parts.
 """
 
 import functools
@@ -28,7 +28,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks import report
-from benchmarks.apart import asked, measured_apart
+from benchmarks.subprocesses import read_request, run_in_subprocess
 
 OURS, PLAIN, PEER = "data.views", "data.views without XLA", "lightly"
 CROPS, DECODE, HOST, DEVICE = "crops", "decode", "step: host's part", "step: device's part"
@@ -37,26 +37,26 @@ CONTESTANTS = (OURS, PLAIN, PEER, CROPS, DECODE, HOST, DEVICE)
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set on the command line."""
+    """Command-line settings."""
 
     sizes: tuple[int, ...] = (32, 224)
-    """Sides of the views, in pixels; from 64 on the images are JPEG files."""
+    """Sides of the views, in pixels. From 64 pixels, the images are JPEG files."""
     data: pathlib.Path | None = None
-    """Folder of JPEG files; by default 512 synthetic ones are written for the occasion."""
+    """Folder of JPEG files; by default 512 synthetic files in a temporary folder."""
     contestants: tuple[str, ...] = CONTESTANTS
     device: Literal["cpu", "gpu"] = "cpu"
-    """Where the device's part is made."""
+    """Device that runs the device's part."""
     batch_size: int = 256
     seconds: float = 5.0
-    """Of measuring in each round, after a third of it that is not measured."""
+    """Duration of a measurement in each round, after a third of it as warm-up."""
     rounds: int = 2
     workers: int = 2
-    """Processes that lightly loads with."""
+    """Number of lightly's data-loading processes."""
     peer_python: pathlib.Path | None = None
-    """Python of an environment with torch, torchvision and lightly."""
+    """Path of the Python of an environment with torch, torchvision and lightly."""
     out: pathlib.Path = pathlib.Path("runs/benchmarks/views.json")
     smoke: bool = False
-    """Few images and little time, to see that everything runs."""
+    """Few images and short measurements, to check that everything runs."""
 
 
 def main(settings: Settings):
@@ -72,30 +72,30 @@ def main(settings: Settings):
             for _ in range(settings.rounds)
             for size in settings.sizes
             for name in settings.contestants
-            if (result := measured_by(settings, size, name))
+            if (result := measure_contestant(settings, size, name))
         ]
     rows = [row(size, found) for size in settings.sizes]
     print(report.table(rows))
     report.write(settings.out, asdict(settings), [{**row, "measured": found} for row in rows])
 
 
-def measured_by(settings: Settings, size: int, contestant: str) -> dict | None:
-    """Returns what a contestant's process measured; `None` for one that cannot run here."""
-    words = {**asdict(settings), "size": size, "contestant": contestant}
+def measure_contestant(settings: Settings, size: int, contestant: str) -> dict | None:
+    """Measures one contestant in a subprocess; returns `None` if it is not available."""
+    request = {**asdict(settings), "size": size, "contestant": contestant}
     if contestant == DECODE and size < 64:
-        return None  # they are not encoded
+        return None  # these images are not encoded
     if contestant != PEER:
         if settings.smoke:
-            return measured(words)
-        hidden = {"CUDA_VISIBLE_DEVICES": "-1"} if settings.device == "cpu" else None
-        return measured_apart("benchmarks.views", words, environment=hidden)
+            return measure(request)
+        environment = {"CUDA_VISIBLE_DEVICES": "-1"} if settings.device == "cpu" else None
+        return run_in_subprocess("benchmarks.views", request, environment=environment)
     if settings.peer_python is None or settings.smoke:
         return None
-    return measured_apart("benchmarks.views_lightly", words, str(settings.peer_python))
+    return run_in_subprocess("benchmarks.views_lightly", request, str(settings.peer_python))
 
 
 def row(size: int, found: list[dict]) -> dict[str, str]:
-    """Returns a size's row of the table."""
+    """Returns the row of the table for one size."""
 
     def median(contestant, key="rate"):
         values = [f[key] for f in found if (f["size"], f["contestant"]) == (size, contestant)]
@@ -121,33 +121,33 @@ def row(size: int, found: list[dict]) -> dict[str, str]:
     }
 
 
-def measured(settings: dict[str, Any]) -> dict[str, float]:
-    """Reads a pipeline; returns images per second, and seconds to the first batch."""
+def measure(settings: dict[str, Any]) -> dict[str, float]:
+    """Reads a data pipeline; returns images per second, and seconds to the first batch."""
     batches = pipeline(settings)
     starts = []
-    for _ in range(2):  # the second time the functions are compiled
-        began = time.perf_counter()
+    for _ in range(2):  # the second time, functions are already compiled
+        start = time.perf_counter()
         iterator = iter(batches)
         next(iterator)
-        starts.append(time.perf_counter() - began)
-    rate = speed(iterator, settings["batch_size"], settings["seconds"])
+        starts.append(time.perf_counter() - start)
+    rate = measure_speed(iterator, settings["batch_size"], settings["seconds"])
     return {"rate": rate, "start": starts[0], "again": starts[1]}
 
 
-def speed(iterator: Iterator, batch_size: int, seconds: float) -> float:
-    """Returns images per second, after a third of the time to fill what is prefetched."""
-    until = time.perf_counter() + seconds / 3
-    while time.perf_counter() < until:
+def measure_speed(iterator: Iterator, batch_size: int, seconds: float) -> float:
+    """Returns images per second, after a third of the time as warm-up to fill prefetch buffers."""
+    end = time.perf_counter() + seconds / 3
+    while time.perf_counter() < end:
         next(iterator)
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() < began + seconds:
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() < start + seconds:
         next(iterator)
         count += batch_size
-    return count / (time.perf_counter() - began)
+    return count / (time.perf_counter() - start)
 
 
 def pipeline(settings: dict[str, Any]) -> Iterable:
-    """Returns a contestant's batches, without end, as `fit` reads them."""
+    """Returns a contestant's endless batches, as `fit` reads them."""
     from keras_ssl import augment, data, distribute
     from keras_ssl.data import view_maker
 
@@ -160,7 +160,7 @@ def pipeline(settings: dict[str, Any]) -> Iterable:
         source = data.image_folder(settings["data"], verify=False)
         policy = augment.simclr(size)
     if contestant == DECODE or (contestant == CROPS and not is_small):
-        return of_files(source.files, size if contestant == CROPS else None, batch_size)
+        return read_files(source.files, size if contestant == CROPS else None, batch_size)
     if contestant == CROPS:
         crop = augment.Augmentation([augment.RandomCrop(size)])
         policy = augment.Policy(crop, crop)
@@ -173,8 +173,8 @@ def pipeline(settings: dict[str, Any]) -> Iterable:
     return batches if shares is None else shares.batches_of(distribute.Share())
 
 
-def of_files(files: list[str], size: int | None, batch_size: int) -> Iterable:
-    """Returns batches of decoded files; with a size, of two crops of each, and nothing else."""
+def read_files(files: list[str], size: int | None, batch_size: int) -> Iterable:
+    """Returns batches of decoded files; with a size, of two crops of each file."""
     import tensorflow as tf
 
     from keras_ssl.augment import RandomCrop
@@ -185,7 +185,7 @@ def of_files(files: list[str], size: int | None, batch_size: int) -> Iterable:
     def views(file):
         image = tf.io.decode_jpeg(tf.io.read_file(file), channels=3)
         if crop is None:
-            return tf.reduce_max(image[0])  # what nobody takes is not decoded
+            return tf.reduce_max(image[0])  # uses the image, so that it is decoded
         shape = tf.shape(image)
         boxes = crop.boxes(tf.random.uniform((2, crop.draws)), shape[0], shape[1])
         parts = [image[y : y + h, x : x + w] for y, x, h, w in map(tf.unstack, tf.unstack(boxes))]
@@ -196,7 +196,7 @@ def of_files(files: list[str], size: int | None, batch_size: int) -> Iterable:
 
 
 class DevicePart:
-    """Finishes the same batch again and again, as a training step would."""
+    """Finishes the same batch repeatedly, as a training step would."""
 
     def __init__(self, batches):
         import tensorflow as tf
@@ -219,12 +219,12 @@ def noise(size: int, count: int = 50_000) -> np.ndarray:
 
 
 def write_photos(folder: pathlib.Path, count: int):
-    """Writes JPEG files with the size and the detail of small photographs."""
+    """Writes JPEG files with the size and detail of small photographs."""
     from PIL import Image
 
     generator = np.random.default_rng(0)
     for number in range(count):
-        # Noise at several scales: coarse forms, fine detail, as photographs have them.
+        # Noise at several scales, so that there are coarse shapes and fine detail as in photographs.
         pixels = np.zeros((224, 224, 3))
         for side, strength in ((4, 60), (16, 30), (56, 20), (224, 8)):
             coarse = generator.normal(0, strength, (side, side, 3)).repeat(224 // side, axis=0)
@@ -234,8 +234,8 @@ def write_photos(folder: pathlib.Path, count: int):
 
 
 if __name__ == "__main__":
-    if given := asked():
-        print(json.dumps(measured(given)))
+    if request := read_request():
+        print(json.dumps(measure(request)))
     else:
         import tyro
 

@@ -1,6 +1,6 @@
-"""The same views by lightly, as its examples make them; runs in an environment of its own.
+"""The same views with lightly, made like its examples. Needs a separate environment.
 
-`benchmarks.views` starts it: `pip install torch torchvision lightly` makes such an environment.
+`benchmarks.views` runs this script in an environment with `pip install torch torchvision lightly`.
 """
 
 import json
@@ -15,11 +15,11 @@ from lightly.transforms import SimCLRTransform
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.apart import asked
+from benchmarks.subprocesses import read_request
 
 
 class Images(Dataset):
-    """Noise in memory, or the image files of a folder, and SimCLR's two views of them."""
+    """SimCLR's two views of noise images in memory, or of the image files of a folder."""
 
     def __init__(self, settings: dict[str, Any]):
         size = settings["size"]
@@ -43,9 +43,9 @@ class Images(Dataset):
         return self.views(Image.open(image).convert("RGB"))
 
 
-def measured(settings: dict[str, Any]) -> dict[str, float]:
-    """Reads a loader; returns images per second, and seconds to the first batch."""
-    torch.set_num_threads(1)  # the loader's processes are the parallel part
+def measure(settings: dict[str, Any]) -> dict[str, float]:
+    """Reads a data loader; returns images per second, and seconds to the first batch."""
+    torch.set_num_threads(1)  # parallelism comes from the loader's processes
     images, batch_size = Images(settings), settings["batch_size"]
     loader = DataLoader(
         images,
@@ -55,24 +55,24 @@ def measured(settings: dict[str, Any]) -> dict[str, float]:
         num_workers=settings["workers"],
         persistent_workers=True,
     )
-    began = time.perf_counter()
-    iterator = _endless(loader)
+    begin = time.perf_counter()
+    iterator = _repeat(loader)
     next(iterator)
-    start = time.perf_counter() - began
-    until = time.perf_counter() + settings["seconds"] / 3
-    while time.perf_counter() < until:
+    start = time.perf_counter() - begin
+    end = time.perf_counter() + settings["seconds"] / 3
+    while time.perf_counter() < end:
         next(iterator)
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() < began + settings["seconds"]:
+    begin, count = time.perf_counter(), 0
+    while time.perf_counter() < begin + settings["seconds"]:
         next(iterator)
         count += batch_size
-    return {"rate": count / (time.perf_counter() - began), "start": start}
+    return {"rate": count / (time.perf_counter() - begin), "start": start}
 
 
-def _endless(loader: DataLoader) -> Iterator:
+def _repeat(loader: DataLoader) -> Iterator:
     while True:
         yield from loader
 
 
 if __name__ == "__main__":
-    print(json.dumps(measured(asked() or {})))
+    print(json.dumps(measure(read_request() or {})))

@@ -1,4 +1,4 @@
-"""Starting worker processes that train together on this machine."""
+"""Starts worker processes that train together on this machine."""
 
 import json
 import os
@@ -8,25 +8,26 @@ import subprocess
 import sys
 from typing import Any
 
-_SECONDS = 900  # after which workers that still run are stopped
+_TIMEOUT = 900  # seconds after which workers are stopped
 
 
 def run_workers(module: str, settings: dict[str, Any], count: int) -> Any:
     """Runs `python -m module --worker SETTINGS` as `count` workers of one cluster.
 
     Args:
-        module: such as "benchmarks.communication"; its main part answers `--worker`, see `working`.
-        settings: what is measured, written as JSON.
-        count: workers. One alone is given no cluster.
+        module: such as "benchmarks.communication". Its main part handles `--worker`, see
+            `read_worker_settings`.
+        settings: settings of the measurement, passed as JSON.
+        count: number of workers. A single worker gets no cluster.
 
     Returns:
-        What the first worker prints last, read as JSON.
+        The first worker's last line of output, parsed as JSON.
 
     Raises:
-        RuntimeError: if a worker fails; what it said is on the screen.
+        RuntimeError: if a worker fails. Its error output is printed.
     """
-    words = json.dumps(settings, default=str)
-    command = [sys.executable, "-m", module, "--worker", words]
+    request = json.dumps(settings, default=str)
+    command = [sys.executable, "-m", module, "--worker", request]
     processes = [
         subprocess.Popen(
             command,
@@ -38,20 +39,20 @@ def run_workers(module: str, settings: dict[str, Any], count: int) -> Any:
         for variables in _clusters(count)
     ]
     try:
-        printed = [process.communicate(timeout=_SECONDS)[0] for process in processes]
+        printed = [process.communicate(timeout=_TIMEOUT)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
     if any(process.returncode for process in processes):
         raise RuntimeError(
-            "All workers must end well. Received: statuses "
+            "All workers must exit with status 0. Received: statuses "
             f"{[process.returncode for process in processes]}"
         )
     return json.loads(printed[0].splitlines()[-1])
 
 
-def working() -> dict[str, Any] | None:
-    """Returns the settings that `run_workers` passed to this process; `None` in any other."""
+def read_worker_settings() -> dict[str, Any] | None:
+    """Returns the settings that `run_workers` passed to this process; `None` without any."""
     return json.loads(sys.argv[2]) if sys.argv[1:2] == ["--worker"] else None
 
 

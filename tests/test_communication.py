@@ -1,4 +1,4 @@
-"""What a step sends: formulas against hand counts, a simulated ring, and what two processes send."""
+"""Bytes of a step: formulas against hand counts, a simulated ring, and two real processes."""
 
 import pathlib
 from collections import Counter
@@ -21,15 +21,16 @@ B, N = 2, 4
 ALL = {"gradients": 600.0, "logs": 6.0}  # 2 * 3/4 of 100 and of 1 numbers of 4 bytes
 
 
-def sent(found):
-    return {kind: number for kind, number in collectives.by_kind(found, N).items() if number}
+def sent_bytes(exchange):
+    by_kind = collectives.bytes_by_kind(exchange, N)
+    return {kind: number for kind, number in by_kind.items() if number}
 
 
 def test_simclr_by_hand():
     # Norms of 4 and 6 channels: 9 and 13 numbers forward, 8 and 12 back. 2 gathers of 2 x 3 embeddings,
     # thrice 24 bytes each, and 2 reductions of the gradient of 8 x 3. Before each gather its shape, 2
     # numbers; after each reduction 1 and 1.
-    assert sent(collectives.simclr(SHAPE, B, N)) == {
+    assert sent_bytes(collectives.simclr(SHAPE, B, N)) == {
         **ALL,
         "statistics": (22 + 20) * 4 * 1.5,
         "embeddings": 2 * 72 + 2 * 96 * 1.5,
@@ -39,7 +40,7 @@ def test_simclr_by_hand():
 
 def test_simclr_memory_by_hand():
     # One pass: 22 + 20 numbers of the online network's norms, 9 of the target's. Keys twice.
-    assert sent(collectives.simclr_memory(SHAPE, B, N)) == {
+    assert sent_bytes(collectives.simclr_memory(SHAPE, B, N)) == {
         **ALL,
         "statistics": (42 + 9) * 4 * 1.5,
         "embeddings": 2 * 72,
@@ -50,13 +51,13 @@ def test_simclr_memory_by_hand():
 def test_byol_by_hand():
     # 2 passes: 22 + 20 numbers of the online network's norms, 9 of the target's.
     statistics = 2 * (42 + 9) * 4 * 1.5
-    assert sent(collectives.byol(SHAPE, B, N)) == {**ALL, "statistics": statistics}
+    assert sent_bytes(collectives.byol(SHAPE, B, N)) == {**ALL, "statistics": statistics}
 
 
 @pytest.mark.parametrize("passes", [1, 2])
 def test_moco_by_hand(passes):
     found = collectives.moco(SHAPE, B, N, symmetric=passes == 2)
-    assert sent(found) == {
+    assert sent_bytes(found) == {
         **ALL,
         "statistics": passes * (42 + 9) * 4 * 1.5,
         "embeddings": passes * 72,
@@ -69,7 +70,7 @@ def test_shuffled_moco_by_hand(passes):
     # Mean and variance of each group gathered (shapes of 3 numbers), views (of 4), keys (of 2).
     parts = {"norms": (Norm(10, "split"),), "target_norms": (Norm(4, "split"),)}
     found = collectives.moco(replace(SHAPE, **parts), B, N, symmetric=passes == 2)
-    assert sent(found) == {
+    assert sent_bytes(found) == {
         **ALL,
         "statistics": passes * 3 * 2 * (10 + 4) * 4,
         "embeddings": passes * 72,
@@ -79,14 +80,14 @@ def test_shuffled_moco_by_hand(passes):
 
 
 def test_unsynchronised_moco_shuffles_and_shares_no_statistics():
-    parts = {"norms": (Norm(10, "apart"),), "target_norms": (Norm(10, "apart"),)}
-    found = sent(collectives.moco(replace(SHAPE, **parts), B, N))
+    parts = {"norms": (Norm(10, "local"),), "target_norms": (Norm(10, "local"),)}
+    found = sent_bytes(collectives.moco(replace(SHAPE, **parts), B, N))
     assert found["views"] == 3 * 2 * 48 * 4
     assert "statistics" not in found
 
 
 def test_memory_bank_by_hand():
-    assert sent(collectives.memory_bank(replace(SHAPE, target_norms=()), B, N)) == {
+    assert sent_bytes(collectives.memory_bank(replace(SHAPE, target_norms=()), B, N)) == {
         **ALL,
         "statistics": 2 * 42 * 4 * 1.5,
         "embeddings": 3 * 2 * 8 + 72,  # int64 numbers of the images
@@ -96,12 +97,12 @@ def test_memory_bank_by_hand():
 
 def test_keras_layer_sends_more_in_more_collectives():
     found = collectives.byol(replace(SHAPE, by_keras=True), B, N)
-    assert sent(found)["statistics"] == 2 * (5 * 10 + 3 * 4) * 4 * 1.5
+    assert sent_bytes(found)["statistics"] == 2 * (5 * 10 + 3 * 4) * 4 * 1.5
     assert len(found) - len(collectives.byol(SHAPE, B, N)) == 2 * (2 * 3 + 2)
 
 
 def test_one_device_sends_nothing():
-    assert not any(collectives.by_kind(collectives.simclr(SHAPE, B, 1), 1).values())
+    assert not any(collectives.bytes_by_kind(collectives.simclr(SHAPE, B, 1), 1).values())
 
 
 @pytest.mark.parametrize("n", [2, 3, 8])
@@ -109,15 +110,15 @@ def test_a_ring_sends_what_the_formulas_say(n):
     numbers = np.random.default_rng(0).normal(size=(n, 3 * n))
     reduced, crossed = ring_all_reduce(numbers)
     np.testing.assert_allclose(reduced, np.tile(numbers.sum(axis=0), (n, 1)))
-    assert crossed == n * Collective("", "reduce", 3 * n, size=1).sent(n)
+    assert crossed == n * Collective("", "reduce", 3 * n, size=1).bytes_sent(n)
 
     gathered, crossed = ring_all_gather(numbers)
     np.testing.assert_array_equal(gathered, np.tile(numbers.reshape(-1), (n, 1)))
-    assert crossed == n * Collective("", "gather", 3 * n, size=1).sent(n)
+    assert crossed == n * Collective("", "gather", 3 * n, size=1).bytes_sent(n)
 
 
 def ring_all_reduce(numbers):
-    """Every device passes one n-th to the next: n - 1 times to sum it up, n - 1 times to spread it."""
+    """Each device passes one n-th to the next: n - 1 times to sum, n - 1 times to distribute."""
     n = len(numbers)
     chunks, crossed = [list(np.split(row, n)) for row in numbers], 0
     for turn in range(2 * (n - 1)):
@@ -131,7 +132,7 @@ def ring_all_reduce(numbers):
 
 
 def ring_all_gather(numbers):
-    """Every device passes on what it got last, n - 1 times."""
+    """Each device passes on the chunk it received last, n - 1 times."""
     n = len(numbers)
     found, crossed = [{device: numbers[device]} for device in range(n)], 0
     for turn in range(n - 1):

@@ -166,7 +166,7 @@ def centred(size: int) -> Policy:
     Source: Simard et al. 2003 for the kinds of distortion; the strengths are ours, measured in
     docs/results.md.
     """
-    resize = RandomCrop(size, area=(1.0, 1.0), aspect=(1.0, 1.0))  # no crop, unless not square
+    resize = RandomCrop(size, area=(1.0, 1.0), aspect=(1.0, 1.0))  # crops oblong images only
     warp = RandomWarp(rotation=15, zoom=0.15, shear=0.2, shift=0.1, elastic=0.05)
     augmentation = Augmentation([resize, warp])
     return Policy(augmentation, augmentation)
@@ -189,10 +189,10 @@ def crop_and_flip(size: int) -> Augmentation:
 
 
 def evaluation(size: int) -> CenterCrop:
-    """The view for evaluation: the central 0.875 of an image, or all of it up to 64 pixels.
+    """The view for evaluation: the central 0.875 of an image, or all of it if `size` is at most 64.
 
     Args:
-        size: side of the output, in pixels. Up to 64, the central square is not cropped further.
+        size: side of the output, in pixels.
 
     Example:
         >>> evaluation(32)(np.zeros((32, 32, 3), "uint8")).shape
