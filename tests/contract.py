@@ -1,5 +1,9 @@
 """Tests that every method must pass. A new method adds a row to ROWS.
 
+Tests marked `costly` (strategies, XLA, mixed precision, steps per execution, ...) are in the default
+tier for the reference method, moco_v2, and large for all others, so that a new method adds seconds to
+the default tier.
+
 The tests only use a method's row and what every method must have: `ssl_loss`, attributes `target_x`
 that follow `x`, and state in non-trainable variables.
 """
@@ -339,6 +343,7 @@ def test_momentum_zero_copies_the_online_network(row):
 # The same training with other settings
 
 
+@pytest.mark.costly
 def test_the_same_seed_gives_the_same_weights(row, run):
     again = build(row)
     history = train(again, epochs=EPOCHS)
@@ -346,6 +351,7 @@ def test_the_same_seed_gives_the_same_weights(row, run):
     assert_equal(values_of(again.weights), run.after[-1])
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("count", [BATCHES, 4])
 def test_four_steps_per_execution_change_nothing(row, run, count):
     model = build(row, steps_per_execution=4)
@@ -355,12 +361,14 @@ def test_four_steps_per_execution_change_nothing(row, run, count):
     assert_equal(values_of(model.weights), run.after[steps])
 
 
+@pytest.mark.costly
 def test_eager_equals_graph(row, run):
     model = build(row, run_eagerly=True)
     train(model, batches(model).take(3))
     assert_equal(values_of(model.weights), run.after[3], tolerance=1e-5)
 
 
+@pytest.mark.costly
 def test_the_step_compiles_under_xla(row, run):
     model = build(row, jit_compile=True)
     train(model, batches(model).take(3))
@@ -407,6 +415,7 @@ def batch_norms(model):
     return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
+@pytest.mark.costly
 def test_two_replicas_equal_one(row, run, two_replicas):
     with two_replicas.scope():
         model = build(row)
@@ -419,6 +428,7 @@ def test_two_replicas_equal_one(row, run, two_replicas):
         np.testing.assert_array_equal(*copies(variable), err_msg=variable.path)
 
 
+@pytest.mark.costly
 @pytest.mark.large
 def test_two_replicas_with_local_batch_norm_equal_one_with_split_batch_norm(row, two_replicas):
     # Each replica normalizes half of the batch, as split batch normalization does.
@@ -446,6 +456,7 @@ def test_two_replicas_with_local_batch_norm_equal_one_with_split_batch_norm(row,
 # Mixed precision, skipped steps and accumulated gradients
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_stays_finite(row, run, policy):
     keras.config.set_dtype_policy(policy)
@@ -459,6 +470,7 @@ def test_mixed_precision_stays_finite(row, run, policy):
     assert history["loss"][0] == pytest.approx(run.history["loss"][0], rel=0.1)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_a_step_skipped_by_loss_scaling_changes_nothing(row, run, replicas, request):
     strategy = tf.distribute.get_strategy()
@@ -486,6 +498,7 @@ def test_a_step_skipped_by_loss_scaling_changes_nothing(row, run, replicas, requ
 OPTIMIZERS = {"ours": SGD, "keras": keras.optimizers.SGD}
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("optimizer", ["ours", pytest.param("keras", marks=pytest.mark.large)])
 def test_accumulated_gradients_move_targets_once_per_optimizer_step(row, optimizer):
     def accumulate(steps_per_execution):
@@ -519,6 +532,7 @@ def test_accumulated_gradients_move_targets_once_per_optimizer_step(row, optimiz
     assert_equal(accumulate(steps_per_execution=4)[1][-1], after[-1])
 
 
+@pytest.mark.costly
 def test_keras_refuses_to_accumulate_gradients_on_two_replicas(row, two_replicas):
     # Keras optimizers call `merge_call` in a branch. They raise this error before any step.
     with two_replicas.scope():
@@ -543,6 +557,7 @@ def test_labels_in_a_batch_are_refused(row):
         train(model, labelled(model))
 
 
+@pytest.mark.costly
 def test_a_probe_does_not_touch_the_encoder(row, run):
     probe = LinearProbe(classes=3)
     model = build(row, probe=probe)

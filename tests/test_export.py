@@ -363,6 +363,7 @@ def test_loading_says_what_is_wrong(tmp_path, written):
         export.load(tmp_path)
 
 
+@pytest.mark.large
 def test_the_documentations_snippets_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}

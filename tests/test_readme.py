@@ -86,10 +86,10 @@ def test_the_readme_has_three_lines_of_python():
     "name",
     [
         "getting_started",
-        "augmentations",
-        "add_a_method",
+        pytest.param("augmentations", marks=pytest.mark.large),
+        pytest.param("add_a_method", marks=pytest.mark.large),
         pytest.param("methods", marks=pytest.mark.large),
-        "monitoring",
+        pytest.param("monitoring", marks=pytest.mark.large),
     ],
 )
 def test_the_examples_of_a_page_run_in_their_order(name, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from keras_ssl.augment import random
 from keras_ssl.augment.random import image_keys
 from keras_ssl.distribute import replicas
 from keras_ssl.layers import MLPHead, split_batch_norm
+from tests.tiers import rest_large
 from tests.tpu_ops import in_float64, of_unknown_shape, operations, tpu_types, without_kernel
 
 
@@ -112,7 +113,7 @@ LONGER = sorted(STEPS.keys() - {"SimCLR", "MoCo"})
 
 @pytest.mark.parametrize(
     "name",
-    ["SimCLR", "MoCo", *(pytest.param(name, marks=pytest.mark.large) for name in LONGER)],
+    rest_large(["MoCo", "SimCLR", *LONGER]),
 )
 def test_a_whole_step_compiles_and_is_what_python_says(name):
     step = whole_step(name)

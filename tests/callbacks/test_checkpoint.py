@@ -14,6 +14,7 @@ from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import Checkpoint, Interrupted, checkpoint_files, restore
 from keras_ssl.callbacks.checkpoint_files import checkpoints
 from keras_ssl.methods import SimCLR
+from tests.tiers import rest_large
 
 STEPS = 4
 EPOCHS = 3
@@ -94,7 +95,7 @@ def signal_handlers_are_restored():
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-@pytest.mark.parametrize("step", [1, 4, 6, 12])
+@pytest.mark.parametrize("step", rest_large([6, 1, 4, 12]))
 def test_interrupted_and_resumed_equals_uninterrupted(uninterrupted, tmp_path, step):
     trained = model()
     with pytest.raises(Interrupted, match=f"stopped by SIGINT after step {step}") as stop:
@@ -111,7 +112,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(uninterrupted, tmp_path, s
     assert checkpoints(tmp_path)[-1][0] == STEPS * EPOCHS
 
 
-@pytest.mark.parametrize("steps_per_execution", [2, 3])
+@pytest.mark.parametrize("steps_per_execution", rest_large([2, 3]))
 def test_several_steps_per_execution(uninterrupted, tmp_path, steps_per_execution):
     trained = model(steps_per_execution=steps_per_execution)
     with pytest.raises(Interrupted) as stop:
@@ -213,7 +214,9 @@ def damage(path, how):
         (path / "sha256.json").write_text("{")
 
 
-@pytest.mark.parametrize("how", ["a bit", "the end", "the weights", "the state", "the sums"])
+@pytest.mark.parametrize(
+    "how", rest_large(["a bit", "the state", "the end", "the weights", "the sums"], 2)
+)
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(tmp_path, how, caplog):
     trained = model()
     fit(trained, tmp_path)

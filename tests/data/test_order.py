@@ -8,6 +8,7 @@ import pytest
 from keras_ssl import data, distribute
 from keras_ssl.augment import Augmentation, Policy, RandomCrop
 from keras_ssl.distribute import Share
+from tests.tiers import rest_large
 
 BATCH, STEPS = 8, 3
 SIZE = BATCH * STEPS + 5
@@ -38,7 +39,7 @@ def take(batches, count):
     return [[np.asarray(part) for part in batch] for batch in batches.take(count)]
 
 
-@pytest.mark.parametrize("start", [0, 2])
+@pytest.mark.parametrize("start", rest_large([2, 0]))
 @pytest.mark.parametrize(
     ("workers", "replicas"),
     [(1, 1), (1, 2), (2, 4), *(pytest.param(n, n, marks=pytest.mark.large) for n in (2, 4))],

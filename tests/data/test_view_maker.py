@@ -13,6 +13,7 @@ from keras_ssl.augment.finish import finish_of
 from keras_ssl.backbones import Tiny
 from keras_ssl.data import view_maker
 from keras_ssl.methods import SimCLR
+from tests.tiers import rest_large
 
 COUNT = 24
 PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 12, 10, 3), np.uint8)
@@ -52,7 +53,7 @@ def host_and_step(source, policy, **extras):
     return [tf.nest.flatten(batch) for batch in batches]
 
 
-@pytest.mark.parametrize("kind", ["arrays", "plain", "folder"])
+@pytest.mark.parametrize("kind", rest_large(["folder", "arrays", "plain"]))
 def test_the_step_makes_the_same_pixels_as_the_host(kind, folder):
     source = {"arrays": arrays, "plain": plain, "folder": folder}[kind]()
     host, step = host_and_step(source, augment.byol(20), labels=True, indices=True)
@@ -182,7 +183,7 @@ def train(finish, strategy, steps_per_execution=1, rate=0.0, epochs=2, steps=Non
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("steps_per_execution", [1, 2])
+@pytest.mark.parametrize("steps_per_execution", rest_large([2, 1]))
 def test_the_model_sees_the_same_images(two_replicas, steps_per_execution):
     one = tf.distribute.get_strategy()
     expected, *_ = train("host", one)

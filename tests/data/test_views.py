@@ -15,6 +15,7 @@ from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import Checkpoint
 from keras_ssl.data.arrays import ArraySource
 from keras_ssl.methods import SimCLR
+from tests.tiers import rest_large
 
 IDENTITY = Policy(Augmentation([]), Augmentation([]))
 CROP = Policy(Augmentation([augment.RandomCrop(8)]), Augmentation([augment.RandomCrop(8)]))
@@ -373,7 +374,7 @@ def many_sizes(tmp_path):
     return data.image_folder(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["arrays", "stream", "plain", "folder"])
+@pytest.mark.parametrize("kind", rest_large(["folder", "stream", "plain", "arrays"]))
 @pytest.mark.usefixtures("small_buffer")
 def test_views_are_the_same_with_labels_and_indices(kind, many_sizes):
     images = np.stack([image.numpy() for image, _ in noise().dataset()])
@@ -527,8 +528,8 @@ def test_fit_on_two_replicas_trains_on_the_same_epochs(two_replicas, steps_per_e
         assert sorted((first, second)) == sorted((batch[:5], batch[5:]))
 
 
-@pytest.mark.parametrize("start", [5, 7, 9])
-@pytest.mark.parametrize("steps_per_execution", [1, 2])
+@pytest.mark.parametrize("start", rest_large([7, 5, 9]))
+@pytest.mark.parametrize("steps_per_execution", rest_large([2, 1]))
 def test_fit_from_the_middle_of_an_epoch(start, steps_per_execution, tmp_path):
     checkpoint = Checkpoint(tmp_path, steps_per_epoch=5, start=start)
     found = fit(4, steps_per_execution, start, [checkpoint], initial_epoch=start // 5)

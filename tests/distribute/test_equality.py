@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_ssl import data, distribute
 from tests import cluster
 from tests.distribute import equal
+from tests.tiers import rest_large
 
 FURTHER_TRAININGS = [
     *(f"{method}/1" for method in equal.METHODS),
@@ -56,7 +57,7 @@ def assert_equal(found, expected, method):
         np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("method", equal.METHODS)
+@pytest.mark.parametrize("method", rest_large(equal.METHODS))
 def test_two_replicas_equal_one_device(method, one_device, two_replicas):
     assert_equal(equal.train(two_replicas, method, 4), one_device[method], method)
 
@@ -67,7 +68,7 @@ def test_two_replicas_equal_one_device_with_single_steps(method, one_device, two
     assert_equal(equal.train(two_replicas, method, 1), one_device[method], method)
 
 
-@pytest.mark.parametrize("method", equal.METHODS)
+@pytest.mark.parametrize("method", rest_large(equal.METHODS))
 def test_four_steps_per_execution_equal_one(method, one_device):
     found = equal.train(distribute.strategy("none"), method, 4)
     assert_equal(found, one_device[method], method)
@@ -100,7 +101,7 @@ def check_two_workers(trainings, expected, directory, devices=1):
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("method", equal.OF_FEW_LABELS)
+@pytest.mark.parametrize("method", rest_large(equal.OF_FEW_LABELS))
 def test_two_replicas_with_few_labels(method, few_labels_on_one_device, two_replicas):
     found = equal.train(two_replicas, method, 4)
     assert_equal(found, few_labels_on_one_device[method], method)
@@ -112,7 +113,7 @@ def test_two_worker_processes_with_few_labels(few_labels_on_one_device, tmp_path
     check_two_workers(trainings, few_labels_on_one_device, tmp_path)
 
 
-@pytest.mark.parametrize("method", equal.METHODS)
+@pytest.mark.parametrize("method", rest_large(equal.METHODS))
 def test_gradients_of_replicas_sum_to_the_gradient_on_one_device(method, two_replicas):
     views = next(iter(data.views(equal.source(), equal.policy(), equal.BATCH, seed=3)))
     in_graph = tf.function(gradients, autograph=False)

@@ -218,5 +218,5 @@ def test_what_is_no_network():
 def test_what_does_not_map_images_to_vectors(inputs, layers, received):
     x = keras.Input(inputs)
     model = keras.Model(x, [layer(x) for layer in layers], name="maps")
-    with pytest.raises(ValueError, match=f"one vector each.* Received: 'maps' from {received}"):
+    with pytest.raises(ValueError, match=f"to vectors.* Received: 'maps' from {received}"):
         encoder(model)

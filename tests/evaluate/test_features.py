@@ -103,7 +103,7 @@ def test_images_of_different_sizes_need_a_size():
 
     spec = tf.TensorSpec((None, None, 3), tf.uint8)
     source = tf.data.Dataset.from_generator(images, output_signature=spec)
-    with pytest.raises(ValueError, match="must have one size here"):
+    with pytest.raises(ValueError, match="must all have the same size"):
         evaluate.extract(_open_size_backbone(), source)
     assert len(evaluate.extract(evaluate.pixels((4, 4, 3)), source)) == 2
 
@@ -142,7 +142,7 @@ def test_features_that_are_not_finite_are_named(value):
         (
             tf.data.Dataset.from_tensors(np.zeros((8, 8, 1), np.uint8)).repeat(),
             ValueError,
-            "repeats for ever",
+            "repeats forever",
         ),
         ((np.zeros((0, 8, 8, 1), np.uint8), None), ValueError, "at least one image"),
     ],

@@ -115,7 +115,7 @@ def test_collapse_is_told():
     [
         (
             {"per_class": (1, 10_000)},
-            r"at least 10000 labelled images. Received: 1\d\d of class \d",
+            r"at least 10000 labeled images. Received: 1\d\d of class \d",
         ),
         ({"per_class": (0,)}, "`per_class` must be positive.*0"),
         ({"draws": 0}, "`draws` must be positive"),

@@ -11,6 +11,7 @@ from keras_ssl.backbones import Tiny
 from keras_ssl.evaluate import finetune, fingerprint, supervised
 from keras_ssl.layers import ProjectionHead
 from keras_ssl.methods import SimCLR
+from tests.tiers import rest_large
 
 TRAIN = data.digits("train")
 TEST = data.digits("test")
@@ -74,7 +75,7 @@ def test_a_set_of_few_images_is_trained_for_a_thousand_steps():
     assert len(result.labelled) == 10
 
 
-@pytest.mark.parametrize("form", ["arrays", "tf.data"])
+@pytest.mark.parametrize("form", rest_large(["arrays", "tf.data"]))
 def test_other_forms_of_images(form):
     images = np.stack([image for image, _ in TRAIN.dataset().as_numpy_iterator()])
     train = (images, TRAIN.labels) if form == "arrays" else TRAIN.dataset()
@@ -95,7 +96,8 @@ def test_few_labels_take_small_steps(labels, expected):
     assert result.settings["optimizer"] == expected
 
 
-@pytest.mark.parametrize("labels", [pytest.param(0.02, marks=pytest.mark.large), 0.2])
+@pytest.mark.large
+@pytest.mark.parametrize("labels", [0.02, 0.2])
 def test_two_devices_do_what_one_does(labels, two_replicas):
     # 30 and 290 images: fewer than a batch, and several of them.
     model = simclr()

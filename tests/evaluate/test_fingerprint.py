@@ -20,9 +20,9 @@ def test_a_backbone_that_changes_is_noticed():
             return images
 
     model = keras.Sequential([keras.Input((8, 8, 1)), Counter(), keras.layers.Flatten()])
-    with pytest.raises(RuntimeError, match="changed while it was evaluated"):
+    with pytest.raises(RuntimeError, match="changed during its evaluation"):
         evaluate.extract(model, digits)
-    with pytest.raises(RuntimeError, match="changed while it was evaluated"):
+    with pytest.raises(RuntimeError, match="changed during its evaluation"):
         evaluate.knn(model, digits, digits)
 
 

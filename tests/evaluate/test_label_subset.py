@@ -36,7 +36,7 @@ def test_unequal_classes_stay_balanced_and_none_is_left_out():
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.01, float("nan")])
 def test_a_share_out_of_range_is_refused(share):
-    with pytest.raises(ValueError, match=f"at most at 1. Received: labels={share}"):
+    with pytest.raises(ValueError, match=rf"must be in \(0, 1\]. Received: labels={share}"):
         label_subset(LABELS, share)
 
 

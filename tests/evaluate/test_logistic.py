@@ -6,7 +6,7 @@ from keras_ssl.evaluate import logistic
 
 
 def sets(n, dim, classes, seed=0):
-    """Correlated features, standardised, and targets that they tell in part."""
+    """Returns correlated, standardized features and targets that depend on them in part."""
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, classes, n)
     mix = rng.normal(size=(dim, dim)) * np.geomspace(1, 0.02, dim)[:, None]
@@ -16,7 +16,7 @@ def sets(n, dim, classes, seed=0):
 
 
 def value_and_gradients(x, targets, weights, bias, inverse_l2):
-    """The objective as the docstring has it, one image at a time."""
+    """Computes the objective and its gradients, one image at a time."""
     value, by_weights, by_bias = 0.0, np.zeros_like(weights), np.zeros_like(bias)
     for features, target in zip(x.astype(np.float64), targets, strict=True):
         p = np.exp(features @ weights + bias)
@@ -31,9 +31,9 @@ def value_and_gradients(x, targets, weights, bias, inverse_l2):
 
 
 @pytest.mark.parametrize("inverse_l2", [0.01, 1.0])
-def test_it_is_the_minimum(inverse_l2):
+def test_the_solution_minimizes_the_objective(inverse_l2):
     x, targets = sets(300, 20, 5)
-    found = logistic.minimum(x, targets, 5, inverse_l2, 1000)
+    found = logistic.fit(x, targets, 5, inverse_l2, 1000)
     assert found.converged
     best, *gradients = value_and_gradients(x, targets, found.weights, found.bias, inverse_l2)
     assert max(np.abs(each).max() for each in gradients) < 2e-5
@@ -48,14 +48,14 @@ def test_it_is_the_minimum(inverse_l2):
     [
         (500, 30, 6, 0.1),
         (500, 30, 6, 100.0),
-        (400, 30, 2, 0.1),  # scikit-learn has one vector of weights
+        (400, 30, 2, 0.1),  # scikit-learn has a single weight vector
         (40, 60, 4, 0.1),  # more features than images
         (500, 20, 50, 0.1),
     ],
 )
-def test_scikit_learn_agrees(n, dim, classes, inverse_l2):
+def test_weights_and_predictions_match_scikit_learn(n, dim, classes, inverse_l2):
     x, targets = sets(n, dim, classes)
-    found = logistic.minimum(x, targets, classes, inverse_l2, 1000)
+    found = logistic.fit(x, targets, classes, inverse_l2, 1000)
     model = LogisticRegression(C=inverse_l2, max_iter=100_000, tol=1e-9)
     model.fit(x.astype(np.float64), targets)
     weights, bias = found.weights, found.bias - found.bias.mean()
@@ -69,33 +69,33 @@ def test_scikit_learn_agrees(n, dim, classes, inverse_l2):
     assert np.mean(predicted == model.predict(others)) > 0.999
 
 
-def test_float32_finds_the_same(monkeypatch):
+def test_float32_gives_the_same_weights(monkeypatch):
     x, targets = sets(3000, 40, 10)
-    exact = logistic.minimum(x, targets, 10, 0.1, 1000)
+    exact = logistic.fit(x, targets, 10, 0.1, 1000)
     monkeypatch.setattr(logistic, "_FLOAT64_LIMIT", 0)
-    found = logistic.minimum(x, targets, 10, 0.1, 1000)
+    found = logistic.fit(x, targets, 10, 0.1, 1000)
     assert found.converged
     np.testing.assert_allclose(found.weights, exact.weights, atol=1e-3)
 
 
-def test_correlated_features_take_few_steps(monkeypatch):
+def test_preconditioning_saves_steps_on_correlated_features(monkeypatch):
     x, targets = sets(3000, 30, 6)
-    steps = logistic.minimum(x, targets, 6, 1.0, 1000).iterations
+    steps = logistic.fit(x, targets, 6, 1.0, 1000).iterations
     monkeypatch.setattr(logistic, "_inverse_root_of_curvature", lambda x, *_: np.eye(x.shape[1]))
-    assert steps < logistic.minimum(x, targets, 6, 1.0, 1000).iterations / 4
+    assert steps < logistic.fit(x, targets, 6, 1.0, 1000).iterations / 4
 
 
-def test_features_that_depend_on_each_other_or_are_constant():
+def test_linearly_dependent_and_constant_features():
     x, targets = sets(500, 20, 4)
     doubled = np.concatenate([x, x, np.zeros((500, 3), np.float32)], axis=1)
-    found = logistic.minimum(doubled, targets, 4, 1e6, 1000)
+    found = logistic.fit(doubled, targets, 4, 1e6, 1000)
     assert found.converged
     assert np.isfinite(found.weights).all()
     np.testing.assert_allclose(found.weights[:20], found.weights[20:40], atol=1e-3)
 
 
-def test_running_out_of_iterations_is_told():
+def test_running_out_of_iterations_is_reported():
     x, targets = sets(300, 20, 5)
-    found = logistic.minimum(x, targets, 5, 0.1, max_iter=3)
+    found = logistic.fit(x, targets, 5, 0.1, max_iter=3)
     assert found.iterations == 3
     assert not found.converged

@@ -11,6 +11,7 @@ from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import MomentumEncoder
 from keras_ssl.layers import LinearProbe, MLPHead, ProjectionHead, split_batch_norm
 from keras_ssl.methods import BYOL, MemoryBank, MoCo, SimCLR, SimCLRMemory
+from tests.tiers import rest_large
 
 SHAPE = (8, 8, 3)
 BATCH = 16
@@ -110,7 +111,7 @@ def gradients(method, network, chunks):
 
 
 @pytest.mark.parametrize("networks", [(plain, plain), (normalised, split), (split, split)])
-@pytest.mark.parametrize("method", [*METHODS, simclr_memory])
+@pytest.mark.parametrize("method", rest_large([moco, simclr, byol, simclr_memory]))
 def test_gradients_equal_those_of_the_full_batch(method, networks):
     # With batch normalization, those of the full batch normalized in as many groups.
     found, expected = (gradients(method, n, c) for n, c in zip(networks, (CHUNKS, 1), strict=True))
@@ -119,7 +120,7 @@ def test_gradients_equal_those_of_the_full_batch(method, networks):
 
 
 @pytest.mark.parametrize("networks", [(plain, plain), (normalised, split)])
-@pytest.mark.parametrize("method", [*METHODS, *FURTHER])
+@pytest.mark.parametrize("method", rest_large([moco, simclr, byol, *FURTHER]))
 def test_training_equals_that_on_the_full_batch(method, networks):
     # Including moving statistics and queues.
     found = trained(method, networks[0], chunks=CHUNKS)
@@ -150,7 +151,7 @@ def test_compiled_eager_and_several_steps(method, way):
     assert_same_training(found, trained(method, plain), 1e-4 if "jit_compile" in way else 1e-5)
 
 
-@pytest.mark.parametrize("method", [*METHODS, *FURTHER])
+@pytest.mark.parametrize("method", rest_large([moco, simclr, byol, *FURTHER]))
 def test_two_replicas_equal_one(method, two_replicas):
     found = trained(method, plain, scope=two_replicas, chunks=CHUNKS)
     assert_same_training(found, trained(method, plain))
@@ -193,7 +194,7 @@ def test_gradients_are_accumulated():
     assert_same_training(found, trained(simclr, plain, accumulating(), data=data))
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("policy", rest_large(["mixed_float16", "mixed_bfloat16"]))
 @pytest.mark.parametrize("method", ONE_OF_THEM)
 def test_mixed_precision(method, policy):
     keras.config.set_dtype_policy(policy)
