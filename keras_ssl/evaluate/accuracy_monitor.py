@@ -1,4 +1,4 @@
-"""The accuracy of a classifier on test images, measured while it trains."""
+"""Measures a classifier's test accuracy during training."""
 
 import keras
 
@@ -8,25 +8,26 @@ from keras_ssl.evaluate.result import accuracies, best_classes
 
 
 class AccuracyMonitor(keras.callbacks.Callback):
-    """Measures a classifier on test images after every few epochs and keeps a report of all epochs.
+    """Measures the test accuracy every few epochs and records the metrics of all epochs.
 
     Args:
-        network: images to the scores of classes 0, 1, ...
-        test: labelled images.
-        every: epochs from one measurement to the next.
-        epochs: number of the last epoch, which is always measured.
+        network: maps images to the logits of classes 0, 1, ...
+        test: labeled images.
+        every: number of epochs between measurements.
+        epochs: total number of epochs. The last one is always measured.
 
     Attributes:
-        history: for each epoch "epoch", "loss" and "train_accuracy", and "accuracy" where measured.
-        accuracy: the latest, 0 to 1.
-        top5: likewise; `None` where there are fewer than six classes.
+        history: one dictionary per epoch with "epoch", "loss", "train_accuracy" and, if measured,
+            "accuracy".
+        accuracy: latest top-1 accuracy, 0 to 1.
+        top5: latest top-5 accuracy, 0 to 1; `None` if there are fewer than six classes.
         test_size: number of test images.
     """
 
     def __init__(self, network: keras.Model, test: Images, every: int, epochs: int):
         super().__init__()
         self.test = test
-        self._scores = Encoder(network)  # traced once
+        self._logits = Encoder(network)  # traced once
         self.every = every
         self.epochs = epochs
         self.history: list[dict[str, float]] = []
@@ -35,15 +36,15 @@ class AccuracyMonitor(keras.callbacks.Callback):
         self.test_size = 0
 
     def on_epoch_end(self, epoch, logs=None):
-        """Measures, where it is time, and adds the accuracy to the values of the epoch."""
+        """Records the epoch; if a measurement is due, adds "test_accuracy" to `logs`."""
         logs = {} if logs is None else logs
         line = {"epoch": epoch + 1, "loss": float(logs.get("loss", float("nan")))}
         if "accuracy" in logs:
             line["train_accuracy"] = float(logs["accuracy"])
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.epochs:
-            found = self._scores(self.test, batch_size=256, progress=False)
-            best = best_classes(found.values)
-            self.accuracy, self.top5 = accuracies(best, found.targets, found.values.shape[1])
-            self.test_size = len(found)
+            logits = self._logits(self.test, batch_size=256, progress=False)
+            best = best_classes(logits.values)
+            self.accuracy, self.top5 = accuracies(best, logits.targets, logits.values.shape[1])
+            self.test_size = len(logits)
             line["accuracy"] = logs["test_accuracy"] = self.accuracy
         self.history.append(line)

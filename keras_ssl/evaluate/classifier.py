@@ -1,23 +1,23 @@
-"""A classifier that is trained on labelled images: a network and its class scores."""
+"""A classifier trained on labeled images with cross-entropy."""
 
 import keras
 import tensorflow as tf
 
 from keras_ssl.methods import Learner
 
-CLASSES = "classes"  # name of the last layer, by which optimizers can tell it
+CLASSES = "classes"  # name of the last layer; optimizers use it to exclude the layer
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class Classifier(Learner):
-    """Trains a network on labelled images with cross-entropy.
+    """Trains a network on labeled images with cross-entropy.
 
-    It takes the batches of `keras_ssl.data.views(..., labels=True)`; of several views of an image it
-    learns from each.
+    It takes batches from `keras_ssl.data.views(..., labels=True)`. If an image has several views, all
+    of them contribute to the loss.
 
     Args:
-        network: built `keras.Model` that maps images `(batch, height, width, channels)` to the scores
-            of the classes, before any softmax, `(batch, classes)`; see `with_classes`.
+        network: built `keras.Model` that maps images `(batch, height, width, channels)` to logits
+            `(batch, classes)`; see `with_classes`.
 
     Example:
         >>> network = with_classes(keras_ssl.backbones.Tiny((8, 8, 3)), classes=10)
@@ -34,15 +34,15 @@ class Classifier(Learner):
         self.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
 
     def call(self, images, training=False):
-        """Maps images to scores, `(batch, classes)`."""
+        """Maps images to logits, `(batch, classes)`."""
         return self.network(images, training=training)
 
     def batch_loss(self, views, labels):
-        """Returns the cross-entropy of a labelled batch."""
-        scores = self.network(tf.concat(views, axis=0), training=True)  # (views * batch, classes)
+        """Returns the cross-entropy of a labeled batch."""
+        logits = self.network(tf.concat(views, axis=0), training=True)  # (views * batch, classes)
         labels = tf.tile(labels, [len(views)])
-        self.accuracy.update_state(labels, scores)
-        return self.cross_entropy(labels, scores)
+        self.accuracy.update_state(labels, logits)
+        return self.cross_entropy(labels, logits)
 
     @property
     def metrics(self):
@@ -50,12 +50,12 @@ class Classifier(Learner):
         return [self.loss_tracker, self.accuracy]
 
     def get_config(self):
-        """Returns the constructor's arguments, the network included, in serialised form."""
+        """Returns the constructor's arguments, including the serialized network."""
         return {"name": self.name, "network": keras.saving.serialize_keras_object(self.network)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """Builds the classifier from what `get_config` returned."""
+        """Creates a classifier from the output of `get_config`."""
         network = keras.saving.deserialize_keras_object(
             config["network"], custom_objects=custom_objects
         )
@@ -65,22 +65,21 @@ class Classifier(Learner):
 def with_classes(
     encoder: keras.Model, classes: int, seed: int | None = None, name: str = "classifier"
 ) -> keras.Model:
-    """Returns an encoder with a linear layer behind it that scores classes.
+    """Adds a linear classification layer to an encoder.
 
     Args:
         encoder: built `keras.Model`, images to `(batch, dim)`. Its weights are shared, not copied.
         classes: number of classes, at least 2.
-        seed: of the new layer.
-        name: of the model.
+        seed: seed of the new layer's kernel initializer.
+        name: name of the returned model.
 
     Returns:
-        `keras.Model` from images to float32 scores before the softmax, `(batch, classes)`.
+        `keras.Model` from images to float32 logits, `(batch, classes)`.
 
     Raises:
-        ValueError: if there are fewer than two classes.
+        ValueError: if `classes` is less than 2.
 
-    Source: kernel drawn with a standard deviation of 0.01, as in `tf2/model.py` of
-    google-research/simclr.
+    Source: kernel standard deviation of 0.01 from `tf2/model.py` of google-research/simclr.
     """
     if classes < 2:
         raise ValueError(f"`classes` must be at least 2. Received: classes={classes}")
@@ -88,7 +87,7 @@ def with_classes(
     layer = keras.layers.Dense(
         classes,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=seed),
-        dtype=keras.config.floatx(),  # float32 whatever the policy: the input of the loss
+        dtype=keras.config.floatx(),  # float32 logits even under a mixed-precision policy
         name=CLASSES,
     )
     return keras.Model(images, layer(encoder(images)), name=name)

@@ -1,4 +1,4 @@
-"""How features are spread, from the features alone: the numbers that tell a collapse."""
+"""Statistics of features that detect collapse without labels."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ __all__ = ["alignment", "effective_rank", "feature_std", "main_direction_share",
 
 
 def feature_std(features: np.ndarray) -> float:
-    """Returns how far the directions of features differ: 0 if they do not, 1 if evenly spread.
+    """Returns the spread of the feature directions: 0 if all are equal, 1 if evenly spread.
 
-    The standard deviation of each dimension of the L2-normalised features, averaged over the
-    dimensions, times the square root of their number.
+    This is the per-dimension standard deviation of the L2-normalized features, averaged over
+    dimensions and multiplied by sqrt(dim).
 
     Args:
         features: (n, dim).
@@ -19,18 +19,18 @@ def feature_std(features: np.ndarray) -> float:
         0.0
 
     Source: Chen and He 2020, "Exploring Simple Siamese Representation Learning", section 4.1, which
-    leaves it without the square root.
+    does not multiply by sqrt(dim).
     """
-    z = _normalised(features)
+    z = _normalize(features)
     return float(z.std(axis=0).mean() * np.sqrt(z.shape[1]))
 
 
 def alignment(features_1: np.ndarray, features_2: np.ndarray) -> float:
-    """Returns the mean squared distance of the L2-normalised features of two views: 0 (equal) to 4.
+    """Returns the mean squared distance between two views' L2-normalized features, 0 (equal) to 4.
 
     Args:
-        features_1: (n, dim), of the first views.
-        features_2: (n, dim), of the second views of the same images.
+        features_1: features of the first views, (n, dim).
+        features_2: features of the second views of the same images, (n, dim).
 
     Example:
         >>> alignment(np.eye(2), np.eye(2)[::-1])
@@ -39,20 +39,21 @@ def alignment(features_1: np.ndarray, features_2: np.ndarray) -> float:
     Source: Wang and Isola 2020, "Understanding Contrastive Representation Learning through Alignment
     and Uniformity on the Hypersphere", section 4.1, with alpha = 2.
     """
-    distances = np.square(_normalised(features_1) - _normalised(features_2)).sum(axis=1)  # (n,)
+    distances = np.square(_normalize(features_1) - _normalize(features_2)).sum(axis=1)  # (n,)
     return float(distances.mean())
 
 
 def uniformity(features: np.ndarray) -> float:
-    """Returns log mean exp(-2 d^2) over all pairs of images, d the distance of normalised features.
+    """Returns log(mean(exp(-2 d^2))), with d the distance between two images' normalized features.
 
-    0 if the features of all images are equal; the more evenly spread the lower, about -4 at best.
+    The mean is over all pairs. The result is 0 if all features are equal, and lower the more evenly
+    the features are spread; about -4 is the best.
 
     Args:
-        features: (n, dim) of n different images, at least 2.
+        features: features of n >= 2 different images, (n, dim).
 
     Raises:
-        ValueError: if there is no pair.
+        ValueError: if there are fewer than two images.
 
     Example:
         >>> uniformity(np.ones((10, 4)))
@@ -62,21 +63,21 @@ def uniformity(features: np.ndarray) -> float:
     """
     if len(features) < 2:
         raise ValueError(
-            f"Uniformity needs the features of two images. Received: {len(features)} images."
+            f"`features` must hold at least two images. Received: {len(features)} images."
         )
-    z = _normalised(features)
-    squares = np.square(z).sum(axis=1)  # 1, but 0 where a feature is zero
+    z = _normalize(features)
+    squares = np.square(z).sum(axis=1)  # 1, or 0 for an all-zero feature
     squared_distances = np.maximum(squares[:, None] + squares - 2.0 * z @ z.T, 0.0)  # (n, n)
     squared_distances = squared_distances[np.triu_indices(len(z), k=1)]  # (n * (n - 1) / 2,)
     return float(np.log(np.exp(-2.0 * squared_distances).mean()))
 
 
 def effective_rank(features: np.ndarray) -> float:
-    """Returns how many directions the features use: the exponential of their spectrum's entropy.
+    """Returns the effective number of directions: the exponential of the spectrum's entropy.
 
-    The spectrum are the singular values, divided by their sum. 1 if all features point one way, at
-    most the smaller of n and dim, and 0 for features of zeros. The common mean of the features counts
-    as a direction.
+    The spectrum is the singular values divided by their sum. The result is 1 if all features point
+    the same way, at most min(n, dim), and 0 if all features are zero. The mean is not subtracted, so
+    it counts as a direction.
 
     Args:
         features: (n, dim).
@@ -96,9 +97,9 @@ def effective_rank(features: np.ndarray) -> float:
 
 
 def main_direction_share(features: np.ndarray) -> float:
-    """Returns the share of the features' variance that lies along one direction: 1 if on a line.
+    """Returns the share of the variance along the first principal direction, at most 1.
 
-    Features that do not vary have a share of 1.
+    It is 1 if all features lie on a line, or do not vary at all.
 
     Args:
         features: (n, dim).
@@ -113,13 +114,13 @@ def main_direction_share(features: np.ndarray) -> float:
     return float(variances.max() / total) if total > 0 else 1.0
 
 
-def _normalised(features: np.ndarray) -> np.ndarray:
+def _normalize(features: np.ndarray) -> np.ndarray:
     values = np.asarray(features, np.float64)
     lengths = np.linalg.norm(values, axis=1, keepdims=True)
-    return values / np.where(lengths > 0, lengths, 1.0)  # what is zero stays so
+    return values / np.where(lengths > 0, lengths, 1.0)  # zero vectors stay zero
 
 
 def _squared_singular_values(values: np.ndarray) -> np.ndarray:
-    # Of the smaller of the two products: much faster than the decomposition of the matrix itself.
+    # The eigenvalues of the smaller Gram matrix: much faster than an SVD of the matrix itself.
     product = values @ values.T if values.shape[0] < values.shape[1] else values.T @ values
     return np.maximum(np.linalg.eigvalsh(product), 0.0)

@@ -1,4 +1,4 @@
-"""Frozen features: one pass of a backbone, in inference mode, over the images of a source."""
+"""Frozen features: runs a backbone in inference mode over all images of a source."""
 
 import contextlib
 import functools
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import track
 
+from keras_ssl.data.progress import can_draw
 from keras_ssl.evaluate.fingerprint import unchanged
 from keras_ssl.evaluate.inputs import Images, check_labels, image_dataset, prepare, source_name
 
@@ -19,17 +20,17 @@ __all__ = ["Encoder", "Features", "extract", "labelled_pair", "pixels"]
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """The features of a set of images; several protocols can share them.
+    """The features of a set of images, which several protocols can share.
 
     Attributes:
-        values: (n, dim) float32, finite.
-        labels: (n,) int64, or `None` where the images have none (-1 means unlabelled).
-        name: how messages call the set.
-        preprocessing: what was done to the images.
+        values: finite float32 features, (n, dim).
+        labels: int64 labels, (n,), with -1 for unlabeled images; `None` if no image has a label.
+        name: name of the set in messages.
+        preprocessing: description of the image preprocessing.
 
     Raises:
         ValueError: if `values` is not a non-empty matrix of finite numbers, or `labels` does not
-            hold one label for each of its rows.
+            have one label per row.
 
     Example:
         >>> len(Features(np.eye(3), np.array([0, 1, 2])))
@@ -71,30 +72,30 @@ class Features:
 
     @property
     def targets(self) -> np.ndarray:
-        """The labels, of features that must have them; raises ValueError where there are none."""
+        """The labels. Raises ValueError if there are none."""
         if self.labels is None:
             raise ValueError(f"{self.name!r} must have labels. Received: labels=None.")
         return self.labels
 
     def subset(self, indices: np.ndarray) -> "Features":
-        """Returns the features (and labels) of the images at `indices`."""
+        """Returns the features and labels of the images at `indices`."""
         labels = None if self.labels is None else self.labels[indices]
         return Features(self.values[indices], labels, self.name, self.preprocessing)
 
 
 class Encoder:
-    """Computes features with one traced function, for as many sources as it is called with.
+    """Computes features of any number of sources, tracing the backbone only once.
 
     Args:
-        backbone: built `keras.Model`, (batch, height, width, channels) float32 images in [0, 1] to
-            (batch, dim).
+        backbone: built `keras.Model` from float32 images in [0, 1], (batch, height, width,
+            channels), to features (batch, dim).
         augmentation: function or layer from one image, uint8 or float in [0, 1], to the float32
-            image that the backbone takes; `None` takes `keras_ssl.augment.evaluation` at the
-            backbone's input size, or the images as they are where the backbone takes any size.
+            image for the backbone. `None` uses `keras_ssl.augment.evaluation` at the backbone's
+            input size, or no change of size if the backbone takes any size.
 
     Raises:
-        ValueError: if `backbone` is a self-supervised method rather than a network, or does not
-            take one image tensor.
+        ValueError: if `backbone` is a self-supervised method instead of a network, or does not
+            take exactly one image tensor.
 
     Example:
         >>> encoder = Encoder(pixels((8, 8, 1)))
@@ -112,8 +113,8 @@ class Encoder:
         self.augmentation = augmentation
         self._input_shape = _input_shape(backbone)
 
-        # Not `model.predict`: it fails under some distribution strategies. A partial, because
-        # TensorFlow counts the traces of all functions of one code together, and warns.
+        # `model.predict` fails under some distribution strategies. The partial makes each function
+        # distinct: TensorFlow counts retraces per Python function and would warn.
         self._forward = tf.function(
             functools.partial(backbone, training=False), reduce_retracing=True, autograph=False
         )
@@ -121,7 +122,7 @@ class Encoder:
     def __call__(
         self, source: Images, batch_size: int = 256, progress: bool = False, name: str | None = None
     ) -> Features:
-        """Returns the features of the images of `source`, in its order; see `extract`."""
+        """Returns the features of the images of `source`, in order; see `extract`."""
         if isinstance(source, Features):
             return source
         name = name or source_name(source)
@@ -130,26 +131,26 @@ class Encoder:
             dataset, self._input_shape, batch_size, self.augmentation, name
         )
         total = int(batches.cardinality())
-        shown = track(
+        tracked = track(
             batches,
             f"Features of {name}",
             total=total if total >= 0 else None,
-            disable=not progress,
+            disable=not (progress and can_draw()),
         )
         values, labels = [], []
-        with _unequal_images_explained(name):
-            for images, targets in shown:
+        with _explain_unequal_sizes(name):
+            for images, targets in tracked:
                 values.append(self._features(images, name))
                 labels.append(targets.numpy().reshape(-1))
         if not values:
-            raise ValueError(f"{name!r} must hold at least one image. Received: none.")
+            raise ValueError(f"{name!r} must contain at least one image. Received: none.")
         return Features(np.concatenate(values), np.concatenate(labels), name, preprocessing)
 
     def _features(self, images: tf.Tensor, name: str) -> np.ndarray:
-        wanted = self._input_shape[1:]
-        if any(w not in (None, got) for w, got in zip(wanted, images.shape[1:], strict=True)):
+        expected = self._input_shape[1:]
+        if any(e not in (None, got) for e, got in zip(expected, images.shape[1:], strict=True)):
             raise ValueError(
-                f"The backbone takes images of shape {wanted}. Received: images of shape "
+                f"The backbone takes images of shape {expected}. Received: images of shape "
                 f"{tuple(images.shape[1:])} from {name!r}, after preprocessing."
             )
         features = self._forward(images)
@@ -170,29 +171,29 @@ def extract(
     augmentation: Callable | None = None,
     progress: bool | None = None,
 ) -> Features:
-    """Returns the features that a backbone gives to the images of a source, in their order.
+    """Computes a backbone's features for the images of a source, in order.
 
-    The backbone runs in inference mode, on one device, and is checked to be the same to the bit
-    afterwards. The function works inside and outside the scope of a distribution strategy.
+    The backbone runs in inference mode on one device. Afterwards, its variables are checked to be
+    bit-identical. The function works inside and outside a distribution strategy's scope.
 
     Args:
-        backbone: built `keras.Model`, (batch, height, width, channels) float32 images in [0, 1] to
-            (batch, dim).
+        backbone: built `keras.Model` from float32 images in [0, 1], (batch, height, width,
+            channels), to features (batch, dim).
         source: a `keras_ssl.data` source; a finite `tf.data.Dataset` of (image, label) or of
-            images; a pair of NumPy arrays `(images, labels or None)`. Images are uint8 or float in
-            [0, 1]. `Features` are returned as they are.
-        batch_size: images per forward pass; it does not change the result.
-        augmentation: function or layer from one image to what the backbone takes; `None` takes
-            `keras_ssl.augment.evaluation` at the backbone's input size. A backbone that takes any
-            size gets the images as they are, which must then be of one size.
+            images; or a pair of NumPy arrays `(images, labels or None)`. Images are uint8 or float
+            in [0, 1]. `Features` are returned unchanged.
+        batch_size: images per forward pass. Does not affect the result.
+        augmentation: function or layer from one image to the backbone's input. `None` uses
+            `keras_ssl.augment.evaluation` at the backbone's input size. If the backbone takes any
+            size, images are not resized and must all have the same size.
         progress: whether to show a progress bar.
 
     Returns:
         `Features` with `values` (n, dim) float32 and `labels` (n,) int64 or `None`.
 
     Raises:
-        ValueError: if the backbone does not return one vector per image, the images do not fit it,
-            or a feature is not finite.
+        ValueError: if the backbone does not return one vector per image, the images do not fit the
+            backbone, or a feature is not finite.
         TypeError: if `source` is none of the above.
         RuntimeError: if a variable of the backbone changed.
 
@@ -216,14 +217,14 @@ def labelled_pair(
     augmentation: Callable | None,
     progress: bool,
 ) -> tuple[Features, Features]:
-    """Returns the features of both sets of an evaluation, checked to have labels and one width."""
+    """Returns the features of `train` and `test`, checked for labels and equal dimensions."""
     sets: dict[str, Any] = {"train": train, "test": test}
     for name, source in sets.items():
-        check_labels(source, name)  # before the work: a pass over a large set takes its time
+        check_labels(source, name)  # fail early: a pass over a large set is slow
     if not all(isinstance(source, Features) for source in sets.values()):
         if backbone is None:
             raise ValueError(
-                "`backbone` can be None only where `train` and `test` are Features. Received: "
+                "`backbone` can be None only if `train` and `test` are Features. Received: "
                 + ", ".join(f"{name}={type(source).__name__}" for name, source in sets.items())
             )
         encoder = Encoder(backbone, augmentation)
@@ -235,16 +236,16 @@ def labelled_pair(
     widths = [features.values.shape[1] for features in sets.values()]
     if widths[0] != widths[1]:
         raise ValueError(
-            "`train` and `test` must have features of one width. Received: "
+            "`train` and `test` must have features of the same dimension. Received: "
             f"train={widths[0]}, test={widths[1]}."
         )
     return sets["train"], sets["test"]
 
 
 def pixels(input_shape: tuple[int, int, int]) -> keras.Model:
-    """Returns a "backbone" without parameters: its features are the pixels themselves.
+    """Returns a "backbone" without parameters, whose features are the raw pixels.
 
-    The row that every encoder has to beat, through the same code as the encoders.
+    It is the baseline that every encoder should beat, evaluated by the same code.
 
     Args:
         input_shape: (height, width, channels).
@@ -261,7 +262,7 @@ def _input_shape(backbone: keras.Model) -> tuple[int | None, ...]:
     try:
         shape = backbone.input_shape
     except (AttributeError, ValueError):
-        return (None,) * 4  # a subclassed model knows no input shape
+        return (None,) * 4  # a subclassed model has no input shape
     if not isinstance(shape, tuple) or len(shape) != 4:
         raise ValueError(
             "`backbone` must take one tensor of images, (batch, height, width, channels). "
@@ -271,7 +272,7 @@ def _input_shape(backbone: keras.Model) -> tuple[int | None, ...]:
 
 
 @contextlib.contextmanager
-def _unequal_images_explained(name: str) -> Iterator[None]:
+def _explain_unequal_sizes(name: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
@@ -280,7 +281,7 @@ def _unequal_images_explained(name: str) -> Iterator[None]:
         ):
             raise
         raise ValueError(
-            f"The images of {name!r} must have one size here, since the backbone takes any size. "
-            "Received: images of different sizes. Pass an `augmentation` that brings them to one "
-            "size, such as keras_ssl.augment.evaluation(224)."
+            f"The images of {name!r} must all have the same size, because the backbone takes any "
+            "size. Received: images of different sizes. Pass an `augmentation` that resizes them, "
+            "such as keras_ssl.augment.evaluation(224)."
         ) from error

@@ -1,4 +1,4 @@
-"""Accuracy from a few labelled images per class, over repeated draws."""
+"""Accuracy with a few labeled images per class, over repeated random draws."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,34 +31,36 @@ def few_labels(
     augmentation: Callable | None = None,
     progress: bool = False,
 ) -> list[FewLabels]:
-    """Returns the accuracies with a few labelled images per class, one result per number.
+    """Measures the accuracy with a few labeled images per class.
 
-    Each draw takes that many images of each class from `train`, fits, and is tested on the whole of
-    `test`. The features are computed once. A draw depends on `seed` and the labels of `train` only,
-    so that encoders are compared on the same draws, and a draw of 5 images per class contains those
-    of 1.
+    Each draw takes `per_class` random images of each class from `train`, fits a classifier, and
+    tests it on all of `test`. The features are computed once. A draw depends only on `seed` and the
+    labels of `train`, so encoders are compared on the same draws, and a draw of 5 images per class
+    contains the draw of 1.
 
     Args:
-        backbone: built `keras.Model`, images to (batch, dim); `None` where both sets are
-            `Features`.
-        train: labelled images to draw from; anything that `extract` takes.
-        test: labelled images to test on; anything that `extract` takes.
-        per_class: labelled images per class, one result for each.
-        draws: independent draws.
-        seed: of the draws, not negative.
+        backbone: built `keras.Model`, images to (batch, dim); `None` if both sets are `Features`.
+        train: labeled images to draw from; anything that `extract` takes.
+        test: labeled images to test on; anything that `extract` takes.
+        per_class: numbers of labeled images per class; there is one result for each.
+        draws: number of independent draws.
+        seed: seed of the draws, not negative.
         protocol: "knn" or "linear" (logistic regression).
-        k: of "knn": neighbours that vote; all labelled images where there are fewer, so that up to
-            200 labels the vote is a kernel estimate of each class.
-        temperature: of "knn", see `knn`.
-        inverse_l2: of "linear", see `linear`.
-        max_iter: of "linear", see `linear`.
-        batch_size: images per forward pass; it does not change the result.
+        k: number of neighbors that vote, for "knn". If there are fewer labeled images, all of them
+            vote; with up to 200 labels the vote is then a kernel density estimate per class.
+        temperature: for "knn", see `knn`.
+        inverse_l2: for "linear", see `linear`.
+        max_iter: for "linear", see `linear`.
+        batch_size: images per forward pass. Does not affect the result.
         augmentation: see `extract`.
         progress: whether to show progress bars.
 
+    Returns:
+        One `FewLabels` for each entry of `per_class`.
+
     Raises:
-        ValueError: if a class has fewer images than asked for, a setting is out of range, or for
-            the reasons of `knn` and `linear`.
+        ValueError: if a class has too few images, a setting is out of range, or for the reasons
+            given in `knn` and `linear`.
         RuntimeError: if a variable of the backbone changed.
 
     Example:
@@ -75,22 +77,22 @@ def few_labels(
     collapsed = is_collapsed(train)
     results = []
     for count in per_class:
-        found, converged, settings = [], [], dict[str, Any]()
+        draw_accuracies, converged, settings = [], [], dict[str, Any]()
         for number in range(draws):
-            shown = train.subset(draw(train.targets, count, seed, number))
+            subset = train.subset(draw(train.targets, count, seed, number))
             if protocol == "knn":
-                best, classes = vote(shown, test, k, temperature)
+                best, classes = vote(subset, test, k, temperature)
                 settings = {
-                    "k": min(k, len(shown)),
+                    "k": min(k, len(subset)),
                     "k_requested": k,
                     "temperature": temperature,
                 }
             else:
-                best, classes, settings = fit_logistic(shown, test, inverse_l2, max_iter)
+                best, classes, settings = fit_logistic(subset, test, inverse_l2, max_iter)
                 converged.append(settings.pop("converged"))
-                settings.pop("iterations")  # it differs from draw to draw
+                settings.pop("iterations")  # differs between draws
                 settings |= {"solver": "logistic", "converged": all(converged)}
-            found.append(accuracies(best, test.targets, classes)[0])
+            draw_accuracies.append(accuracies(best, test.targets, classes)[0])
         settings |= {
             "draws": draws,
             "seed": seed,
@@ -98,19 +100,19 @@ def few_labels(
             "preprocessing": train.preprocessing,
         }
         results.append(
-            FewLabels(protocol, count, found, len(shown), len(test), settings, collapsed)
+            FewLabels(protocol, count, draw_accuracies, len(subset), len(test), settings, collapsed)
         )
     return results
 
 
 def draw(labels: np.ndarray, per_class: int, seed: int, number: int) -> np.ndarray:
-    """Returns the indices of a balanced draw of labelled images, ascending.
+    """Returns the sorted indices of a random, class-balanced draw of labeled images.
 
     Args:
-        labels: (n,) integers.
-        per_class: images of each class.
-        seed: of all draws, not negative.
-        number: of this draw, from 0.
+        labels: integers, (n,).
+        per_class: images per class.
+        seed: seed shared by all draws, not negative.
+        number: index of this draw, from 0.
 
     Raises:
         ValueError: if `per_class` is not positive or a class has fewer images.
@@ -124,7 +126,7 @@ def draw(labels: np.ndarray, per_class: int, seed: int, number: int) -> np.ndarr
     names, sizes = np.unique(labels, return_counts=True)
     if sizes.min() < per_class:
         raise ValueError(
-            f"Every class must have at least {per_class} labelled images. Received: "
+            f"Every class must have at least {per_class} labeled images. Received: "
             f"{sizes.min()} of class {names[sizes.argmin()]}."
         )
     rng = np.random.default_rng((seed, number))

@@ -1,4 +1,4 @@
-"""Fine-tuning: the whole encoder trained further, with all of the labels or with few."""
+"""Fine-tuning: trains all layers of an encoder on labeled images, with all labels or only a few."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,28 +18,27 @@ from keras_ssl.optimizers import LARS, SGD, WarmupCosine
 
 __all__ = ["Finetuned", "finetune", "supervised"]
 
-# Share of the labels up to which SimCLRv2's 60 epochs hold, above it 30. Its LARS moves a layer by
-# about rate * steps / 1000 of its length: with few labels that little is best, with more it is too
-# little in the few steps of a small data set (docs/results.md), and SimCLR's SGD is taken.
+# Share of the labels up to which SimCLRv2's settings for few labels apply: 60 epochs of LARS. Above
+# it: 30 epochs of SimCLR's SGD. LARS changes a layer by about rate * steps / 1000 of its norm: that
+# is best with few labels, but too little in the few steps of a small dataset (docs/results.md).
 _FEW = 0.05
-_LEAST_STEPS = 1000  # where the set is small, that many epochs would be few steps
-# Beside biases and batch normalisation the reference leaves the new layer out: its weights begin near
-# zero, and LARS moves a layer in proportion to its weights.
+_MIN_STEPS = 1000  # on small datasets, 30 or 60 epochs would be too few steps
+# Like the reference, exclude the new layer along with biases and batch normalization: its weights
+# start near zero, and LARS steps are proportional to the norm of the weights.
 _NOT_ADAPTED = (r"gamma$", r"beta$", r"bias$", rf"(^|/){CLASSES}/")
 
 
 @dataclass(frozen=True)
 class Finetuned(Result):
-    """The outcome of fine-tuning; `accuracy` is that of the last epoch.
+    """The result of fine-tuning; `accuracy` is the test accuracy after the last epoch.
 
     Attributes:
-        best_accuracy: the highest accuracy that was measured after an epoch, 0 to 1. The test images
-            chose it: report `accuracy`.
-        history: for each epoch "epoch", "loss" and "train_accuracy", and "accuracy" where it was
-            measured.
-        labelled: numbers of the training images whose labels were used.
-        network: `keras.Model` from images to the scores of classes 0, 1, ..., before the softmax,
-            `(batch, classes)`.
+        best_accuracy: highest test accuracy measured after any epoch, 0 to 1. It is selected on the
+            test images, so report `accuracy` instead.
+        history: one dictionary per epoch with "epoch", "loss", "train_accuracy" and, if measured,
+            "accuracy".
+        labelled: indices of the training images whose labels were used.
+        network: `keras.Model` from images to the logits of classes 0, 1, ..., `(batch, classes)`.
     """
 
     best_accuracy: float = 0.0
@@ -48,7 +47,7 @@ class Finetuned(Result):
     network: keras.Model | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the attributes, but for the network, as a dictionary that JSON can hold."""
+        """Returns all attributes except the network as a JSON-serializable dictionary."""
         return {name: value for name, value in vars(self).items() if name != "network"}
 
 
@@ -69,43 +68,44 @@ def finetune(
     seed: int = 0,
     callbacks: list[keras.callbacks.Callback] | None = None,
 ) -> Finetuned:
-    """Trains a copy of an encoder, all of its layers, on labelled images.
+    """Trains all layers of a copy of an encoder on labeled images.
 
-    The encoder may keep the first layers of its projection head: with few labels SimCLRv2 fine-tunes
-    from the first (`from_layer=1`), its ReLU included. The model that is passed stays as it is. Called
-    within the scope of a distribution strategy, it trains on all of its devices.
+    The encoder may include the first layers of the projection head. With few labels, SimCLRv2
+    fine-tunes from the first of them (`from_layer=1`), including its ReLU. `model` is not changed.
+    Inside a distribution strategy's scope, training uses all replicas.
 
     Args:
         model: a method of `keras_ssl.methods`, or a built `keras.Model` from square images to
             features.
-        train: labelled images to train on: a source of `keras_ssl.data`, a pair of arrays, or a
-            `tf.data.Dataset` of (image, label), whose images are then held in memory.
-        test: labelled images to test on.
-        labels: share of the training labels that is used, above 0 and at most 1; the same number of
-            every class, the same images for the same seed (see `label_subset`).
-        from_layer: layers of the head that are kept; 0 for the backbone alone. `None` keeps one where
-            there is a head of two layers or more, otherwise none.
-        epochs: passes over the labelled images; `None` takes SimCLRv2's 60 (up to 5% of the labels) or
-            30, and more where those would be fewer than 1,000 steps.
-        batch_size: images per step, over all devices; where there are fewer labelled images all of
-            them, or as many as divide evenly among the devices.
-        optimizer: "lars", SimCLRv2's, which leaves the new layer out of its adaptation as the
-            reference does; "sgd", SimCLR's, with Nesterov's momentum; `None` takes LARS up to 5% of
-            the labels and SGD above.
-        learning_rate: peak of the cosine schedule; `None` takes SimCLRv2's 0.005 * sqrt(batch) for
-            LARS, SimCLR's 0.05 * batch / 256 for SGD.
-        weight_decay: L2 penalty in the gradient; 0 in SimCLRv2.
+        train: labeled images to train on: a source of `keras_ssl.data`, a pair of arrays, or a
+            `tf.data.Dataset` of (image, label), whose images are loaded into memory.
+        test: labeled images to test on.
+        labels: fraction of the training labels to use, in (0, 1]. Every class keeps the same number of
+            labels, and the same seed gives the same images (see `label_subset`).
+        from_layer: number of layers of the head to keep; 0 for the backbone alone. `None` keeps one
+            layer of a head with two layers or more, otherwise none.
+        epochs: passes over the labeled images. `None` uses SimCLRv2's 60 (up to 5% of the labels) or
+            30, and more if those would be fewer than 1,000 steps.
+        batch_size: global batch size (over all replicas). If there are fewer labeled images, the batch
+            is all of them, rounded down to a multiple of the number of replicas.
+        optimizer: "lars", as in SimCLRv2, without layer adaptation for the new layer, as in the
+            reference; or "sgd", as in SimCLR, with Nesterov momentum. `None` uses LARS up to 5% of the
+            labels and SGD above.
+        learning_rate: peak of the cosine schedule. `None` uses SimCLRv2's 0.005 * sqrt(batch) for
+            LARS, and SimCLR's 0.05 * batch / 256 for SGD.
+        weight_decay: L2 penalty added to the gradient; 0 in SimCLRv2.
         warmup_epochs: epochs of linear warm-up, fewer than `epochs`.
-        augmentation: of the training images; `None` for crops and flips, as in the papers.
-        every: epochs from one test to the next; the last epoch is always tested.
-        seed: of the labels, the new layer, the order and the crops.
-        callbacks: further callbacks of `fit`.
+        augmentation: augmentation of the training images; `None` for crops and flips, as in the
+            papers.
+        every: number of epochs between tests. The last epoch is always tested.
+        seed: seed of the label subset, the new layer, the order of the images and the crops.
+        callbacks: additional callbacks for `fit`.
 
     Returns:
-        A `Result` that has the trained network, the report of each epoch and the images used.
+        A `Finetuned` result with the trained network, per-epoch history and indices of the images used.
 
     Raises:
-        TypeError: if `train` or `test` is of no known kind, or a streamed source.
+        TypeError: if `train` or `test` has an unsupported type, or is a streamed source.
         ValueError: if a setting is out of range, or labels are missing.
 
     Example:
@@ -123,15 +123,15 @@ def finetune(
     check_labels(test, "test")
     source = _as_source(train)
     labelled = label_subset(np.asarray(source.labels), labels, seed)
-    shown = source.subset(labelled)
+    subset = source.subset(labelled)
     if from_layer is None:
         from_layer = 1 if getattr(getattr(model, "projector", None), "depth", 0) > 1 else 0
     network = with_classes(encoder(model, from_layer), _class_count(source), seed)
 
-    size = _size_of_a_batch(batch_size, len(shown))
-    steps = len(shown) // size
+    size = _batch_size(batch_size, len(subset))
+    steps = len(subset) // size
     if epochs is None:
-        epochs = max(60 if labels <= _FEW else 30, -(-_LEAST_STEPS // steps))
+        epochs = max(60 if labels <= _FEW else 30, -(-_MIN_STEPS // steps))
     if optimizer is None:
         optimizer = "lars" if labels <= _FEW else "sgd"
     if learning_rate is None:
@@ -140,12 +140,12 @@ def finetune(
     classifier = Classifier(network)
     classifier.compile(_optimizer(optimizer, schedule, weight_decay))
     crops = augmentation or augment.crop_and_flip(network.input_shape[1])
-    report = AccuracyMonitor(network, test, every, epochs)
+    monitor = AccuracyMonitor(network, test, every, epochs)
     classifier.fit(
-        views(shown, crops, size, seed=seed, labels=True),
+        views(subset, crops, size, seed=seed, labels=True),
         epochs=epochs,
         verbose=0,
-        callbacks=[report, *(callbacks or [])],
+        callbacks=[monitor, *(callbacks or [])],
     )
     settings = {
         "labels": labels,
@@ -162,13 +162,13 @@ def finetune(
     }
     return Finetuned(
         "finetune",
-        report.accuracy,
-        report.top5,
-        len(shown),
-        report.test_size,
+        monitor.accuracy,
+        monitor.top5,
+        len(subset),
+        monitor.test_size,
         settings,
-        best_accuracy=max(line.get("accuracy", 0.0) for line in report.history),
-        history=report.history,
+        best_accuracy=max(line.get("accuracy", 0.0) for line in monitor.history),
+        history=monitor.history,
         labelled=labelled.tolist(),
         network=network,
     )
@@ -186,44 +186,44 @@ def supervised(
     seed: int = 0,
     **settings,
 ) -> Finetuned:
-    """Trains an untrained network of a backbone's form with labels alone: the row to beat.
+    """Trains a randomly initialized network with labels only: the supervised baseline.
 
     Args:
-        backbone: built `keras.Model`; its form counts, not its weights.
-        train: labelled images, as for `finetune`, which takes the same of them for the same seed.
-        test: labelled images to test on.
-        labels: share of the labels, as for `finetune`.
-        epochs: passes over the labelled images; `None` for 100, and more where those would be fewer
-            than 2,000 steps: an untrained network needs more of them than a pretrained one.
-        batch_size: images per step.
-        learning_rate: peak of the cosine schedule of SGD with Nesterov's momentum; `None` takes 0.1 *
-            batch / 128.
-        weight_decay: L2 penalty in the gradient.
-        seed: of the weights too: Keras' global seed is set to it.
+        backbone: built `keras.Model`. Only its architecture is used, not its weights.
+        train: labeled images, as for `finetune`. The same seed selects the same images.
+        test: labeled images to test on.
+        labels: fraction of the training labels to use, as for `finetune`.
+        epochs: passes over the labeled images. `None` uses 100, and more if those would be fewer than
+            2,000 steps: an untrained network needs more steps than a pretrained one.
+        batch_size: global batch size (over all replicas).
+        learning_rate: peak of the cosine schedule of SGD with Nesterov momentum. `None` uses
+            0.1 * batch / 128.
+        weight_decay: L2 penalty added to the gradient.
+        seed: seed, as for `finetune`, and of the initial weights. Sets Keras' global seed.
         **settings: further arguments of `finetune`.
 
     Returns:
-        As `finetune`, with the protocol "supervised".
+        A `Finetuned` result, with the protocol "supervised".
 
     Raises:
-        ValueError: as `finetune`.
+        ValueError: see `finetune`.
 
     Source: He et al. 2015, section 4.2, for rate, momentum and weight decay (1e-4 there; 5e-4 is the
-    usual one of CIFAR-10's ResNet-18).
+    usual value for a ResNet-18 on CIFAR-10).
     """
     keras.utils.set_random_seed(seed)
     untrained = keras.models.clone_model(backbone)
     check_labels(train, "train")
     source = _as_source(train)
     count = label_subset(np.asarray(source.labels), labels, seed).size
-    size = _size_of_a_batch(batch_size, count)
+    size = _batch_size(batch_size, count)
     result = finetune(
         untrained,
         source,
         test,
         labels,
         from_layer=0,
-        epochs=epochs or max(100, -(-2 * _LEAST_STEPS // (count // size))),
+        epochs=epochs or max(100, -(-2 * _MIN_STEPS // (count // size))),
         batch_size=size,
         optimizer="sgd",
         learning_rate=0.1 * size / 128 if learning_rate is None else learning_rate,
@@ -242,24 +242,25 @@ def _as_source(train: Images) -> Source:
         shapes = {image.shape for image, _ in pairs}
         if len(shapes) > 1:
             raise ValueError(
-                "The images of a tf.data.Dataset must have one size here; a folder of images of any "
-                f"size is read by keras_ssl.data.image_folder. Received: the sizes {sorted(shapes)}"
+                "The images of a tf.data.Dataset must all have the same size; use "
+                "keras_ssl.data.image_folder for images of different sizes. "
+                f"Received: images of shapes {sorted(shapes)}"
             )
         train = tuple(np.stack(column) for column in zip(*pairs, strict=True))
     images, labels = train
     return data.arrays(images, labels, name="train")
 
 
-def _size_of_a_batch(wanted: int, images: int) -> int:
-    if images >= wanted:
-        return wanted
-    devices = distribute.replica_count()
-    if images < devices:
+def _batch_size(requested: int, images: int) -> int:
+    if images >= requested:
+        return requested
+    replicas = distribute.replica_count()
+    if images < replicas:
         raise ValueError(
-            "There must be a labelled image for each device: more `labels`, or fewer devices. "
-            f"Received: {images} labelled images, and {devices} devices"
+            "There must be at least one labeled image per replica: use more `labels` or fewer "
+            f"devices. Received: {images} labeled images and {replicas} replicas"
         )
-    return images // devices * devices
+    return images // replicas * replicas
 
 
 def _class_count(source: Source) -> int:

@@ -1,4 +1,4 @@
-"""Proof that an evaluation left the network as it was, to the bit."""
+"""Checks that an evaluation does not change the network."""
 
 import contextlib
 import hashlib
@@ -11,7 +11,7 @@ __all__ = ["fingerprint", "unchanged"]
 
 
 def fingerprint(backbone: keras.Model) -> str:
-    """Returns the SHA-256, in hexadecimal, of all variables: paths, types, shapes and bytes.
+    """Returns the hexadecimal SHA-256 of all variables: their paths, dtypes, shapes and values.
 
     Example:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
@@ -28,7 +28,7 @@ def fingerprint(backbone: keras.Model) -> str:
 
 @contextlib.contextmanager
 def unchanged(backbone: keras.Model) -> Iterator[None]:
-    """Raises RuntimeError if a variable of `backbone` changes, by a bit, within the block.
+    """Raises RuntimeError if any variable of `backbone` changes within the block, even by one bit.
 
     Example:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
@@ -40,8 +40,7 @@ def unchanged(backbone: keras.Model) -> Iterator[None]:
     after = fingerprint(backbone)
     if after != before:
         raise RuntimeError(
-            f"The backbone {backbone.name!r} changed while it was evaluated, so the result would "
-            "be that of another network. Expected: no layer that updates its variables with "
-            f"`training=False`, and no training at the same time. Received: SHA-256 {after[:12]} "
-            f"after, {before[:12]} before."
+            f"The backbone {backbone.name!r} changed during its evaluation, so the result is invalid. "
+            "Expected: no layer that updates variables with `training=False`, and no training at the "
+            f"same time. Received: SHA-256 {before[:12]} before, {after[:12]} after."
         )

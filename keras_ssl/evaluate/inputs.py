@@ -1,4 +1,4 @@
-"""What evaluations read: sources, data sets and arrays become batches of preprocessed images."""
+"""Turns sources, datasets and arrays into batches of preprocessed images for evaluation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,16 +16,18 @@ Images = Any
 
 
 def source_name(source: Images) -> str:
-    """Returns how messages call `source`."""
+    """Returns the name of `source` for messages."""
     return str(getattr(source, "name", "source"))
 
 
 def check_labels(source: Images, name: str) -> None:
-    """Raises ValueError unless every image of `source` has a label, as far as can be told cheaply.
+    """Raises ValueError if `source` lacks labels.
+
+    Only arrays of labels are checked in full; the labels of a `tf.data.Dataset` are not read.
 
     Args:
-        source: what `extract` takes.
-        name: the part it plays, for the message.
+        source: anything that `extract` takes.
+        name: name of the argument in messages.
     """
     if isinstance(source, tf.data.Dataset):
         labels = source.element_spec[1] if isinstance(source.element_spec, tuple) else None
@@ -46,11 +48,11 @@ def check_labels(source: Images, name: str) -> None:
 
 
 def image_dataset(source: Images, name: str) -> tf.data.Dataset:
-    """Returns a data set of (image, label), one image at a time, in order; -1 if unlabelled.
+    """Returns a dataset of single (image, label) pairs, in order; the label is -1 if unlabeled.
 
     Raises:
-        TypeError: if `source` is of no known kind.
-        ValueError: if its images or labels have the wrong shape or range, or never end.
+        TypeError: if `source` has an unsupported type.
+        ValueError: if images or labels have the wrong shape or range, or the dataset is infinite.
     """
     if isinstance(source, tf.data.Dataset):
         dataset = source
@@ -68,7 +70,7 @@ def image_dataset(source: Images, name: str) -> tf.data.Dataset:
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2:
         raise TypeError(
-            f"{name!r} must be a data set of (image, label) or of images; `tfds.load` gives it "
+            f"{name!r} must be a dataset of (image, label) or of images; `tfds.load` returns one "
             f"with `as_supervised=True`. Received: elements {spec}."
         )
     if spec[0].shape.rank == 4:
@@ -76,12 +78,12 @@ def image_dataset(source: Images, name: str) -> tf.data.Dataset:
         spec = dataset.element_spec
     if (spec[1].shape.rank not in (0, None) and spec[1].shape != (1,)) or spec[1].dtype.is_floating:
         raise ValueError(
-            f"The labels of {name!r} must be whole numbers, one per image. Received: labels of "
-            f"shape {tuple(spec[1].shape)} and type {spec[1].dtype.name}; `np.argmax(labels, -1)` "
-            "turns one-hot vectors into numbers."
+            f"The labels of {name!r} must be integers, one per image. Received: labels of "
+            f"shape {tuple(spec[1].shape)} and type {spec[1].dtype.name}. `np.argmax(labels, -1)` "
+            "converts one-hot vectors."
         )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ValueError(f"{name!r} must end. Received: a data set that repeats for ever.")
+        raise ValueError(f"{name!r} must be finite. Received: a dataset that repeats forever.")
     return dataset
 
 
@@ -96,7 +98,7 @@ def _from_arrays(images: np.ndarray, labels: np.ndarray | None, name: str) -> tf
         low, high = images.min(), images.max()
         if not (low >= 0 and high <= 1):
             raise ValueError(
-                f"Float images of {name!r} must lie in [0, 1]; other ranges belong in uint8. "
+                f"Float images of {name!r} must be in [0, 1]; use uint8 for [0, 255]. "
                 f"Received: values from {low:g} to {high:g}."
             )
         images = images.astype(np.float32)
@@ -116,18 +118,19 @@ def prepare(
     augmentation: Callable | None,
     name: str,
 ) -> tuple[tf.data.Dataset, str]:
-    """Returns batches of what the backbone takes, with labels, and the name of the preprocessing.
+    """Returns batches of (preprocessed images, labels) and the name of the preprocessing.
 
     Args:
         dataset: from `image_dataset`.
-        input_shape: the backbone's, (batch, height, width, channels), `None` where it is open.
+        input_shape: the backbone's input shape (batch, height, width, channels), `None` for free
+            dimensions.
         batch_size: images per batch.
-        augmentation: of one image; `None` for the evaluation preprocessing.
-        name: of the source, for messages.
+        augmentation: function of one image; `None` for the evaluation preprocessing.
+        name: name of the source in messages.
 
     Raises:
-        ValueError: if `batch_size` is not positive, or the backbone takes images that are not
-            square and there is no `augmentation`.
+        ValueError: if `batch_size` is not positive, or the backbone takes non-square images and
+            there is no `augmentation`.
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be positive. Received: batch_size={batch_size}.")
@@ -147,13 +150,13 @@ def prepare(
             f"makes images of {height} x {width}. Received: augmentation=None for {name!r}."
         )
 
-    def change_image(image, label):
+    def preprocess(image, label):
         return change(image), label
 
     if augmentation is None and shape.is_fully_defined():
-        batches = dataset.batch(batch_size).map(change_image, parallel.BATCHES)
+        batches = dataset.batch(batch_size).map(preprocess, parallel.BATCHES)
     else:
-        batches = dataset.map(change_image, parallel.IMAGES).batch(batch_size)
+        batches = dataset.map(preprocess, parallel.IMAGES).batch(batch_size)
     return parallel.with_threads(batches.prefetch(parallel.READY)), title
 
 

@@ -1,4 +1,4 @@
-"""Nearest neighbours vote on the class: no training, no settings to tune, seconds to run."""
+"""Weighted k-nearest-neighbor classification on frozen features. Needs no training and no tuning."""
 
 import contextlib
 import logging
@@ -16,8 +16,8 @@ __all__ = ["is_collapsed", "knn", "vote"]
 
 logger = logging.getLogger(__name__)
 
-# One block of similarities is 512 x 65536 float32, 128 MiB, whatever the size of the sets. Long rows
-# leave less to the choice of the k largest, whose cost grows with the number of blocks.
+# One block of similarities is 512 x 65536 float32, 128 MiB, independent of the size of the sets. Long
+# rows mean fewer blocks, and the cost of selecting the k largest grows with the number of blocks.
 _TEST_BLOCK = 512
 _BANK_BLOCK = 65536
 
@@ -32,28 +32,28 @@ def knn(
     augmentation: Callable | None = None,
     progress: bool = False,
 ) -> Result:
-    """Returns the accuracy of a weighted vote of the nearest neighbours in feature space.
+    """Measures the accuracy of a weighted k-nearest-neighbor classifier on frozen features.
 
-    The k training images of the highest cosine similarity s vote for their class with the weight
-    exp(s / temperature).
+    The k training images with the highest cosine similarity s to a test image vote for their class
+    with weight exp(s / temperature).
 
     Args:
-        backbone: built `keras.Model`, images to (batch, dim); `None` where both sets are
-            `Features`.
-        train: labelled images that vote; anything that `extract` takes.
-        test: labelled images that are classified; anything that `extract` takes.
-        k: neighbours that vote; all training images where there are fewer.
-        temperature: of the weights, positive; the smaller, the more the nearest count.
-        batch_size: images per forward pass; it does not change the result.
+        backbone: built `keras.Model`, images to (batch, dim); `None` if both sets are `Features`.
+        train: labeled images that vote; anything that `extract` takes.
+        test: labeled images to classify; anything that `extract` takes.
+        k: number of neighbors that vote. If there are fewer training images, all of them vote.
+        temperature: temperature of the weights, positive. A lower value gives closer neighbors more
+            weight.
+        batch_size: images per forward pass. Does not affect the result.
         augmentation: see `extract`.
         progress: whether to show progress bars.
 
     Returns:
-        `Result`. Its settings hold `k`, the neighbours that voted, and `k_requested`.
+        `Result`. Its settings include `k`, the number of neighbors that voted, and `k_requested`.
 
     Raises:
         ValueError: if a set lacks labels, `k` or `temperature` is not positive, or for the reasons
-            of `extract`.
+            given in `extract`.
         RuntimeError: if a variable of the backbone changed.
 
     Example:
@@ -65,8 +65,8 @@ def knn(
         1.0
 
     Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance
-    Discrimination", section 3.4 (k = 200, temperature 0.07). Temperature 0.1 is the value of the
-    MoCo CIFAR-10 notebook and of lightly's benchmarks, whose numbers are the ones to compare with.
+    Discrimination", section 3.4 (k = 200, temperature 0.07). We use temperature 0.1, as the MoCo
+    CIFAR-10 notebook and lightly's benchmarks do, so that results can be compared with theirs.
     """
     _check(k, temperature)
     train, test = labelled_pair(backbone, train, test, batch_size, augmentation, progress)
@@ -90,13 +90,16 @@ def _check(k: int, temperature: float) -> None:
 
 
 def vote(train: Features, test: Features, k: int, temperature: float) -> tuple[np.ndarray, int]:
-    """Returns the best classes of each test image, (n_test, <= 5) labels, and how many there are.
+    """Classifies test features by a vote of their nearest neighbors.
 
     Args:
-        train: labelled features that vote.
-        test: features that are classified.
-        k: neighbours that vote, at most all of `train`.
-        temperature: of the weights, positive.
+        train: labeled features that vote.
+        test: labeled features to classify.
+        k: number of neighbors that vote, at most all of `train`.
+        temperature: temperature of the weights, positive.
+
+    Returns:
+        The best classes of each test image, (n_test, <= 5), and the total number of classes.
     """
     _check(k, temperature)
     names, voters = np.unique(train.targets, return_inverse=True)
@@ -108,8 +111,8 @@ def vote(train: Features, test: Features, k: int, temperature: float) -> tuple[n
         for start in range(0, len(test), _TEST_BLOCK):
             block = _normalize(test.values[start : start + _TEST_BLOCK])
             similarity, neighbours = _nearest(block, bank, min(k, len(train)))  # (block, k)
-            # The largest weight of each row is scaled to 1, which changes no order and cannot
-            # overflow at small temperatures.
+            # Scaling the largest weight of each row to 1 keeps the order and avoids overflow at
+            # small temperatures.
             weights = np.exp((similarity - similarity[:, :1]) / temperature)
             rows = np.arange(len(block))[:, None] * len(names)
             scores = np.bincount(
@@ -122,7 +125,7 @@ def vote(train: Features, test: Features, k: int, temperature: float) -> tuple[n
 def _nearest(
     queries: np.ndarray, bank: Sequence[tf.Tensor], k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the k largest similarities of each query, (n, k) float64, and where they are."""
+    """Returns the k largest similarities of each query, (n, k) float64, and their indices."""
     values = tf.zeros((len(queries), 0))
     indices = tf.zeros((len(queries), 0), tf.int32)
     start = 0
@@ -139,15 +142,15 @@ def _nearest(
 
 def _normalize(values: np.ndarray) -> np.ndarray:
     norms = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
-    norms[norms == 0] = 1  # a vector of zeros stays one
-    # Divided in float64, without holding all of it.
+    norms[norms == 0] = 1  # zero vectors stay zero
+    # Divides in float64 without storing a float64 copy.
     return np.divide(values, norms[:, None], out=np.empty_like(values), casting="same_kind")
 
 
 @contextlib.contextmanager
 def _exact_float32() -> Iterator[None]:
-    # TensorFloat-32 rounds similarities to three digits on recent GPUs, which is more than what
-    # separates the neighbours of a weak encoder.
+    # TensorFloat-32 on recent GPUs rounds similarities to three digits. The neighbors of a weak
+    # encoder differ by less.
     enabled = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
@@ -157,12 +160,12 @@ def _exact_float32() -> Iterator[None]:
 
 
 def is_collapsed(features: Features) -> bool:
-    """Whether the features are constant, up to scale; logs a warning if they are.
+    """Returns whether the features are constant up to scale; logs a warning if they are.
 
-    The spread is the root of the summed variances of the L2-normalised features, per dimension
-    over (at most ten thousand) images: 0 for a constant, near 1 for evenly spread directions. Its
-    square is the mean of 1 - cosine similarity; below the resolution of float32 (1.2e-7) no
-    similarity tells two images apart.
+    The spread is the square root of the total variance of the L2-normalized features, computed on
+    about 10,000 images: 0 for constant features, near 1 for evenly spread directions. Its square is
+    the mean of 1 - cosine similarity. Below the float32 resolution (1.2e-7), similarities cannot
+    distinguish two images.
 
     Example:
         >>> is_collapsed(Features(np.random.default_rng(0).normal(size=(10, 4))))
@@ -175,8 +178,8 @@ def is_collapsed(features: Features) -> bool:
     collapsed = spread**2 < np.finfo(np.float32).eps
     if collapsed:
         logger.warning(
-            "The features of %r are constant: the encoder has collapsed, and its accuracy says "
-            "nothing. Spread of the normalised features: %.1e (1 for evenly spread directions).",
+            "The features of %r are constant: the encoder has collapsed, and its accuracy is "
+            "meaningless. Spread of the normalized features: %.1e (1 for evenly spread directions).",
             features.name,
             spread,
         )

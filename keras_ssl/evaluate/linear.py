@@ -1,4 +1,4 @@
-"""A linear classifier on frozen features: how much of the class can be read off linearly."""
+"""The linear probe: a linear classifier trained on frozen features."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,15 +8,16 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import track
 
+from keras_ssl.data.progress import can_draw
 from keras_ssl.evaluate.features import Features, labelled_pair
 from keras_ssl.evaluate.inputs import Images
 from keras_ssl.evaluate.knn import is_collapsed
-from keras_ssl.evaluate.logistic import minimum
+from keras_ssl.evaluate.logistic import fit
 from keras_ssl.evaluate.result import Result, accuracies, best_classes
 
 __all__ = ["LOGISTIC_LIMIT", "fit_logistic", "linear"]
 
-# Numbers (images x dim) up to which `solver="auto"` takes logistic regression: 65,536 x 512.
+# Feature values (images x dim) up to which `solver="auto"` uses logistic regression: 65,536 x 512.
 LOGISTIC_LIMIT = 2**25
 _MOMENTUM = 0.9
 
@@ -36,37 +37,39 @@ def linear(
     augmentation: Callable | None = None,
     progress: bool = False,
 ) -> Result:
-    """Returns the accuracy of a linear classifier that is trained on frozen features.
+    """Measures the accuracy of a linear classifier trained on frozen features.
 
-    The features are computed once, without random augmentation, and standardised with the mean and
-    the standard deviation of the training set.
+    The features are computed once, without random augmentation, and standardized with the mean and
+    standard deviation of the training set.
 
     Args:
-        backbone: built `keras.Model`, images to (batch, dim); `None` where both sets are
-            `Features`.
-        train: labelled images to fit on; anything that `extract` takes.
-        test: labelled images to test on; anything that `extract` takes.
-        solver: "logistic" (multinomial logistic regression, to the minimum that scikit-learn's
-            goes to), "sgd" (Nesterov momentum 0.9, cosine schedule without warm-up, no weight
-            decay), or "auto": "logistic" up to `LOGISTIC_LIMIT` feature values in the training set.
-        inverse_l2: of "logistic", positive: the inverse strength of the L2 penalty, scikit-learn's
+        backbone: built `keras.Model`, images to (batch, dim); `None` if both sets are `Features`.
+        train: labeled images to fit on; anything that `extract` takes.
+        test: labeled images to test on; anything that `extract` takes.
+        solver: "logistic" (multinomial logistic regression, with the same minimum as
+            scikit-learn's), "sgd" (Nesterov momentum 0.9, cosine schedule without warm-up, no
+            weight decay), or "auto" ("logistic" if the training set has at most `LOGISTIC_LIMIT`
+            feature values, otherwise "sgd").
+        inverse_l2: for "logistic": inverse strength of the L2 penalty, positive; scikit-learn's
             `C`. The default is ours (scikit-learn's is 1): docs/evaluation.md has the measurements.
-        max_iter: of "logistic": most iterations. Whether it converged is in the settings.
-        epochs: of "sgd": passes over the training features.
-        learning_rate: of "sgd": the rate at a batch of 256, scaled by `sgd_batch_size / 256`, and
-            lowered where the features are so correlated that its steps would overshoot.
-        sgd_batch_size: of "sgd": features per step, at most all.
-        seed: of "sgd": the order of the features.
-        batch_size: images per forward pass; it does not change the result.
+        max_iter: for "logistic": maximum number of iterations. `Result.settings` says whether the
+            solver converged.
+        epochs: for "sgd": passes over the training features.
+        learning_rate: for "sgd": peak learning rate for a batch size of 256. It is scaled by
+            `sgd_batch_size / 256`, and reduced if the features are so correlated that the steps
+            would overshoot.
+        sgd_batch_size: for "sgd": features per step, at most the size of the training set.
+        seed: for "sgd": seed of the order of the features.
+        batch_size: images per forward pass. Does not affect the result.
         augmentation: see `extract`.
         progress: whether to show progress bars.
 
     Returns:
-        `Result`, with the solver's settings only.
+        `Result`; its settings include only those of the solver that was used.
 
     Raises:
         ValueError: if a set lacks labels, the training set has a single class, a setting is out of
-            range, or for the reasons of `extract`.
+            range, or for the reasons given in `extract`.
         RuntimeError: if a variable of the backbone changed.
 
     Example:
@@ -75,9 +78,9 @@ def linear(
         >>> linear(None, data, data).accuracy > 0.9
         True
 
-    Source: Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual
-    Representations", appendix B.6, for "sgd" (rate 0.1 * batch / 256, 90 epochs, batch 4096 there);
-    its crops and flips are left out.
+    Source: for "sgd", Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual
+    Representations", appendix B.6 (rate 0.1 * batch / 256, 90 epochs; batch size 4096 there), without
+    its crops and flips.
     """
     _check(solver, inverse_l2, max_iter, epochs, learning_rate, sgd_batch_size)
     train, test = labelled_pair(backbone, train, test, batch_size, augmentation, progress)
@@ -130,18 +133,22 @@ def _check(
 def fit_logistic(
     train: Features, test: Features, inverse_l2: float, max_iter: int
 ) -> tuple[np.ndarray, int, dict[str, Any]]:
-    """Fits logistic regression; returns best classes (n_test, <= 5), their number, settings."""
+    """Fits a logistic regression.
+
+    Returns:
+        The best classes of each test image (n_test, <= 5), the number of classes, and the settings.
+    """
     names, targets = _classes(train)
     x_train, x_test = _standardize(train.values, test.values)
-    found = minimum(x_train, targets, len(names), inverse_l2, max_iter)
+    classifier = fit(x_train, targets, len(names), inverse_l2, max_iter)
     settings = {
         "inverse_l2": inverse_l2,
         "max_iter": max_iter,
-        "iterations": found.iterations,
-        "converged": found.converged,
+        "iterations": classifier.iterations,
+        "converged": classifier.converged,
     }
-    scores = x_test @ found.weights + found.bias
-    best = names[best_classes(scores)]
+    logits = x_test @ classifier.weights + classifier.bias
+    best = names[best_classes(logits)]
     return best, len(np.union1d(names, test.targets)), settings
 
 
@@ -162,13 +169,13 @@ def _fit_sgd(
     features, labels = tf.constant(x_train), tf.one_hot(targets, len(names))
     state = [tf.zeros((x_train.shape[1], len(names))), tf.zeros(len(names))]  # weights, bias
     state += [tf.zeros_like(value) for value in state]  # and their momentum
-    for epoch in track(range(epochs), "Linear classifier", disable=not progress):
+    for epoch in track(range(epochs), "Linear classifier", disable=not (progress and can_draw())):
         order = np.random.default_rng((seed, epoch)).permutation(len(x_train))
         for number, start in enumerate(range(0, len(order), size)):
-            progressed = (epoch * steps + number) / (epochs * steps)
-            at_rate = rate * 0.5 * (1 + np.cos(np.pi * progressed))
+            done = (epoch * steps + number) / (epochs * steps)
+            step_rate = rate * 0.5 * (1 + np.cos(np.pi * done))
             batch = order[start : start + size]
-            state = _sgd_step(features, labels, batch, np.float32(at_rate), *state)
+            state = _sgd_step(features, labels, batch, np.float32(step_rate), *state)
     settings = {
         "epochs": epochs,
         "base_learning_rate": learning_rate,
@@ -182,21 +189,21 @@ def _fit_sgd(
     }
     weights, bias = state[:2]
     blocks = [x_test[start : start + 8192] for start in range(0, len(x_test), 8192)]
-    scores = np.concatenate([(block @ weights + bias).numpy() for block in blocks])
-    return names[best_classes(scores)], len(np.union1d(names, test.targets)), settings
+    logits = np.concatenate([(block @ weights + bias).numpy() for block in blocks])
+    return names[best_classes(logits)], len(np.union1d(names, test.targets)), settings
 
 
 @tf.function(reduce_retracing=True, autograph=False)
 def _sgd_step(features, labels, batch, rate, weights, bias, weights_momentum, bias_momentum):
-    """Returns the state after one step on the features of the indices `batch`.
+    """Returns the state after one SGD step on the features with indices `batch`.
 
-    No variables and no `fit`: so the probe runs within any distribution strategy's scope, where the
-    `fit` of a plain model may not. The gradient of softmax cross-entropy is short enough to write.
+    Without variables and `fit`, the probe also runs in the scope of strategies where `fit` of a plain
+    model fails. The gradient of softmax cross-entropy is written out.
     """
     x = tf.gather(features, batch)  # (size, dim)
     error = tf.nn.softmax(x @ weights + bias) - tf.gather(labels, batch)  # (size, classes)
     error /= tf.cast(tf.shape(x)[0], tf.float32)
-    # Nesterov's momentum in the form of Sutskever et al. 2013, as Keras has it.
+    # Nesterov momentum as in Sutskever et al. 2013 and in Keras.
     step_w = -rate * tf.matmul(x, error, transpose_a=True)  # (dim, classes)
     step_b = -rate * tf.reduce_sum(error, axis=0)
     weights_momentum = _MOMENTUM * weights_momentum + step_w
@@ -207,11 +214,11 @@ def _sgd_step(features, labels, batch, rate, weights, bias, weights_momentum, bi
 
 
 def _largest_stable_rate(features: np.ndarray) -> float:
-    """Returns 2 / the largest eigenvalue of the features' covariance, from a sample of images.
+    """Returns 2 / (largest eigenvalue of the features' covariance), estimated on a sample.
 
-    The curvature of softmax cross-entropy is at most half that eigenvalue, so that a longer step
-    overshoots. Raw pixels, which all brighten together, need it: on CIFAR-10 a rate of 0.1 costs
-    them six points.
+    The curvature of softmax cross-entropy is at most half that eigenvalue, so longer steps may
+    overshoot. Raw pixels are strongly correlated and need this limit: on CIFAR-10, a rate of 0.1
+    costs them six points of accuracy.
     """
     sample = features[:: -(-len(features) // 8192)]
     direction = np.asarray(np.random.default_rng(0).normal(size=sample.shape[1]), np.float32)
@@ -227,7 +234,7 @@ def _classes(train: Features) -> tuple[np.ndarray, np.ndarray]:
     names, targets = np.unique(train.targets, return_inverse=True)
     if len(names) < 2:
         raise ValueError(
-            "A linear classifier needs at least two classes in `train`. Received: only class "
+            "`train` must have at least two classes for a linear classifier. Received: only class "
             f"{names[0]}."
         )
     return names, targets
@@ -238,7 +245,7 @@ def _standardize(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nd
     x_train, x_test = train - mean.astype(np.float32), test - mean.astype(np.float32)
     squares: np.ndarray = np.einsum("nd,nd->d", x_train, x_train, dtype=np.float64)
     std = np.sqrt(squares / len(train))
-    std[std <= 1e-6 * np.abs(mean)] = 1  # constant but for rounding: nothing to blow up
+    std[std <= 1e-6 * np.abs(mean)] = 1  # constant up to rounding: do not amplify it
     x_train /= std.astype(np.float32)
     x_test /= std.astype(np.float32)
     return x_train, x_test

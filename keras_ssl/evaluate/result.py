@@ -12,17 +12,17 @@ _TOP = 5
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of one protocol.
+    """The result of one evaluation protocol.
 
     Attributes:
-        protocol: "knn" or "linear".
-        accuracy: share of the test images whose class was predicted, 0 to 1.
-        top5: share of the test images whose class is among the five best, 0 to 1; `None` where
-            there are fewer than six classes.
-        train_size: labelled images that the classifier saw.
-        test_size: images that it was tested on.
-        settings: every setting of the protocol, defaults included.
-        collapsed: the features are so nearly constant that an accuracy says nothing about them.
+        protocol: "knn" or "linear"; "finetune" or "supervised" for a `Finetuned`.
+        accuracy: top-1 accuracy on the test images, 0 to 1.
+        top5: top-5 accuracy on the test images, 0 to 1; `None` if there are fewer than six
+            classes.
+        train_size: number of labeled training images.
+        test_size: number of test images.
+        settings: all settings of the protocol, including defaults.
+        collapsed: whether the features are nearly constant, so that the accuracy is meaningless.
 
     Example:
         >>> print(Result("knn", 0.875, 0.99, 50000, 10000, {"k": 200}))
@@ -38,7 +38,7 @@ class Result:
     collapsed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the attributes as a dictionary that JSON can hold."""
+        """Returns the attributes as a JSON-serializable dictionary."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -52,17 +52,17 @@ class Result:
 
 @dataclass(frozen=True)
 class FewLabels:
-    """The outcome of repeated evaluations, each with its own draw of a few labels per class.
+    """The result of repeated evaluations, each on a different random draw of a few labels.
 
     Attributes:
         protocol: "knn" or "linear".
-        per_class: labelled images per class.
-        accuracies: one accuracy per draw, 0 to 1. Draw i holds the same images for every encoder
-            that is evaluated with the same seed on the same labels.
-        train_size: labelled images of one draw, over all classes.
-        test_size: images that each draw was tested on.
-        settings: every setting of the protocol, defaults included.
-        collapsed: the features are so nearly constant that an accuracy says nothing about them.
+        per_class: labeled images per class.
+        accuracies: one accuracy per draw, 0 to 1. For a given seed and given labels, draw i contains
+            the same images for every encoder.
+        train_size: labeled images in one draw, over all classes.
+        test_size: number of test images.
+        settings: all settings of the protocol, including defaults.
+        collapsed: whether the features are nearly constant, so that the accuracy is meaningless.
 
     Example:
         >>> print(FewLabels("knn", 10, [0.5, 0.7], 100, 10000, {"k": 100}))
@@ -88,7 +88,7 @@ class FewLabels:
         return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the attributes, mean and spread as a dictionary that JSON can hold."""
+        """Returns the attributes, mean and standard deviation as a JSON-serializable dictionary."""
         return {**asdict(self), "mean": self.mean, "std": self.std}
 
     def __str__(self) -> str:
@@ -111,18 +111,21 @@ def _warn(collapsed: bool) -> str:
 
 
 def best_classes(scores: np.ndarray) -> np.ndarray:
-    """Returns the classes with the highest scores, best first; the lower class wins a tie.
+    """Returns the five classes with the highest scores, best first; ties go to the lower class.
 
     Args:
         scores: (n, classes).
 
     Returns:
-        (n, min(5, classes)) integers.
+        Integers, (n, min(5, classes)).
     """
     return np.argsort(-scores, axis=1, kind="stable")[:, :_TOP]
 
 
 def accuracies(best: np.ndarray, labels: np.ndarray, classes: int) -> tuple[float, float | None]:
-    """Returns the accuracy and, from six classes on, the top-5 accuracy of `best_classes`."""
+    """Returns the top-1 and top-5 accuracy of `best_classes`.
+
+    The top-5 accuracy is `None` if there are fewer than six classes.
+    """
     hits = best == labels[:, None]  # (n, 5)
     return float(hits[:, 0].mean()), float(hits.any(axis=1).mean()) if classes > _TOP else None
