@@ -126,7 +126,7 @@ def test_batches_divide_among_devices(two_replicas):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"labels": 0.0}, "at most at 1. Received: labels=0"),
+        ({"labels": 0.0}, r"`labels` must be in \(0, 1\]. Received: labels=0"),
         ({"optimizer": "adam"}, "must be 'lars' or 'sgd'. Received: optimizer='adam'"),
         ({"epochs": 0}, "`epochs` must be positive. Received: epochs=0"),
         ({"weight_decay": -1}, "`weight_decay` must not be negative. Received"),
