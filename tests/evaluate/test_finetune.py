@@ -119,7 +119,7 @@ def test_batches_divide_among_devices(two_replicas):
         assert result.settings["batch_size"] == 10
         with pytest.raises(ValueError, match="batch_size=7, and 2 devices"):
             supervised(simclr().backbone, few, TEST, batch_size=7, **settings)
-        with pytest.raises(ValueError, match="Received: 1 labelled images, and 2 devices"):
+        with pytest.raises(ValueError, match="Received: 1 labeled images and 2 replicas"):
             quick(simclr(), few.subset([0]))
 
 
