@@ -99,7 +99,7 @@ def test_a_run_directory_is_locked_and_sigterm_stops_the_run(tmp_path):
 
     ((status, printed),) = finish(*cluster.start(1, RUN, tmp_path / "run"))
     assert status == 1
-    assert "A run directory serves one run at a time" in printed
+    assert "Only one process may train in a run directory" in printed
 
     start = time.monotonic()
     first.terminate()

@@ -78,7 +78,7 @@ def test_uniformity_at_its_ends():
 
 
 def test_uniformity_needs_a_pair():
-    with pytest.raises(ValueError, match=r"features of two images\. Received: 1 images"):
+    with pytest.raises(ValueError, match=r"at least two images\. Received: 1 images"):
         uniformity(np.ones((1, 4)))
 
 

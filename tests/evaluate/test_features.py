@@ -133,9 +133,9 @@ def test_features_that_are_not_finite_are_named(value):
     ("source", "error", "match"),
     [
         ((np.zeros((2, 8, 8), np.uint8), None), ValueError, "height, width, channels"),
-        ((np.full((2, 8, 8, 1), 16.0), None), ValueError, r"lie in \[0, 1\].*16 to 16"),
+        ((np.full((2, 8, 8, 1), 16.0), None), ValueError, r"be in \[0, 1\].*16 to 16"),
         ((np.zeros((2, 8, 8, 1), np.uint8), np.zeros(3, int)), ValueError, "2 images and 3 labels"),
-        ((np.zeros((2, 8, 8, 1), np.uint8), np.eye(2)), ValueError, "whole numbers.*argmax"),
+        ((np.zeros((2, 8, 8, 1), np.uint8), np.eye(2)), ValueError, "must be integers.*argmax"),
         ((np.zeros((2, 8, 8, 3), np.uint8), None), ValueError, r"\(8, 8, 1\).*\(8, 8, 3\)"),
         ("cifar10", TypeError, "must be a keras_ssl.data source.*str"),
         (tf.data.Dataset.from_tensors({"image": 1}), TypeError, "as_supervised"),

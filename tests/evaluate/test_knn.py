@@ -193,7 +193,7 @@ def test_settings_out_of_range(sets, settings, match):
 
 def test_widths_and_missing_backbone(sets):
     narrow = evaluate.Features(np.eye(4), np.arange(4))
-    with pytest.raises(ValueError, match=r"one width.*train=12, test=4"):
+    with pytest.raises(ValueError, match=r"same dimension.*train=12, test=4"):
         evaluate.knn(None, sets[0], narrow)
     with pytest.raises(ValueError, match=r"`backbone` can be None only.*train="):
         evaluate.knn(None, data.digits("train"), data.digits("test"))
