@@ -1,4 +1,4 @@
-"""What docs/distributed.md prints for other machines is at least well-formed here."""
+"""docs/distributed.md: its examples run, and its scripts for clusters are read correctly."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def blocks(language):
 
 
 def tf_config(script, **variables):
-    """Returns what a script's `export TF_CONFIG` comes to."""
+    """Returns the value that a script gives to `TF_CONFIG`."""
     command = re.search(r"^ *export TF_CONFIG=.*?\}\}'$", script, re.DOTALL | re.MULTILINE).group()
     environment = {**os.environ, **variables}
     script = command + '\nprintf "%s" "$TF_CONFIG"'
@@ -28,7 +28,7 @@ def tf_config(script, **variables):
     ).stdout
 
 
-def test_the_examples_run_in_their_order():
+def test_the_examples_run_in_order():
     names = {"__name__": "docs_distributed"}
     for example in blocks("python"):
         exec(example, names)
@@ -37,7 +37,7 @@ def test_the_examples_run_in_their_order():
 
 
 @pytest.mark.parametrize("script", blocks("bash"))
-def test_shell_scripts_have_no_error_of_syntax(script):
+def test_shell_scripts_have_no_syntax_error(script):
     subprocess.run(["bash", "-n", "-c", script], check=True)
 
 
@@ -53,7 +53,7 @@ def test_each_pod_of_the_job_finds_its_number():
         config = tf_config(textwrap.dedent(manifest), JOB_COMPLETION_INDEX=str(index))
         found = cluster.from_environment({"TF_CONFIG": config})
         assert found == cluster.Cluster(("photos-0.photos:12345", "photos-1.photos:12345"), index)
-    # As many as the job starts, under the names that job and service give them.
+    # The job starts as many workers, under these names.
     assert "completions: 2\n  parallelism: 2" in manifest
     assert manifest.count("\n  name: photos\n") == 2
     assert "subdomain: photos\n" in manifest

@@ -1,4 +1,4 @@
-"""The notebook runs from its first cell to its last, on CPUs and with small settings."""
+"""The notebook for TPUs runs on CPUs with small settings; its requirements and links are right."""
 
 import json
 import pathlib
@@ -26,9 +26,9 @@ def is_shell(source):
 
 
 @pytest.mark.large
-def test_the_cells_run_in_their_order(tmp_path, monkeypatch, capsys):
+def test_the_cells_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TPU_NAME", "")  # the notebook sets it; this takes it away again
+    monkeypatch.setenv("TPU_NAME", "")  # the notebook sets it; monkeypatch restores it
     settings = {"STRATEGY": "mirrored", "DATA": "digits", "EPOCHS": 20, "BATCH_SIZE": 256}
     for name, value in {**settings, "STEPS_PER_EXECUTION": 2, "RUN": "run"}.items():
         monkeypatch.setenv(name, str(value))
@@ -49,18 +49,18 @@ def test_the_cells_run_in_their_order(tmp_path, monkeypatch, capsys):
     )
 
 
-def test_its_shell_cell_installs_the_requirements():
+def test_the_shell_cell_installs_the_requirements():
     shell = "\n".join(source for source in cells("code").values() if is_shell(source))
     project = (ROOT / "pyproject.toml").read_text()
     listed = re.search(r"^dependencies = \[(.*?)^\]", project, re.DOTALL | re.MULTILINE).group(1)
     required = set(re.findall(r'"([^"]+)"', listed))
     (tensorflow,) = (each for each in required if each.startswith("tensorflow>"))
     assert set(re.findall(r'"([^"]+)"', shell)) == required - {tensorflow}
-    # pip would put TensorFlow for CPUs and GPUs over the one for TPUs.
+    # With dependencies, pip would replace the TensorFlow for TPUs.
     assert "--no-deps /content/keras_ssl" in shell
 
 
-def test_it_is_kept_without_results():
+def test_the_notebook_is_stored_without_outputs():
     notebook = json.loads(NOTEBOOK.read_text())
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
     for cell in notebook["cells"]:
@@ -69,7 +69,7 @@ def test_it_is_kept_without_results():
     assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
 
 
-def test_its_links_lead_to_pages():
+def test_the_links_have_targets():
     for source in cells("markdown").values():
         for link in re.findall(r"\]\(([^)\s]+)\)", source):
             file, _, heading = link.partition("#")

@@ -1,10 +1,12 @@
 """The documents: their scripts run, their links have targets, and their commands parse."""
 
+import ast
 import contextlib
 import io
 import pathlib
 import re
 import shlex
+import types
 
 import numpy as np
 import pytest
@@ -53,7 +55,7 @@ def write_images(folder, names):
         Image.fromarray(random.integers(0, 256, (40, 36, 3), np.uint8)).save(path)
 
 
-def test_the_blocks_of_the_readme_run_in_their_order(tmp_path, monkeypatch):
+def test_the_blocks_of_the_readme_run_in_order(tmp_path, monkeypatch):
     write_images(tmp_path / "photos", [f"{number}.png" for number in range(16)])
     write_images(tmp_path / "labeled", [f"{name}/{n}.png" for name in "ab" for n in range(10)])
     monkeypatch.chdir(tmp_path)
@@ -92,7 +94,7 @@ def test_the_readme_has_three_lines_of_python():
         pytest.param("monitoring", marks=pytest.mark.large),
     ],
 )
-def test_the_examples_of_a_page_run_in_their_order(name, tmp_path, monkeypatch):
+def test_the_examples_of_a_page_run_in_order(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("builtins.print", lambda *values: None)
     names = {"__name__": f"docs_{name}"}
@@ -100,6 +102,51 @@ def test_the_examples_of_a_page_run_in_their_order(name, tmp_path, monkeypatch):
     assert examples
     for example in examples:
         exec(example, names)
+
+
+def missing_names(code):
+    """Returns the names of keras_ssl that Python code uses and that do not exist."""
+    nodes = list(ast.walk(ast.parse(code)))
+    known, missing = {"keras_ssl": keras_ssl}, []
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("keras_ssl"):
+            for alias in node.names:
+                imported = {}
+                try:
+                    exec(f"from {node.module} import {alias.name} as found", imported)
+                except ImportError:
+                    missing.append(f"{node.module}.{alias.name}")
+                known[alias.asname or alias.name] = imported.get("found")
+    attributes = [ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)]
+    return missing + [name for name in attributes if not exists(name, known)]
+
+
+def exists(expression, known):
+    """Returns False if the expression leads to a name that a module or class does not have."""
+    first, *names = expression.split(".")
+    found = known.get(first)
+    for name in names:
+        if not isinstance(found, (types.ModuleType, type)) or not name.isidentifier():
+            return True
+        if not hasattr(found, name):
+            return False
+        found = getattr(found, name)
+    return True
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_names_in_examples_exist(path):
+    assert missing_names("\n".join(blocks(path, "python"))) == []
+
+
+def test_a_missing_name_is_found():
+    code = """
+import keras_ssl
+from keras_ssl import augment, nothing
+from keras_ssl.runs import Run
+augment.simclr(32.5).view_1, augment.simklr(32), Run.config, Run("a").path, keras_ssl.Ran
+"""
+    assert set(missing_names(code)) == {"keras_ssl.nothing", "augment.simklr", "keras_ssl.Ran"}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
