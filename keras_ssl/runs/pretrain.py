@@ -133,6 +133,10 @@ def _combine(data: Images | None, method: str | Preset, given: dict[str, Any]) -
             f"`{unknown[0]}` is not an option of {preset.method}. {hint} "
             f"Received: {unknown[0]}={options[unknown[0]]!r}"
         )
+    if given.get("knn_every", 0) < 0:
+        raise ValueError(
+            f"`knn_every` must be at least 0. Received: knn_every={given['knn_every']}"
+        )
     path = str(data) if isinstance(data, (str, os.PathLike)) else None
     own = {name: value for name, value in given.items() if name in of_run}
     return PretrainSettings(data=path, preset=replace(preset, **options), **own)

@@ -1,5 +1,6 @@
 """`keras_ssl.pretrain` and `keras_ssl.Run`, as called from Python."""
 
+import json
 import os
 import pathlib
 import signal
@@ -19,7 +20,7 @@ SMALL |= {"policy": "centred", "knn_every": 0}
 
 def images(count=48, seed=0):
     pixels = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 1), np.uint8)
-    return data.arrays(pixels, np.arange(count) % 3)
+    return data.arrays(pixels, np.arange(count) % 3, name="noise")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,26 @@ def test_a_run_is_opened_by_its_path(run):
     assert not np.array_equal(untrained[0], again.encoder().get_weights()[0])
 
 
+def test_a_run_is_evaluated_on_sources(run):
+    row = run.evaluate((images(), images(12, seed=1)), labels_per_class=())["trained"]
+    assert run.metrics["data"] == images().name
+    assert run.metrics["rows"]["trained"]["linear"]["accuracy"] == row["linear"]["accuracy"]
+    assert row["few_labels"] == []
+    with pytest.raises(ValueError, match="needs labels"):
+        run.evaluate(data.arrays(np.zeros((8, 8, 8, 1), np.uint8)))
+
+
+def test_other_runs_have_the_encoder_that_they_exported(run, tmp_path):
+    other = keras_ssl.Run.create(tmp_path / "other", {"labels": 0.1})
+    with pytest.raises(ValueError, match="must be one of `keras-ssl pretrain`"):
+        other.encoder()
+    assert run.export(other.export_path) == other.export_path
+    pixels = np.random.default_rng(1).random((3, 8, 8, 1), np.float32)
+    np.testing.assert_allclose(other.encoder()(pixels), run.encoder()(pixels), atol=1e-5)
+    recipe = json.loads((other.export_path / "recipe.json").read_text())
+    assert recipe == run.config
+
+
 def test_it_prints_the_images_and_the_run(npz, tmp_path, capsys):
     options = {**SMALL, "epochs": 1, "precision": "auto"}
     run = keras_ssl.pretrain(npz, out=tmp_path / "run", **options)
@@ -70,29 +91,39 @@ def test_it_prints_the_images_and_the_run(npz, tmp_path, capsys):
     keras_ssl.pretrain(npz, resume=run.path, precision="auto")  # no other setting
 
 
-@pytest.mark.parametrize("method", ["MoCo", MoCo(groups=1, queue_size=20)])
-def test_sources_and_methods_in_any_form(method, tmp_path):
-    pair = images(), images(12, seed=1)
+@pytest.mark.parametrize(
+    ("given", "method"),
+    [((images(), images(12, seed=1)), "MoCo"), (images(), MoCo(groups=1, queue_size=20))],
+    ids=["two sources and a name", "a source and a preset"],
+)
+def test_sources_and_methods_in_any_form(given, method, tmp_path):
     options = {**SMALL, "epochs": 1, "knn_every": 1}
-    run = keras_ssl.pretrain(pair, method, tmp_path / "run", **options)
+    run = keras_ssl.pretrain(given, method, tmp_path / "run", **options)
     assert run.config["method"] == "moco"
     assert run.config["queue_size"] == (24 if method == "MoCo" else 20)
     assert "data" in run.config
     assert run.config["data"] is None
-    assert 0 <= run.history[0]["knn"] <= 1
+    if isinstance(given, tuple):
+        assert 0 <= run.history[0]["knn"] <= 1
+    else:
+        assert "knn" not in run.history[0]  # there are no test images
     assert run.history[0]["momentum"] == pytest.approx(0.999)
     with pytest.raises(ValueError, match="Expected: the same source"):
         keras_ssl.pretrain(resume=run.path)
-    assert keras_ssl.pretrain(pair, resume=run.path).history == run.history
+    assert keras_ssl.pretrain(given, resume=run.path).history == run.history
     with pytest.raises(ValueError, match=r"Expected: 48 images\. Received: 32"):
         keras_ssl.pretrain(images(32), resume=run.path)
+    with pytest.raises(ValueError, match=r"images: '48 images .*' in the run, '48 images"):
+        keras_ssl.pretrain(images(seed=9), resume=run.path)
 
 
-def test_the_default_directory_names_method_and_data(npz, tmp_path, monkeypatch):
+def test_the_default_directory_names_method_and_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = keras_ssl.pretrain(npz, "byol", hidden_units=8, **{**SMALL, "epochs": 1})
+    options = {**SMALL, "epochs": 1, "batch_size": 700, "hidden_units": 8}
+    run = keras_ssl.pretrain("digits", "byol", **options)
     assert run.path.parent == pathlib.Path("runs")
-    assert run.path.name.startswith("byol-few-")
+    assert run.path.name.startswith("byol-digits-")
+    assert run.config["data"] == "digits"
 
 
 def test_options_of_other_methods_are_refused(npz):
@@ -101,11 +132,23 @@ def test_options_of_other_methods_are_refused(npz):
         keras_ssl.pretrain(npz, "byol", queue_size=8)
     with pytest.raises(ValueError, match=r"`epoch` is not an option of simclr\. No method"):
         keras_ssl.pretrain(npz, epoch=8)
+    with pytest.raises(ValueError, match="Nearest: simclr"):
+        keras_ssl.pretrain(npz, "simclear")
+
+
+def test_a_negative_interval_is_refused(npz, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"`knn_every` must be at least 0\. Received: knn_every=-1"
+    ):
+        keras_ssl.pretrain(npz, out=tmp_path / "run", **{**SMALL, "knn_every": -1})
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_overwritten(run, npz):
+    before = run.config, run.history
     with pytest.raises(FileExistsError, match="A run needs a new directory"):
         keras_ssl.pretrain(npz, out=run.path, **SMALL)
+    assert (run.config, run.history) == before
 
 
 def test_images_are_needed():
@@ -125,9 +168,10 @@ def test_the_dtype_policy_is_restored(npz, tmp_path):
     run = keras_ssl.pretrain(npz, out=tmp_path / "run", **options)
     assert keras.config.dtype_policy().name == "float32"
     assert run.encoder().dtype_policy.name == "float32"
-    with pytest.raises(ValueError, match="`batch_size` must not be larger"):
-        keras_ssl.pretrain(npz, out=tmp_path / "other", **{**options, "batch_size": 64})
+    with pytest.raises(ValueError, match="Unknown policy of views"):  # after the policy was set
+        keras_ssl.pretrain(npz, out=tmp_path / "other", **{**options, "policy": "none"})
     assert keras.config.dtype_policy().name == "float32"
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_probe_needs_two_classes(tmp_path):
