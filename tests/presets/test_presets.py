@@ -3,17 +3,24 @@
 import ast
 import inspect
 import itertools
-from dataclasses import fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 
 import keras
 import numpy as np
 import pytest
 
-from keras_ssl import methods
+from keras_ssl import methods, presets
 from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import MomentumEncoder
 from keras_ssl.layers import LinearProbe, SplitBatchNorm
-from keras_ssl.presets import PRESETS, ImageFacts, build_policy, find_preset, option_owners
+from keras_ssl.presets import (
+    PRESETS,
+    ImageFacts,
+    Preset,
+    build_policy,
+    find_preset,
+    option_owners,
+)
 
 CLASSES = {
     "simclr": methods.SimCLR,
@@ -34,8 +41,13 @@ def build(method, **options):
     return resolve(method, **options).build_model(Tiny((8, 8, 1), features=8), FACTS)
 
 
-def test_every_method_is_tested_here():
+def test_every_method_has_a_preset_that_is_tested_here():
     assert list(PRESETS) == list(CLASSES)
+    public = {getattr(methods, name) for name in methods.__all__}
+    assert set(CLASSES.values()) == public - {methods.Learner, methods.SelfSupervised}
+    exported = [getattr(presets, name) for name in presets.__all__]
+    classes = {each for each in exported if inspect.isclass(each) and issubclass(each, Preset)}
+    assert set(PRESETS.values()) == classes - {Preset}
 
 
 def test_names_are_found_in_any_spelling():
@@ -45,23 +57,37 @@ def test_names_are_found_in_any_spelling():
         find_preset("simclear")
 
 
-def documented_options(cls):
-    """Returns the fields of a class that are followed by a help text."""
+def help_texts(cls):
+    """Returns the fields that a class itself declares, each with the help text that follows it."""
     (body,) = [node.body for node in ast.parse(inspect.getsource(cls)).body]
-    return {
-        field.target.id
-        for field, text in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign)
-        if isinstance(text, ast.Expr) and len(str(ast.literal_eval(text.value))) > 10
-    }
+    texts = {}
+    for field, following in itertools.zip_longest(body, body[1:]):
+        if isinstance(field, ast.AnnAssign) and "ClassVar" not in ast.unparse(field.annotation):
+            is_text = isinstance(following, ast.Expr)
+            texts[field.target.id] = ast.literal_eval(following.value) if is_text else ""
+    return texts
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))
-def test_every_option_has_a_help_text_and_every_preset_a_source(preset):
-    documented = set().union(*map(documented_options, preset.__mro__[:-1]))
-    assert documented >= {field.name for field in fields(preset)}
+def test_every_option_has_a_default_and_a_help_text_and_every_preset_a_source(preset):
+    classes = [cls for cls in preset.__mro__ if issubclass(cls, Preset)]
+    declared = [(name, text) for cls in classes for name, text in help_texts(cls).items()]
+    assert {name for name, _ in declared} == {field.name for field in fields(preset)}
+    assert [name for name, text in declared if len(text) < 10] == []
+    assert all(field.default is not MISSING for field in fields(preset))
     assert "\n    Source: " in preset.__doc__
     assert len(preset.__doc__.splitlines()[0]) > 20  # the line in `keras-ssl pretrain --help`
+
+
+def test_a_missing_help_text_would_be_found():
+    assert help_texts(Undocumented) == {"first": "Help of the first option.", "second": ""}
+
+
+@dataclass(frozen=True)
+class Undocumented:
+    first: int = 1
+    """Help of the first option."""
+    second: int = 2
 
 
 @pytest.mark.parametrize("method", CLASSES)
@@ -223,6 +249,21 @@ def test_chunks_that_do_not_divide_the_batch_are_refused():
 def test_invalid_options_are_refused(method, options, message):
     with pytest.raises(ValueError, match=message):
         find_preset(method)(**options).check()
+
+
+@pytest.mark.parametrize("method", CLASSES)
+def test_numbers_below_their_minimum_are_refused(method):
+    preset = find_preset(method)
+    minimums = {}
+    for cls in reversed(preset.__mro__):
+        minimums |= vars(cls).get("minimums", {})
+    assert minimums.keys() <= set(preset.options())
+    for option, minimum in minimums.items():
+        preset(**{option: minimum}).check()
+        value = minimum - 1
+        message = f"`{option}` must be at least {minimum}. Received: {option}={value}"
+        with pytest.raises(ValueError, match=message):
+            preset(**{option: value}).check()
 
 
 def test_options_name_their_owners():
