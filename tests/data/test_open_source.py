@@ -1,10 +1,15 @@
-"""The words, files and folders that `--data` takes."""
+"""The names, files and folders that `--data` accepts."""
+
+import io
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from keras_ssl import data
 from keras_ssl.data import open_source
+from keras_ssl.data.open_source import open_labeled, report_skipped
 
 
 def write(path, side=8):
@@ -57,6 +62,51 @@ def test_npz_with_and_without_test_images(tmp_path):
         ("no/such/folder", "there is no such file or folder"),
     ],
 )
-def test_what_is_not_there(name, message):
+def test_missing_data_are_refused(name, message):
     with pytest.raises(FileNotFoundError, match=message):
         open_source(name)
+
+
+def test_a_source_and_a_path_object_are_accepted(tmp_path):
+    source = data.digits("test")
+    assert open_source(source) == (source, None)
+    write(tmp_path / "a.png")
+    assert len(open_source(tmp_path)[0]) == 1
+
+
+def labeled(count=20):
+    return data.arrays(np.zeros((count, 4, 4, 1), np.uint8), np.arange(count) % 2)
+
+
+def test_a_fifth_is_held_out_if_there_are_no_test_images():
+    console = Console(file=io.StringIO())
+    train, test = open_labeled(labeled(), seed=1, console=console)
+    assert (len(train), len(test)) == (16, 4)
+    assert "No separate test images: 4 of the images were held out." in console.file.getvalue()
+    again = [source.fingerprint() for source in open_labeled(labeled(), seed=1)]
+    assert again == [train.fingerprint(), test.fingerprint()]
+
+
+def test_test_images_are_used_if_there_are_any():
+    console = Console(file=io.StringIO())
+    train, test = open_labeled("digits", console=console)
+    assert (len(train), len(test)) == (1437, 360)
+    assert console.file.getvalue() == ""
+
+
+def test_images_without_labels_cannot_evaluate():
+    unlabeled = data.arrays(np.zeros((8, 4, 4, 1), np.uint8))
+    with pytest.raises(ValueError, match=r"Evaluation needs labels\..*without labels"):
+        open_labeled(unlabeled)
+
+
+def test_unreadable_files_are_counted_once(tmp_path):
+    write(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    source, _ = open_source(tmp_path)
+    console = Console(file=io.StringIO())
+    report_skipped(console, source, source, None)
+    assert "Skipped: 1 unreadable image files, named above." in console.file.getvalue()
+    console = Console(file=io.StringIO())
+    report_skipped(console, labeled(), None)
+    assert console.file.getvalue() == ""

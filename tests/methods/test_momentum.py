@@ -1,4 +1,4 @@
-"""The momentum's schedule as a function of the step, and what moves the targets."""
+"""CosineMomentum as a function of the step, and the update of target networks."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ def twin(step, first, final, total, origin=0):
 
 @pytest.mark.parametrize(("first", "final"), [(0.996, 1.0), (0.5, 0.9), (1.0, 0.0)])
 @pytest.mark.parametrize("origin", [0, 7])
-def test_goes_from_first_to_final_by_half_a_cosine(first, final, origin):
+def test_the_momentum_goes_from_first_to_final_by_half_a_cosine(first, final, origin):
     momentum = CosineMomentum(first, final, total_steps=50, origin=origin)
     for step in range(80):
         expected = pytest.approx(twin(step, first, final, 50, origin), abs=1e-6)
@@ -28,13 +28,13 @@ def test_goes_from_first_to_final_by_half_a_cosine(first, final, origin):
         assert float(momentum(tf.constant(step, tf.int64))) == expected
 
 
-def test_does_not_move_where_first_is_final():
+def test_the_momentum_is_constant_if_first_equals_final():
     momentum = CosineMomentum(0.999, 0.999)
     assert [float(momentum(step)) for step in (0, 10**6)] == pytest.approx([0.999, 0.999])
     assert float(CosineMomentum(1.0, 1.0)(5)) == 1.0
 
 
-def test_is_exact_over_a_long_training():
+def test_the_momentum_is_exact_over_a_long_training():
     momentum = CosineMomentum(0.996, 1.0, total_steps=10**6)
     for step in (1, 10**3, 5 * 10**5, 10**6 - 1, 10**6):
         # float32 has steps of 6e-8 below 1.
@@ -49,7 +49,7 @@ def test_is_exact_over_a_long_training():
         ((0.9, 1.0, 0), r"`total_steps` must be positive\. Received: total_steps=0"),
     ],
 )
-def test_refuses_numbers_out_of_range(arguments, message):
+def test_numbers_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         CosineMomentum(*arguments)
 
@@ -64,7 +64,7 @@ def model():
 
 
 @pytest.mark.parametrize("moved", [True, False])
-def test_targets_move_where_the_weights_have_moved(moved):
+def test_targets_move_if_the_weights_have_moved(moved):
     trained = model()
     trained.momentum = CosineMomentum(0.0, 1.0, total_steps=4)
     before = np.asarray(trained.target_backbone.weights[0]).copy()
@@ -77,7 +77,7 @@ def test_targets_move_where_the_weights_have_moved(moved):
         np.testing.assert_array_equal(trained.target_backbone.weights[0], before)
 
 
-def test_another_schedule_counts_from_the_next_step():
+def test_another_schedule_applies_from_the_next_step():
     trained = model()
     trained.make_train_function()
     first = trained.train_function
@@ -90,5 +90,5 @@ def test_another_schedule_counts_from_the_next_step():
     assert trained.make_train_function() is None
 
 
-def test_the_default_is_the_methods():
+def test_the_default_momentum_is_that_of_the_method():
     assert model().momentum == CosineMomentum(0.996, 1.0)

@@ -1,4 +1,4 @@
-"""The momentum's schedule, for the package's methods and for anybody's model with a target."""
+"""MomentumEncoder on the methods of the package, and on other Keras models with a target network."""
 
 import logging
 
@@ -16,13 +16,13 @@ SHAPE = (8, 8, 3)
 
 
 def cosine(step, total, first, final=1.0):
-    """BYOL, section 3.3, with 1 in place of `final` there."""
+    """Section 3.3 of BYOL, where `final` is 1."""
     step = min(step, total)
     return final - (final - first) * (np.cos(np.pi * step / total) + 1) / 2
 
 
 class Own(keras.Model):
-    """A user's model that knows nothing of this package: names and a target are all it has."""
+    """A model that is not of this package. It only has the names and a target network."""
 
     def __init__(self, names=("encoder", "target_encoder")):
         super().__init__()
@@ -36,7 +36,7 @@ class Own(keras.Model):
 
 
 class Recorder(keras.callbacks.Callback):
-    """Keeps the kernels of both networks after each batch."""
+    """Records the kernels of both networks after each batch."""
 
     def on_train_begin(self, logs=None):
         self.after = [self.kernels()]
@@ -91,7 +91,7 @@ def assert_moving_average(after, momenta):
 
 @pytest.mark.parametrize("names", [("encoder", "target_encoder"), ("online", "target")])
 @pytest.mark.parametrize(("first", "final"), [(0.5, 1.0), (0.9, 0.9), (0.0, 0.0), (0.8, 0.2)])
-def test_moves_the_target_of_a_users_model_after_each_batch(names, first, final):
+def test_the_target_of_another_model_moves_after_each_batch(names, first, final):
     model, recorder = own_model(names), Recorder()
     callbacks = [MomentumEncoder(first, final), recorder]
     logs = fit_own(model, callbacks, epochs=2)
@@ -100,7 +100,7 @@ def test_moves_the_target_of_a_users_model_after_each_batch(names, first, final)
     assert logs["momentum"] == pytest.approx([momenta[4], momenta[9]], abs=1e-6)
 
 
-def test_a_users_model_with_accumulated_gradients_moves_once_per_step():
+def test_the_target_of_another_model_moves_once_per_accumulated_step():
     optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
     model, recorder = own_model(optimizer=optimizer), Recorder()
     fit_own(model, [MomentumEncoder(0.5), recorder], count=4, epochs=2)
@@ -109,7 +109,7 @@ def test_a_users_model_with_accumulated_gradients_moves_once_per_step():
     assert_moving_average(recorder.after, momenta)
 
 
-def test_a_users_model_does_not_move_where_loss_scaling_skips():
+def test_the_target_of_another_model_does_not_move_if_loss_scaling_skips_the_step():
     scaled = keras.optimizers.LossScaleOptimizer(
         keras.optimizers.SGD(0.1), initial_scale=float("inf")
     )
@@ -119,7 +119,7 @@ def test_a_users_model_does_not_move_where_loss_scaling_skips():
         np.testing.assert_array_equal(kernels, recorder.after[0])
 
 
-def test_refuses_several_steps_per_execution_of_a_users_model():
+def test_another_model_with_several_steps_per_execution_is_refused():
     model = own_model(steps_per_execution=2)
     with pytest.raises(
         ValueError,
@@ -128,7 +128,7 @@ def test_refuses_several_steps_per_execution_of_a_users_model():
         fit_own(model, [MomentumEncoder(0.5)], count=4)
 
 
-def test_refuses_a_model_without_a_target():
+def test_a_model_without_a_target_is_refused():
     model = SimCLR(Tiny(SHAPE, features=8))
     model.compile("sgd")
     with pytest.raises(
@@ -138,7 +138,7 @@ def test_refuses_a_model_without_a_target():
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 2])
-def test_sets_the_schedule_of_a_method(steps_per_execution):
+def test_a_method_gets_the_schedule(steps_per_execution):
     model = method(steps_per_execution=steps_per_execution)
     logs = model.fit(views(), epochs=3, verbose=0, callbacks=[MomentumEncoder(0.9, 0.99)]).history
     expected = [cosine(step, 9, 0.9, 0.99) for step in range(10)]
@@ -146,7 +146,7 @@ def test_sets_the_schedule_of_a_method(steps_per_execution):
     assert logs["momentum"] == pytest.approx([expected[step] for step in (2, 5, 8)], abs=1e-6)
 
 
-def test_steps_are_those_of_the_optimizer():
+def test_the_schedule_counts_steps_of_the_optimizer():
     optimizer = keras.optimizers.SGD(0.01, gradient_accumulation_steps=2)
     model = method(optimizer)
     logs = model.fit(views(4), epochs=3, verbose=0, callbacks=[MomentumEncoder(0.9)]).history
@@ -154,7 +154,7 @@ def test_steps_are_those_of_the_optimizer():
     assert logs["momentum"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_total_steps_can_be_told():
+def test_total_steps_can_be_given():
     model = method()
     callback = MomentumEncoder(0.9, total_steps=100)
     logs = model.fit(views(), epochs=2, verbose=0, callbacks=[callback]).history
@@ -162,23 +162,23 @@ def test_total_steps_can_be_told():
     assert logs["momentum"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_steps_per_epoch_of_a_fit_count():
+def test_steps_per_epoch_of_fit_are_used():
     model = method()
     arguments = {"epochs": 2, "steps_per_epoch": 2, "verbose": 0}
     logs = model.fit(views().repeat(), callbacks=[MomentumEncoder(0.9)], **arguments).history
     assert logs["momentum"] == pytest.approx([cosine(step, 4, 0.9) for step in (1, 3)], abs=1e-6)
 
 
-def test_a_second_fit_has_a_schedule_of_its_own():
+def test_a_second_fit_starts_a_new_schedule():
     model, callback = method(), MomentumEncoder(0.9)
     first = model.fit(views(), epochs=2, verbose=0, callbacks=[callback]).history
     second = model.fit(views(), epochs=2, verbose=0, callbacks=[callback]).history
     assert second["momentum"] == pytest.approx(first["momentum"], abs=1e-6)
-    # The steps that count are those of this training: the first has the first momentum.
+    # Step 6 is the first of the second training.
     assert float(model.momentum(6)) == pytest.approx(0.9)
 
 
-def test_a_longer_second_fit_has_one_too():
+def test_a_longer_second_fit_starts_a_new_schedule():
     model = method()
     model.fit(views(), epochs=1, verbose=0, callbacks=[MomentumEncoder(0.5)])
     logs = model.fit(views(), epochs=3, verbose=0, callbacks=[MomentumEncoder(0.5)]).history
@@ -219,7 +219,7 @@ def test_a_training_resumed_within_an_epoch_keeps_its_schedule():
     model = method()
     with pytest.raises(KeyboardInterrupt):
         model.fit(views(), epochs=4, verbose=0, callbacks=[callback, StopAfter(7)])
-    # The rest of the epoch is a fit of its own.
+    # The rest of the epoch is a separate fit.
     rest = {"epochs": 3, "initial_epoch": 2, "verbose": 0, "callbacks": [callback]}
     model.fit(views().skip(1), **rest)
     model.fit(views(), epochs=4, initial_epoch=3, verbose=0, callbacks=[callback])
@@ -238,7 +238,7 @@ def endless():
     return tf.data.Dataset.from_generator(generate, output_signature=(spec, spec))
 
 
-def test_data_of_unknown_length_need_the_number_of_steps():
+def test_a_changing_momentum_needs_the_number_of_steps():
     with pytest.raises(
         ValueError, match=r"pass `total_steps` here or `steps_per_epoch` to `fit`\. Received: data"
     ):
@@ -249,7 +249,7 @@ def test_data_of_unknown_length_need_the_number_of_steps():
 @pytest.mark.parametrize(
     "callback", [MomentumEncoder(0.9, final=0.9), MomentumEncoder(0.9, total_steps=6)]
 )
-def test_data_of_unknown_length_do_otherwise(callback):
+def test_data_of_unknown_length_are_accepted_if_the_number_of_steps_is_not_needed(callback):
     logs = method().fit(endless(), verbose=0, callbacks=[callback]).history
     expected = 0.9 if callback.final == 0.9 else cosine(2, 6, 0.9)
     assert logs["momentum"] == pytest.approx([expected], abs=1e-6)
@@ -259,7 +259,7 @@ def messages(caplog):
     return [text for name, _, text in caplog.record_tuples if name == "keras_ssl"]
 
 
-def test_a_fit_without_it_takes_the_papers_momentum_and_says_so_once(caplog):
+def test_a_fit_without_the_callback_uses_the_papers_momentum_and_warns_once(caplog):
     model = method()
     with caplog.at_level(logging.WARNING, logger="keras_ssl"):
         logs = [model.fit(views(), verbose=0).history for _ in range(2)]
@@ -271,7 +271,7 @@ def test_a_fit_without_it_takes_the_papers_momentum_and_says_so_once(caplog):
         assert history["momentum"] == pytest.approx([cosine(2, 3, 0.996)], abs=1e-6)
 
 
-def test_moco_without_it_keeps_0_999(caplog):
+def test_moco_without_the_callback_keeps_0_999(caplog):
     model = MoCo(Tiny(SHAPE, features=8), MLPHead(4), queue_size=6)
     model.compile("sgd")
     with caplog.at_level(logging.WARNING, logger="keras_ssl"):
@@ -281,7 +281,7 @@ def test_moco_without_it_keeps_0_999(caplog):
     assert logs["momentum"] == pytest.approx([0.999, 0.999], abs=1e-6)
 
 
-def test_nothing_is_said_where_it_is_given(caplog):
+def test_a_fit_with_the_callback_does_not_warn(caplog):
     with caplog.at_level(logging.WARNING, logger="keras_ssl"):
         method().fit(views(), verbose=0, callbacks=[MomentumEncoder(0.9)])
         model = method()
@@ -291,7 +291,7 @@ def test_nothing_is_said_where_it_is_given(caplog):
     assert messages(caplog) == []
 
 
-def test_a_list_of_callbacks_without_it_gets_the_default():
+def test_a_callback_list_without_the_callback_gets_the_default():
     model = method()
     listed = keras.callbacks.CallbackList(
         [keras.callbacks.History()], model=model, epochs=1, steps=3, verbose=0
@@ -309,6 +309,6 @@ def test_a_list_of_callbacks_without_it_gets_the_default():
         ({"total_steps": 0}, r"`total_steps` must be positive. Received: total_steps=0"),
     ],
 )
-def test_refuses_numbers_out_of_range(arguments, message):
+def test_numbers_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         MomentumEncoder(**arguments)

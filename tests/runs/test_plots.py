@@ -6,7 +6,7 @@ from keras_ssl.backbones import Tiny
 from keras_ssl.runs.plots import demo_picture
 
 
-def test_writes_a_picture(tmp_path):
+def test_a_picture_is_written(tmp_path):
     train = data.digits("train").subset(np.arange(40))
     test = data.digits("test").subset(np.arange(60))
     history = [{"epoch": epoch, "loss": 5.0 / epoch} for epoch in (1, 2, 3)]
@@ -18,7 +18,7 @@ def test_writes_a_picture(tmp_path):
         assert picture.format == "PNG"
         assert picture.width > 1000
         pixels = np.asarray(picture.convert("RGB"))
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50  # something is drawn
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50  # it is not empty
 
 
 def test_colour_images(tmp_path):

@@ -21,7 +21,7 @@ def rows(sources):
     return report.measure(encoders, *sources, per_class=(1, 5, 1000), draws=3, progress=False)
 
 
-def test_measures_every_encoder(rows, sources):
+def test_every_encoder_is_measured(rows, sources):
     assert list(rows) == ["raw pixels", "again"]
     assert rows["raw pixels"] == {**rows["again"]}
     row = rows["raw pixels"]
@@ -42,7 +42,7 @@ def shown(rows):
     return console.file.getvalue()
 
 
-def test_shows_accuracies_in_percent(rows):
+def test_accuracies_are_shown_in_percent(rows):
     table = shown(rows)
     assert "mean ± std of 3" in table
     row = rows["raw pixels"]
@@ -59,7 +59,7 @@ def test_without_few_labels(sources):
     assert "draws" not in shown(rows)
 
 
-def test_says_when_features_have_collapsed(rows):
+def test_collapsed_features_are_reported(rows):
     collapsed = {
         name: {**row, "knn": {**row["knn"], "collapsed": True}} for name, row in rows.items()
     }
@@ -67,7 +67,7 @@ def test_says_when_features_have_collapsed(rows):
 
 
 @pytest.mark.parametrize(("role", "place"), [("training", 0), ("test", 1)])
-def test_needs_labels(sources, role, place):
+def test_images_without_labels_are_refused(sources, role, place):
     pair = list(sources)
     pair[place] = data.arrays(np.zeros((4, 8, 8, 1), np.uint8))
     with pytest.raises(ValueError, match=f"needs labeled {role} images.*without labels"):

@@ -91,7 +91,7 @@ def test_resuming_is_exact(whole, tmp_path, step):
         if np.ndim(one):  # all but the running mean of the loss, and counters
             np.testing.assert_array_equal(one, other)
     assert int(resumed.optimizer.iterations) == EPOCHS * STEPS
-    # The mean loss of an epoch that was under way is that of its rest.
+    # The mean loss of an interrupted epoch is that of its remaining steps.
     assert [line["epoch"] for line in history] == [1, 2, 3]
     for line, expected in zip(history, whole_history, strict=True):
         if step % STEPS == 0 or line["epoch"] != step // STEPS + 1:
@@ -117,7 +117,7 @@ def test_values_of_further_callbacks_are_written(tmp_path):
 
 
 class Poison(keras.callbacks.Callback):
-    """Makes a variable no number in the second epoch."""
+    """Makes a variable NaN in the second epoch."""
 
     def __init__(self, variable):
         super().__init__()
@@ -135,16 +135,16 @@ class Poison(keras.callbacks.Callback):
         (0, r"loss=\d.* in epoch 2; .*its weights 'block1_conv/kernel' are not finite"),
     ],
 )
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch, place, message):
+def test_a_loss_or_weight_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, place, message):
     monkeypatch.setattr("keras_ssl.runs.training._INTERVAL", 0.0)
     handler = signal.getsignal(signal.SIGINT)
-    monitor = KNNMonitor(source(), source(), k=3)  # would complain of the features
+    monitor = KNNMonitor(source(), source(), k=3)  # would refuse the features
     trained = model()
     poison = Poison(trained.trainable_variables[place])
     with pytest.raises(FloatingPointError, match=message):
         train(trained, tmp_path / "run", [poison, monitor])
     assert signal.getsignal(signal.SIGINT) is handler
-    # What is kept is from before.
+    # The checkpoint and the history are those of the first epoch.
     run = Run(tmp_path / "run")
     assert [step for step, _ in checkpoints(run.checkpoints)] == [STEPS]
     assert [line["epoch"] for line in run.history] == [1]
@@ -164,7 +164,7 @@ def assert_equal_state(one, other):
         strict=True,
     )
     for first, second in pairs:
-        if "loss" not in first.path:  # the running mean of the epoch's loss, which began later
+        if "loss" not in first.path:  # the running mean of the loss starts later in the epoch
             np.testing.assert_array_equal(first, second, err_msg=first.path)
 
 
@@ -211,7 +211,7 @@ def test_other_methods_resume_exactly_in_the_middle_of_an_epoch(make, momentum, 
     assert history[-1] == whole_history[-1]
     assert any(state in variable.path for variable in resumed.weights)
     if momentum is not None:
-        assert encoder[0].total_steps is None  # it serves for other runs
+        assert encoder[0].total_steps is None  # it can be used for other runs
         schedule = CosineMomentum(*momentum, total_steps=EPOCHS * STEPS)
         expected = [schedule(epoch * STEPS - 1) for epoch in range(1, EPOCHS + 1)]
         found = [line["momentum"] for line in history]
@@ -221,7 +221,7 @@ def test_other_methods_resume_exactly_in_the_middle_of_an_epoch(make, momentum, 
 
 
 @pytest.mark.parametrize(("accumulate", "steps"), [(None, 12), (4, 3), (5, 2), (40, 1)])
-def test_the_momentum_goes_over_the_optimizers_steps(accumulate, steps):
+def test_the_momentum_schedule_spans_the_steps_of_the_optimizer(accumulate, steps):
     model = moco(accumulate=accumulate)
     given = [StopAt(1), MomentumEncoder(0.5, 0.9), MomentumEncoder(0.5, 0.9, total_steps=1000)]
     stop, counted, own = _with_momentum(model, given, batches=12)
