@@ -163,7 +163,7 @@ def is_collapsed(features: Features) -> bool:
     """Returns whether the features are constant up to scale; logs a warning if they are.
 
     The spread is the square root of the total variance of the L2-normalized features, computed on
-    about 10,000 images: 0 for constant features, near 1 for evenly spread directions. Its square is
+    at most 20,000 images: 0 for constant features, near 1 for evenly spread directions. Its square is
     the mean of 1 - cosine similarity. Below the float32 resolution (1.2e-7), similarities cannot
     distinguish two images.
 
