@@ -1,4 +1,4 @@
-"""Distillation: a small student learns from a large teacher's predictions on unlabelled images."""
+"""Distillation: a small student learns a large teacher's predictions on unlabeled images."""
 
 from keras_ssl.distill.calibrated import calibrated
 from keras_ssl.distill.distiller import Distiller

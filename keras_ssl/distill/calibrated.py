@@ -1,23 +1,22 @@
-"""Scores whose softmax is what a network learned at another temperature than 1."""
+"""Builds the temperature of a distilled student into its scores."""
 
 import keras
 
 
 def calibrated(network: keras.Model, temperature: float) -> keras.Model:
-    """Returns a network whose softmax is that of another one's scores divided by a temperature.
+    """Returns a network that divides the scores of another network by a temperature.
 
-    A student that was distilled at a temperature of 0.1 predicts with its scores divided by 0.1. Its
-    scores as they are have a softmax that is nearly uniform: whoever reads probabilities from them, or
-    distils them again at a temperature of 1, gets next to nothing. The classes that are predicted, and
-    their order, stay the same.
+    A student that was distilled at temperature 0.1 learned probabilities softmax(scores / 0.1). The
+    softmax of its undivided scores is nearly uniform, and useless as probabilities or for another
+    distillation at temperature 1. The predicted classes and their order do not change.
 
     Args:
         network: built functional `keras.Model` from images to scores, `(batch, classes)`. Its layers
             are shared, not copied.
-        temperature: positive, that at which the network was trained.
+        temperature: temperature at which the network was trained, positive.
 
     Returns:
-        `network` itself at a temperature of 1, otherwise a `keras.Model` with one layer more.
+        `network` itself if the temperature is 1, otherwise a `keras.Model` with one more layer.
 
     Raises:
         ValueError: if `temperature` is not positive.
@@ -33,7 +32,7 @@ def calibrated(network: keras.Model, temperature: float) -> keras.Model:
     if temperature == 1:
         return network
     layer = keras.layers.Rescaling(1 / temperature, dtype=keras.config.floatx(), name="temperature")
-    # A second distillation finds the layer of the first there already.
+    # After a second distillation, the network already has a layer of this name. Nesting avoids a clash.
     inner = keras.Model(network.inputs[0], network.outputs[0], name=f"{network.name}_scores")
     images = keras.Input(network.input_shape[1:], name="images")
     return keras.Model(images, layer(inner(images)), name=network.name)

@@ -1,4 +1,4 @@
-"""SimCLRv2's last step: a student learns on unlabelled images to say what its teacher says."""
+"""Distillation, the last step of SimCLRv2: a student learns its teacher's predictions."""
 
 import os
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_ssl.distill.teacher import checked_scores, frozen_teacher
+from keras_ssl.distill.teacher import count_classes, freeze_teacher
 from keras_ssl.distill.teacher_outputs import TeacherOutputs
 from keras_ssl.losses import Distillation
 from keras_ssl.methods import Learner
@@ -16,29 +16,31 @@ from keras_ssl.methods import Learner
 class Distiller(Learner):
     """Trains a student on a teacher's predictions, without labels.
 
-    Any network that predicts the same classes can be the student: a smaller ResNet, a
-    `keras.applications` model, or one of the teacher's own form (self-distillation). The teacher is
-    frozen and runs in inference mode; it sees the same crops as the student.
+    The student can be any network that predicts the same classes: a smaller ResNet, a
+    `keras.applications` model, or one with the teacher's architecture (self-distillation). The teacher
+    is frozen and runs in inference mode. It sees the same crops as the student.
 
-    It takes the batches of `keras_ssl.data.views`; of several views of an image the student learns from
-    each. With a `labelled_weight` it takes labels too, `views(..., labels=True)`, and minimises
+    Training takes batches of `keras_ssl.data.views`. If there are several views of an image, the
+    student learns from each. If `labelled_weight` is positive, batches must have labels,
+    `views(..., labels=True)`, and the loss is
 
         (1 - labelled_weight) * distillation + labelled_weight * cross-entropy with the labels
 
-    both as means over the batch; images without a label (-1) count in the first alone.
+    Both terms are means over the batch. Images without a label (-1) count in the first term only.
 
     Args:
-        teacher: built `keras.Model` from images to the scores of classes before the softmax,
-            `(batch, classes)`, such as `evaluate.finetune(...).network`; the directory of an export; or
-            `TeacherOutputs`, computed before. The model is copied and stays as it is.
+        teacher: built `keras.Model` from images to class scores before the softmax,
+            `(batch, classes)`, such as `evaluate.finetune(...).network`; the directory of an exported
+            model; or precomputed `TeacherOutputs`. A model is copied and not changed.
         student: built `keras.Model` from images to scores of the same classes.
-        temperature: of both softmaxes, positive: 0.1 in the paper for self-distillation, 1 for a
-            smaller student.
-        labelled_weight: in [0, 1]; 0 takes no labels.
+        temperature: temperature of both softmaxes, positive. The paper uses 0.1 for
+            self-distillation and 1 for a smaller student.
+        labelled_weight: weight of the cross-entropy with the labels, in [0, 1]. If 0, batches must not
+            have labels.
 
     Raises:
-        TypeError: if teacher or student are no such networks.
-        ValueError: if their classes differ in number, or a number is out of range.
+        TypeError: if the teacher or the student has another type.
+        ValueError: if their numbers of classes differ, or a number is out of range.
 
     Example:
         ```python
@@ -70,10 +72,10 @@ class Distiller(Learner):
             )
         super().__init__(**kwargs)
         self.student = student
-        self.teacher = frozen_teacher(teacher)
+        self.teacher = freeze_teacher(teacher)
         self.temperature = temperature
         self.labelled_weight = labelled_weight
-        classes = [checked_scores(network, name) for name, network in self._networks().items()]
+        classes = [count_classes(network, name) for name, network in self._networks().items()]
         if classes[0] != classes[1]:
             raise ValueError(
                 "Teacher and student must predict the same classes. "
@@ -93,7 +95,7 @@ class Distiller(Learner):
         return self.student(images, training=training)
 
     def batch_loss(self, views, labels):
-        """Returns the loss of a batch of views, and of their labels if there are any."""
+        """Returns the loss of a batch of views, with its labels if `labelled_weight` is positive."""
         teacher = self.teacher_scores(views)  # (views * batch, classes)
         views = views[:-1] if self.takes_indices else views
         student = self.student(tf.concat(views, axis=0), training=True)
@@ -101,13 +103,13 @@ class Distiller(Learner):
         loss = (1 - self.labelled_weight) * self.distillation(teacher, student)
         if self.labelled_weight:
             labels = tf.tile(labels, [len(views)])
-            known = tf.cast(labels >= 0, tf.float32)
-            supervised = self.cross_entropy(tf.maximum(labels, 0), student, sample_weight=known)
+            has_label = tf.cast(labels >= 0, tf.float32)
+            supervised = self.cross_entropy(tf.maximum(labels, 0), student, sample_weight=has_label)
             loss += self.labelled_weight * supervised
         return loss
 
     def teacher_scores(self, views):
-        """Returns the teacher's scores of all views, `(views * batch, classes)`, without gradient."""
+        """Returns the teacher's scores for all views, `(views * batch, classes)`, without gradient."""
         if self.takes_indices:
             *views, indices = views
             return tf.tile(self.teacher(indices), [len(views), 1])
@@ -115,11 +117,11 @@ class Distiller(Learner):
 
     @property
     def metrics(self):
-        """The metrics that `fit` resets: the loss, and how often teacher and student agree."""
+        """The metrics that `fit` resets: the loss, and the share of views on which both agree."""
         return [self.loss_tracker, self.agreement]
 
     def get_config(self):
-        """Returns the constructor's arguments, both networks included, in serialised form."""
+        """Returns the constructor's arguments, including both networks, serialized."""
         networks = {k: keras.saving.serialize_keras_object(v) for k, v in self._networks().items()}
         return {
             "name": self.name,
@@ -130,7 +132,7 @@ class Distiller(Learner):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """Builds the model from what `get_config` returned."""
+        """Builds the model from the result of `get_config`."""
         networks = {
             name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
             for name in ("teacher", "student")

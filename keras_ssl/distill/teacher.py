@@ -1,4 +1,4 @@
-"""Teachers: networks that only predict, from a Keras model or from an exported SavedModel."""
+"""Loads and freezes teachers: Keras models and exported SavedModels."""
 
 import os
 import pathlib
@@ -13,12 +13,16 @@ from keras_ssl.layers import target_network
 from keras_ssl.untrusted import check_saved_model
 
 
-def frozen_teacher(teacher: Any) -> keras.layers.Layer:
-    """Returns a teacher that nothing trains: a copy of a model, a loaded export, or outputs.
+def freeze_teacher(teacher: Any) -> keras.layers.Layer:
+    """Returns a teacher without trainable weights.
+
+    Args:
+        teacher: `keras.Model`, which is copied; the directory of an exported model; or
+            `TeacherOutputs`.
 
     Raises:
-        TypeError: if it is none of these.
-        ValueError: as `load_teacher` and `keras_ssl.layers.target_network` do.
+        TypeError: if `teacher` is none of these.
+        ValueError: for the reasons given in `load_teacher` and `keras_ssl.layers.target_network`.
     """
     if isinstance(teacher, TeacherOutputs):
         return teacher
@@ -30,17 +34,16 @@ def frozen_teacher(teacher: Any) -> keras.layers.Layer:
             f"Received: teacher={teacher!r} of type {type(teacher).__name__}"
         )
     if not teacher.trainable_variables:
-        return (
-            teacher  # nothing could train it: loaded for serving, or a copy that was frozen before
-        )
+        return teacher  # loaded from a SavedModel, or already frozen: no copy is needed
     return target_network(teacher, name=teacher.name)
 
 
 def load_teacher(path: str | os.PathLike) -> keras.Model:
-    """Returns the network of a SavedModel, to predict with.
+    """Loads a teacher from a SavedModel, for prediction only.
 
-    An artefact of `keras_ssl.export.saved_model` comes back as the Keras model that it was. Any other
-    SavedModel needs a signature "serving_default" from one tensor of float images to one of scores.
+    A model exported by `keras_ssl.export.saved_model` is loaded as the original Keras model. Any other
+    SavedModel needs a signature "serving_default" from one tensor of float images to one tensor of
+    scores.
 
     Args:
         path: directory of the SavedModel.
@@ -49,8 +52,9 @@ def load_teacher(path: str | os.PathLike) -> keras.Model:
         `keras.Model` from images to scores, `(batch, classes)`.
 
     Raises:
-        FileNotFoundError: if there is no SavedModel.
-        ValueError: if its signature is another, or its graph could do more than compute.
+        FileNotFoundError: if `path` is not the directory of a SavedModel.
+        ValueError: if the signature is missing or different, or the graph contains operations that
+            are not allowed (see `keras_ssl.untrusted.check_saved_model`).
     """
     directory = pathlib.Path(path).expanduser()
     if not (directory / "saved_model.pb").is_file():
@@ -75,27 +79,31 @@ def load_teacher(path: str | os.PathLike) -> keras.Model:
     return keras.Model(images, scores, name="teacher")
 
 
-def checked_scores(network: Any, name: str) -> int:
-    """Returns the number of classes that a network scores.
+def count_classes(network: Any, name: str) -> int:
+    """Returns the number of classes for which a network returns scores.
+
+    Args:
+        network: teacher or student.
+        name: argument name for error messages.
 
     Raises:
-        TypeError: if it is not a Keras model.
+        TypeError: if the network is not a Keras model.
         ValueError: if it is not built, or does not return one row of scores per image.
     """
     if isinstance(network, TeacherOutputs):
         return network.classes
     if not isinstance(network, keras.Model):
         raise TypeError(
-            f"`{name}` must be a keras.Model that maps images to the scores of classes. "
+            f"`{name}` must be a keras.Model that maps images to class scores. "
             f"Received: {name}={network!r} of type {type(network).__name__}"
         )
-    # A subclass of keras.Model with a `call` of its own does not know its shapes.
+    # A subclassed keras.Model has no `output_shape`.
     shape = getattr(network, "output_shape", None) if network.built else None
     if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] is None:
         raise ValueError(
-            f"`{name}` must be built and return one row of scores per image, (batch, classes). A model "
-            "of a class of its own becomes a functional one that knows its shapes: images = "
-            "keras.Input((height, width, channels)); keras.Model(images, network(images)). "
+            f"`{name}` must be built and return one row of scores per image, (batch, classes). A "
+            "subclassed model must be made functional: "
+            "images = keras.Input((height, width, channels)); keras.Model(images, network(images)). "
             f"Received: {network.name!r} of type {type(network).__name__} with output shape {shape}"
         )
     return shape[-1]

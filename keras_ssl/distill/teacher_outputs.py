@@ -1,4 +1,4 @@
-"""What a teacher says of every image, computed once and kept in a file."""
+"""A teacher's scores for all images, computed once and stored in a file."""
 
 import os
 import pathlib
@@ -13,26 +13,26 @@ from keras_ssl.evaluate import extract
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class TeacherOutputs(keras.layers.Layer):
-    """A teacher's scores of the images of a source, looked up by the images' numbers.
+    """A teacher's scores for the images of a source, looked up by image index.
 
-    They are of the whole image, as evaluation sees it, where a teacher that is asked in every step sees
-    the student's crop: several times faster, and the student learns a little less (Beyer et al. 2022
-    measured how much). The table is a variable: it counts towards the model's checkpoints and the
-    accelerator's memory, 4 bytes for each image and class.
-
-    Call arguments:
-        indices: (batch,) integers, as `keras_ssl.data.views(..., indices=True)` gives them.
+    The scores are those of the whole image, preprocessed as for evaluation. A teacher that runs in
+    every step sees the student's crops instead. Precomputed scores make training several times faster,
+    but the student learns a little less (measured by Beyer et al. 2022). The table is a variable: it
+    is part of the model's checkpoints and takes 4 bytes per image and class of accelerator memory.
 
     Args:
         size: number of images.
         classes: number of classes.
+
+    Call arguments:
+        indices: image indices, (batch,), from `keras_ssl.data.views(..., indices=True)`.
 
     Example:
         >>> outputs = precompute(teacher, source, "teacher.npz")
         >>> distiller = Distiller(TeacherOutputs.load("teacher.npz", source), student)
 
     Source: Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and consistent",
-    figure 2, for what fixed outputs cost.
+    figure 2 (the loss of accuracy with fixed outputs).
     """
 
     def __init__(self, size: int, classes: int, **kwargs):
@@ -42,41 +42,41 @@ class TeacherOutputs(keras.layers.Layer):
         self.build(None)
 
     def build(self, input_shape):
-        """Creates the table."""
+        """Creates the table of scores."""
         self.scores = self.add_weight(
             name="scores", shape=(self.size, self.classes), initializer="zeros", trainable=False
         )
         self.built = True
 
     def call(self, indices):
-        """Returns the scores of the images of these numbers, `(batch, classes)`."""
+        """Returns the scores of the images with these indices, `(batch, classes)`."""
         return keras.ops.take(self.scores, indices, axis=0)
 
     @classmethod
     def load(cls, path: str | os.PathLike, source: Source) -> "TeacherOutputs":
-        """Returns the outputs that `precompute` wrote.
+        """Loads a file that `precompute` wrote.
 
         Args:
             path: the file.
-            source: the images that the student will see.
+            source: the student's training images.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if the outputs are those of other images.
+            FileNotFoundError: if the file does not exist.
+            ValueError: if the outputs were computed for other images.
         """
         with np.load(path, allow_pickle=False) as file:
             scores, fingerprint = file["scores"], str(file["fingerprint"])
         if fingerprint != source.fingerprint():
             raise ValueError(
-                "The teacher's outputs must be those of the images that the student sees. Received: "
-                f"{os.fspath(path)!r}, with outputs of {len(scores)} other images, and {source!r}"
+                "The teacher's outputs must have been computed for the student's images. Received: "
+                f"{os.fspath(path)!r}, with outputs for {len(scores)} other images, and {source!r}"
             )
         outputs = cls(*scores.shape)
         outputs.scores.assign(scores)
         return outputs
 
     def get_config(self):
-        """Returns the arguments of the constructor."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "size": self.size, "classes": self.classes}
 
 
@@ -87,16 +87,17 @@ def precompute(
     batch_size: int = 256,
     progress: bool = False,
 ) -> TeacherOutputs:
-    """Writes a teacher's scores of every image into a file, and returns them.
+    """Computes a teacher's scores for all images, writes them to a file, and returns them.
 
-    The file is written beside its place and renamed: it is there whole, or not at all.
+    The scores are written to a temporary file, which is then renamed, so that `path` is never
+    incomplete.
 
     Args:
         teacher: `keras.Model` from images to scores, `(batch, classes)`.
-        source: images; labels are not read.
-        path: file to write, a NumPy `.npz`.
+        source: images. Labels are not read.
+        path: `.npz` file to write.
         batch_size: images per forward pass.
-        progress: show how far it is.
+        progress: whether to show a progress bar.
 
     Raises:
         OSError: if the file cannot be written.

@@ -1,4 +1,4 @@
-"""Files from strangers: what is looked at before anything of theirs is opened; see docs/security.md."""
+"""Checks untrusted archives and models before they are opened; see docs/security.md."""
 
 from keras_ssl.untrusted.archive import unpack
 from keras_ssl.untrusted.keras_file import check_keras_file

@@ -1,18 +1,18 @@
-"""Names of files that others wrote: which of them stay below the directory they are meant for."""
+"""Checks file names in untrusted archives and manifests."""
 
 import pathlib
 
-_LONGEST = 1024
+_MAX_LENGTH = 1024
 
 
 def is_safe_name(name: str) -> bool:
-    """Returns whether a relative name, with forward slashes, leads below its directory everywhere.
+    """Returns whether a relative file name stays inside its directory on every operating system.
 
-    Absolute names, `..`, backslashes, colons (drives and streams of Windows) and control characters
-    do not.
+    Names that are absolute, or contain `..`, backslashes, colons (drives and streams on Windows) or
+    control characters, are not safe. Neither are empty names and names of more than 1,024 characters.
 
     Args:
-        name: as an archive or a manifest has it.
+        name: relative name with forward slashes, from an archive or a manifest.
 
     Example:
         >>> is_safe_name("variables/variables.index"), is_safe_name("../.bashrc")
@@ -20,7 +20,7 @@ def is_safe_name(name: str) -> bool:
     """
     parts = pathlib.PurePosixPath(name).parts
     return (
-        0 < len(name) <= _LONGEST
+        0 < len(name) <= _MAX_LENGTH
         and bool(parts)
         and not name.startswith("/")
         and ".." not in parts

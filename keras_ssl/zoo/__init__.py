@@ -1,4 +1,4 @@
-"""Networks by name, path or URL, verified before they are loaded; see docs/zoo.md."""
+"""Loads verified pretrained encoders by name, path or URL; see docs/zoo.md."""
 
 from keras_ssl.zoo.index import available, index
 from keras_ssl.zoo.load import load

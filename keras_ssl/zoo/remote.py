@@ -1,4 +1,4 @@
-"""Reading files from elsewhere: http, https, Google Cloud Storage and the Hugging Face Hub."""
+"""Reads remote files over http, https, from Google Cloud Storage and the Hugging Face Hub."""
 
 import contextlib
 import pathlib
@@ -10,24 +10,24 @@ from typing import IO, Any
 
 import tensorflow as tf
 
-_TIMEOUT = 60  # seconds without a byte
+_TIMEOUT = 60  # seconds without data
 
 
 @contextlib.contextmanager
-def opened(url: str) -> Iterator[IO[bytes]]:
-    """Opens a file at a URL for reading in binary.
+def open_url(url: str) -> Iterator[IO[bytes]]:
+    """Opens the file at a URL for reading bytes.
 
     Args:
-        url: `http://`, `https://`, `gs://bucket/file`, or `hf://owner/name[@revision]/file` of the
+        url: `http://`, `https://`, `gs://bucket/file`, or `hf://owner/name[@revision]/file` for the
             Hugging Face Hub.
 
     Raises:
-        FileNotFoundError: if there is no such file, or it cannot be reached.
-        ImportError: if hf:// is asked for without huggingface_hub.
-        ValueError: if the scheme is another.
+        FileNotFoundError: if the file does not exist or cannot be reached.
+        ImportError: if `url` starts with hf:// and huggingface_hub is not installed.
+        ValueError: if the scheme is unknown.
 
     Example:
-        >>> with opened("https://example.org/encoder/manifest.json") as file:
+        >>> with open_url("https://example.org/encoder/manifest.json") as file:
         ...     manifest = json.load(file)
     """
     try:
@@ -35,13 +35,12 @@ def opened(url: str) -> Iterator[IO[bytes]]:
             yield file
     except (urllib.error.URLError, TimeoutError, ConnectionError, tf.errors.OpError) as error:
         raise FileNotFoundError(
-            f"The file cannot be fetched: {error}. Expected: a URL that can be read. "
-            f"Received: {url}"
+            f"The download failed: {error}. Expected: a readable URL. Received: {url}"
         ) from error
 
 
 def scheme(url: str) -> str:
-    """Returns the scheme of a URL; raises ValueError if it is not known here."""
+    """Returns the scheme of a URL. Raises ValueError if it is not supported."""
     name = url.partition("://")[0].lower()
     if name not in _OPENERS:
         raise ValueError(
@@ -50,8 +49,8 @@ def scheme(url: str) -> str:
     return name
 
 
-def below(url: str, name: str) -> str:
-    """Returns the URL of a file in the directory that a URL names; a query stays at its end."""
+def join(url: str, name: str) -> str:
+    """Returns the URL of a file in the directory at a URL. A query stays at the end."""
     base, mark, query = url.partition("?")
     quoted = urllib.parse.quote(name) if scheme(url) in ("http", "https") else name
     return f"{base.rstrip('/')}/{quoted}{mark}{query}"

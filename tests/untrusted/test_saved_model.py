@@ -1,4 +1,4 @@
-"""SavedModels that would do more than compute, and those that would not."""
+"""SavedModels with outside effects are refused, all others pass."""
 
 import keras
 import pytest
@@ -15,11 +15,11 @@ def good(tmp_path_factory):
     return export.saved_model(Tiny((8, 8, 3), features=8), path)
 
 
-def test_ours_pass(good):
+def test_exported_models_pass(good):
     check_saved_model(good)
 
 
-def test_those_of_keras_pass(tmp_path):
+def test_keras_exports_pass(tmp_path):
     layers = keras.layers
     model = keras.Sequential(
         [keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Dropout(0.5), layers.Flatten()]
@@ -28,8 +28,8 @@ def test_those_of_keras_pass(tmp_path):
     check_saved_model(tmp_path / "keras")
 
 
-def saved(function, path):
-    """Saves a module whose call runs `function` on a way of its own."""
+def save(function, path):
+    """Saves a module that calls `function` in a branch of a `tf.cond`."""
 
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((None, 3))])
@@ -42,16 +42,16 @@ def saved(function, path):
     return path
 
 
-def python(images):
+def run_python(images):
     return tf.ensure_shape(tf.py_function(lambda x: x, [images], tf.float32), (None, 3))
 
 
-def written(images):
+def write(images):
     tf.io.write_file("/tmp/keras_ssl_test_never_written", "x")
     return images
 
 
-def printed(images):
+def print_to_file(images):
     tf.print("text", output_stream="file:///tmp/keras_ssl_test_never_written")
     return images
 
@@ -60,7 +60,7 @@ def read(images):
     return images + tf.cast(tf.strings.length(tf.io.read_file("/etc/passwd")), tf.float32)
 
 
-def saving(images):
+def save_checkpoint(images):
     tf.raw_ops.SaveV2(
         prefix="/tmp/keras_ssl_test_never_written",
         tensor_names=["a"],
@@ -70,38 +70,37 @@ def saving(images):
     return images
 
 
-def data(images):
+def count_lines(images):
     lines = tf.data.TextLineDataset("/etc/passwd")
-    return images + tf.cast(lines.reduce(np_zero(), lambda n, _: n + 1), tf.float32)
-
-
-def np_zero():
-    return tf.constant(0, tf.int64)
+    zero = tf.constant(0, tf.int64)
+    return images + tf.cast(lines.reduce(zero, lambda n, _: n + 1), tf.float32)
 
 
 @pytest.mark.parametrize(
     ("function", "operation"),
     [
-        (written, "WriteFile"),
-        (printed, "PrintV2"),
+        (write, "WriteFile"),
+        (print_to_file, "PrintV2"),
         (read, "ReadFile"),
-        (saving, "SaveV2"),
-        (python, "EagerPyFunc"),
-        (data, "TextLineDataset"),
+        (save_checkpoint, "SaveV2"),
+        (run_python, "EagerPyFunc"),
+        (count_lines, "TextLineDataset"),
     ],
 )
-def test_operations_that_reach_outside_are_refused(function, operation, tmp_path):
-    path = saved(function, tmp_path / "bad")
-    with pytest.raises(ValueError, match=f"Expected: operations that compute.*{operation}"):
+def test_operations_with_outside_effects_are_refused(function, operation, tmp_path):
+    path = save(function, tmp_path / "bad")
+    with pytest.raises(
+        ValueError, match=f"Expected: only operations without outside effects.*{operation}"
+    ):
         check_saved_model(path)
 
 
-def test_other_forms_and_damage_are_refused(good, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no SavedModel to check"):
+def test_other_formats_and_damage_are_refused(good, tmp_path):
+    with pytest.raises(FileNotFoundError, match="must be the directory of a SavedModel"):
         check_saved_model(tmp_path)
     content = (good / "saved_model.pb").read_bytes()
     (tmp_path / "saved_model.pb").write_bytes(content[:1000])
-    with pytest.raises(ValueError, match="Expected: a whole"):
+    with pytest.raises(ValueError, match="Expected: a complete"):
         check_saved_model(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(content)
     check_saved_model(tmp_path)

@@ -1,4 +1,4 @@
-"""Names, paths and URLs of networks, from a server of this test."""
+"""Loading encoders by name, path and URL, with a local test server."""
 
 import functools
 import hashlib
@@ -21,13 +21,13 @@ from keras_ssl.export.manifest import sha256, write_manifest
 from keras_ssl.zoo import remote
 
 ABOUT = {"description": "A test", "recipe": "none", "licence": "Apache-2.0"}
-# The modules, not the functions of their names.
+# The modules, not the functions of the same names.
 indexing, loading = sys.modules["keras_ssl.zoo.index"], sys.modules["keras_ssl.zoo.load"]
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A network, and a folder with its artefact, an index and archives of it."""
+    """Returns a network, and a folder with its export, an index and archives."""
     network = Tiny((8, 8, 3), features=8)
     root = tmp_path_factory.mktemp("zoo")
     rows = {"untrained": {"knn": {"accuracy": 0.1}}, "trained": {"knn": {"accuracy": 0.9}}}
@@ -47,48 +47,48 @@ def folder(original, tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(folder):
-    """The URL of the folder, and the list of what was asked for."""
-    asked = []
+    """Serves the folder; returns the URL, and the list of requested paths."""
+    requests = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *words):
-            asked.append(self.path)
+            requests.append(self.path)
 
     handler = functools.partial(Handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{running.server_port}", asked
+        yield f"http://127.0.0.1:{running.server_port}", requests
         running.shutdown()
         thread.join()
 
 
 @pytest.fixture
 def named(folder, monkeypatch):
-    """The folder's index stands for the package's own."""
+    """Replaces the package's index by that of the folder."""
     monkeypatch.setattr(indexing, "PACKAGED", folder / "index.json")
     monkeypatch.setattr(loading, "CLONE", folder)
     return folder
 
 
-def same(first, second):
+def outputs_match(first, second):
     images = np.random.default_rng(0).uniform(size=(3, 8, 8, 3)).astype("float32")
     np.testing.assert_allclose(first(images), second(images), rtol=1e-5, atol=1e-6)
     return True
 
 
-def spoil(file):
+def damage(file):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
 
 
 def cache_files(folder):
-    """Returns what the cache holds; lock files stay."""
+    """Returns the names of the cache's entries, without lock files."""
     return [path.name for path in (folder.parent / "cache").iterdir() if path.suffix != ".lock"]
 
 
-def test_the_index_tells_what_is_there(named):
+def test_the_index_describes_the_exports(named):
     entry = zoo.available()["tiny"]
     assert {"description": "A test", "recipe": "none"}.items() <= entry.items()
     assert entry["accuracy"] == {"knn": 0.9}
@@ -96,80 +96,82 @@ def test_the_index_tells_what_is_there(named):
     assert entry["bytes"] == sum(file.stat().st_size for file in (named / "tiny").rglob("*.*"))
     file = named / "tiny" / "saved_model.pb"
     assert entry["files"]["saved_model.pb"]["sha256"] == sha256(file)
-    assert zoo.index(named).read_text() == (named / "index.json").read_text()  # texts stay
+    assert zoo.index(named).read_text() == (named / "index.json").read_text()  # texts are kept
 
 
-def test_the_index_wants_words_and_whole_artefacts(folder, tmp_path):
+def test_the_index_needs_texts_and_undamaged_exports(folder, tmp_path):
     (folder / "index.json").unlink()
-    with pytest.raises(ValueError, match="nothing on licence of 'tiny'"):
+    with pytest.raises(ValueError, match="no licence for 'tiny'"):
         zoo.index(folder, {"tiny": {"description": "a", "recipe": "b"}})
-    spoil(folder / "tiny" / "backbone.keras")
+    damage(folder / "tiny" / "backbone.keras")
     with pytest.raises(ValueError, match="not the one that was exported"):
         zoo.index(folder, {"tiny": ABOUT})
     with pytest.raises(FileNotFoundError, match="without any"):
         zoo.index(tmp_path / "cache")
 
 
-def test_by_name(original, named):
+def test_load_by_name(original, named):
     model = zoo.load("tiny")
-    assert same(model, original[0])
+    assert outputs_match(model, original[0])
     assert model.trainable_weights
     with pytest.raises(FileNotFoundError, match=r"Did you mean 'tiny'\? Received: source='tinny'"):
         zoo.load("tinny")
 
 
-def test_a_changed_file_of_a_name_is_refused(named):
-    # Its own manifest agrees with it: the index does not.
+def test_a_changed_file_is_refused_when_loaded_by_name(named):
+    # The file matches its own manifest, but not the index.
     (named / "tiny" / "metrics.json").write_text('{"accuracy": 1.0}')
     write_manifest(named / "tiny")
-    assert same(zoo.load("./" + os.path.relpath(named / "tiny")), export.load(named / "tiny"))
+    assert outputs_match(
+        zoo.load("./" + os.path.relpath(named / "tiny")), export.load(named / "tiny")
+    )
     with pytest.raises(ValueError, match=r"Expected: .*with SHA-256 [0-9a-f]{64}\. Received: "):
         zoo.load("tiny")
 
 
-def test_names_from_a_folder_and_a_url(original, named, server, monkeypatch, tmp_path):
+def test_keras_ssl_zoo_is_a_folder_or_a_url(original, named, server, monkeypatch, tmp_path):
     monkeypatch.setattr(loading, "CLONE", tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="not part of the installed package"):
         zoo.load("tiny")
     monkeypatch.setenv("KERAS_SSL_ZOO", str(named))
-    assert same(zoo.load("tiny"), original[0])
+    assert outputs_match(zoo.load("tiny"), original[0])
     monkeypatch.setenv("KERAS_SSL_ZOO", server[0])
-    assert same(zoo.load("tiny"), original[0])
+    assert outputs_match(zoo.load("tiny"), original[0])
     assert server[1]
 
 
-def test_by_path(original, folder):
-    assert same(zoo.load(folder / "tiny"), original[0])
+def test_load_by_path(original, folder):
+    assert outputs_match(zoo.load(folder / "tiny"), original[0])
     digest = sha256(folder / "tiny" / "manifest.json")
-    assert same(zoo.load(folder / "tiny", sha256=digest), original[0])
+    assert outputs_match(zoo.load(folder / "tiny", sha256=digest), original[0])
     with pytest.raises(ValueError, match=rf"SHA-256 {'0' * 64}\. Received: manifest.json with"):
         zoo.load(folder / "tiny", sha256="0" * 64)
     for name in ("packed.zip", "packed.tar.gz"):
-        assert same(zoo.load(folder / name), original[0])
+        assert outputs_match(zoo.load(folder / name), original[0])
 
 
 def test_a_directory_at_a_url_is_fetched_once(original, folder, server):
-    url, asked = server
-    assert same(zoo.load(f"{url}/tiny"), original[0])
-    assert same(zoo.load(f"{url}/tiny/"), original[0])
-    count = len(asked)
-    assert same(zoo.load(f"{url}/tiny"), original[0])
-    assert len(asked) == count
-    assert len(cache_files(folder)) == 2  # two spellings
+    url, requests = server
+    assert outputs_match(zoo.load(f"{url}/tiny"), original[0])
+    assert outputs_match(zoo.load(f"{url}/tiny/"), original[0])
+    count = len(requests)
+    assert outputs_match(zoo.load(f"{url}/tiny"), original[0])
+    assert len(requests) == count
+    assert len(cache_files(folder)) == 2  # one entry per spelling of the URL
 
 
-def test_an_archive_at_a_url(original, folder, server):
+def test_an_archive_is_loaded_from_a_url(original, folder, server):
     url, _ = server
     digest = sha256(folder / "packed.tar.gz")
-    assert same(zoo.load(f"{url}/packed.tar.gz", sha256=digest), original[0])
+    assert outputs_match(zoo.load(f"{url}/packed.tar.gz", sha256=digest), original[0])
     with pytest.raises(ValueError, match=f"packed.zip with SHA-256 {digest}. Received:"):
         zoo.load(f"{url}/packed.zip", sha256=digest)
-    assert len(cache_files(folder)) == 1  # nothing is left of what failed
+    assert len(cache_files(folder)) == 1  # the failed download left nothing
 
 
 @pytest.mark.parametrize("name", ["backbone.keras", "saved_model.pb"])
 def test_a_damaged_file_at_a_url_is_refused(folder, server, name):
-    spoil(folder / "tiny" / name)
+    damage(folder / "tiny" / name)
     with pytest.raises(ValueError, match=rf"Expected: http\S+/{name} with SHA-256"):
         zoo.load(f"{server[0]}/tiny")
     assert cache_files(folder) == []
@@ -178,30 +180,30 @@ def test_a_damaged_file_at_a_url_is_refused(folder, server, name):
 def test_a_file_that_is_too_long_is_refused(folder, server):
     with (folder / "tiny" / "backbone.keras").open("ab") as file:
         file.write(b"more")
-    with pytest.raises(ValueError, match="longer than it should be"):
+    with pytest.raises(ValueError, match="file is too long"):
         zoo.load(f"{server[0]}/tiny")
 
 
-def test_what_changed_in_the_cache_is_refused(folder, server):
+def test_a_changed_file_in_the_cache_is_refused(folder, server):
     zoo.load(f"{server[0]}/tiny")
-    (kept,) = cache_files(folder)
-    spoil(folder.parent / "cache" / kept / "backbone.keras")
+    (entry,) = cache_files(folder)
+    damage(folder.parent / "cache" / entry / "backbone.keras")
     with pytest.raises(ValueError, match="not the one that was exported"):
         zoo.load(f"{server[0]}/tiny")
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a\\..\\evil", "manifest.json"])
-def test_a_manifest_that_names_files_outside_is_refused(folder, server, name):
+def test_a_manifest_with_files_outside_its_directory_is_refused(folder, server, name):
     manifest = folder / "tiny" / "manifest.json"
     content = json.loads(manifest.read_text())
     content["files"][name] = {"bytes": 1, "sha256": "0" * 64}
     manifest.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="must name files below its directory"):
+    with pytest.raises(ValueError, match="must list files inside its directory"):
         zoo.load(f"{server[0]}/tiny")
     assert cache_files(folder) == []
 
 
-def test_a_manifest_of_any_size_is_refused(folder, server):
+def test_a_large_or_wrong_manifest_is_refused(folder, server):
     manifest = folder / "tiny" / "manifest.json"
     content = json.loads(manifest.read_text())
     content["files"]["huge"] = {"bytes": 2**40, "sha256": "0" * 64}
@@ -209,17 +211,17 @@ def test_a_manifest_of_any_size_is_refused(folder, server):
     with pytest.raises(ValueError, match="too large"):
         zoo.load(f"{server[0]}/tiny")
     manifest.write_bytes(b" " * (2**20 + 1))
-    with pytest.raises(ValueError, match="longer than it should be"):
+    with pytest.raises(ValueError, match="file is too long"):
         zoo.load(f"{server[0]}/tiny")
     manifest.write_text("[]")
     with pytest.raises(ValueError, match="must list files"):
         zoo.load(f"{server[0]}/tiny")
 
 
-def test_what_cannot_be_fetched_is_named(folder, server):
+def test_a_failed_download_is_an_error_with_the_url(folder, server):
     with pytest.raises(FileNotFoundError, match=r"404.*Received: http\S+/other/manifest.json"):
         zoo.load(f"{server[0]}/other")
-    with pytest.raises(FileNotFoundError, match="cannot be fetched"):
+    with pytest.raises(FileNotFoundError, match="download failed"):
         zoo.load("http://127.0.0.1:9/tiny")
     with pytest.raises(ValueError, match="must begin with one of http://, https://, gs://, hf://"):
         zoo.load("ftp://example.org/tiny")
@@ -231,12 +233,12 @@ def test_two_threads_fetch_once(folder, server):
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda _: loading._directory(f"{server[0]}/tiny", None), range(2)))
+        list(pool.map(lambda _: loading._find_directory(f"{server[0]}/tiny", None), range(2)))
     assert len([path for path in server[1] if path.endswith("manifest.json")]) == 1
 
 
 def test_gs_reads_through_tensorflow(original, folder, monkeypatch):
-    # TensorFlow has a file system in memory, which its reader takes in the place of a bucket.
+    # TensorFlow's in-memory file system stands in for a bucket.
     import tensorflow as tf
 
     for file in (folder / "tiny").rglob("*"):
@@ -245,16 +247,16 @@ def test_gs_reads_through_tensorflow(original, folder, monkeypatch):
             with tf.io.gfile.GFile(f"ram://bucket/tiny/{name}", "wb") as copy:
                 copy.write(file.read_bytes())
     monkeypatch.setitem(remote._OPENERS, "ram", remote._OPENERS["gs"])
-    assert same(zoo.load("ram://bucket/tiny"), original[0])
-    with pytest.raises(FileNotFoundError, match="cannot be fetched"):
+    assert outputs_match(zoo.load("ram://bucket/tiny"), original[0])
+    with pytest.raises(FileNotFoundError, match="download failed"):
         zoo.load("ram://bucket/other")
 
 
-def test_hf_asks_for_its_files(original, folder, monkeypatch):
-    asked = []
+def test_hf_downloads_with_huggingface_hub(original, folder, monkeypatch):
+    requests = []
 
     def hf_hub_download(repository, name, revision):
-        asked.append((repository, revision))
+        requests.append((repository, revision))
         return str(folder / name)
 
     errors = types.SimpleNamespace(
@@ -263,11 +265,11 @@ def test_hf_asks_for_its_files(original, folder, monkeypatch):
     fake = types.SimpleNamespace(hf_hub_download=hf_hub_download, errors=errors)
     monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
-    assert same(zoo.load("hf://someone/encoders@main/tiny"), original[0])
-    assert set(asked) == {("someone/encoders", "main")}
+    assert outputs_match(zoo.load("hf://someone/encoders@main/tiny"), original[0])
+    assert set(requests) == {("someone/encoders", "main")}
 
 
-def test_hf_with_its_library(original, folder, monkeypatch, tmp_path):
+def test_hf_with_the_real_library(original, folder, monkeypatch, tmp_path):
     constants = pytest.importorskip("huggingface_hub.constants")
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -300,21 +302,21 @@ def test_hf_with_its_library(original, folder, monkeypatch, tmp_path):
             template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
             monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
             monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-            assert same(zoo.load("hf://someone/encoders@main/tiny"), original[0])
-            with pytest.raises(FileNotFoundError, match=r"cannot be fetched: .*404"):
+            assert outputs_match(zoo.load("hf://someone/encoders@main/tiny"), original[0])
+            with pytest.raises(FileNotFoundError, match=r"download failed: .*404"):
                 zoo.load("hf://someone/encoders@main/other")
         finally:
             running.shutdown()
             thread.join()
 
 
-def test_hf_names_its_extra(folder, monkeypatch):
+def test_hf_without_its_library_names_the_pip_command(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"pip install 'keras_ssl\[hf\]'"):
         zoo.load("hf://someone/encoders/tiny")
 
 
-def test_the_cache_lies_where_it_should(monkeypatch, tmp_path):
+def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     from keras_ssl.zoo import cache
 
     monkeypatch.delenv("KERAS_SSL_CACHE", raising=False)
@@ -325,19 +327,19 @@ def test_the_cache_lies_where_it_should(monkeypatch, tmp_path):
     assert cache.folder() == pathlib.Path(os.path.expanduser("~/.cache/keras_ssl"))
 
 
-def test_the_pages_example_runs(tmp_path, monkeypatch):
+def test_the_example_in_the_docs_runs(tmp_path, monkeypatch):
     page = pathlib.Path(__file__).parents[2] / "docs" / "zoo.md"
-    _, adding = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    _, example = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
     monkeypatch.chdir(tmp_path)
-    exec(adding, {})
-    entry = indexing.entries(tmp_path / "my_zoo" / "index.json")["tiny"]
+    exec(example, {})
+    entry = indexing.read_entries(tmp_path / "my_zoo" / "index.json")["tiny"]
     assert entry["accuracy"] == {"knn": 0.5}
 
 
 SHIPPED = pathlib.Path(zoo.__file__).parents[2] / "saved_models"
 
 
-def test_what_is_shipped_is_what_the_package_knows(monkeypatch):
+def test_saved_models_match_the_packages_index(monkeypatch):
     monkeypatch.delenv("KERAS_SSL_ZOO", raising=False)
     assert (SHIPPED / "index.json").read_bytes() == indexing.PACKAGED.read_bytes()
     assert sum(entry["bytes"] for entry in zoo.available().values()) < 20e6
