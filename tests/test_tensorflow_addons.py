@@ -1,4 +1,4 @@
-"""What replaces tensorflow-addons, against the numbers that it computed itself."""
+"""Compares the replacements of tensorflow-addons with its own outputs."""
 
 import importlib
 import pathlib
@@ -21,8 +21,8 @@ def golden():
         return dict(file)
 
 
-def stepped(golden, optimizer):
-    """Takes the five steps, and returns the two variables."""
+def run_steps(golden, optimizer):
+    """Runs the five steps, and returns the two variables."""
     values = [keras.Variable(golden[f"start_{number}"]) for number in range(2)]
     gradients = [golden[f"gradients_{number}"] for number in range(2)]
     for step in range(5):
@@ -30,24 +30,24 @@ def stepped(golden, optimizer):
     return [value.numpy() for value in values]
 
 
-def differences(golden, name, optimizer):
-    found = stepped(golden, optimizer)
+def max_difference(golden, name, optimizer):
+    found = run_steps(golden, optimizer)
     return max(np.abs(found[n] - golden[f"{name}_{n}"]).max() for n in range(2))
 
 
 def test_lamb(golden):
     lamb = keras.optimizers.Lamb
-    assert differences(golden, "lamb", lamb(0.01, epsilon=1e-6)) < 1e-6
-    # The decay stands elsewhere, as the page says.
-    decayed = differences(golden, "lamb_decay", lamb(0.01, epsilon=1e-6, weight_decay=0.1))
+    assert max_difference(golden, "lamb", lamb(0.01, epsilon=1e-6)) < 1e-6
+    # Weight decay is applied at a different place, as the page says.
+    decayed = max_difference(golden, "lamb_decay", lamb(0.01, epsilon=1e-6, weight_decay=0.1))
     assert decayed > 1e-4
 
 
 def test_decoupled_weight_decay(golden):
     adamw = keras.optimizers.AdamW(0.01, weight_decay=1e-3 / 0.01, epsilon=1e-7)
-    assert differences(golden, "adamw", adamw) < 1e-6
+    assert max_difference(golden, "adamw", adamw) < 1e-6
     sgdw = keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=1e-3 / 0.1)
-    assert differences(golden, "sgdw", sgdw) < 1e-6
+    assert max_difference(golden, "sgdw", sgdw) < 1e-6
 
 
 @pytest.mark.parametrize("side", [20, 40])
@@ -58,29 +58,30 @@ def test_blur(golden, side, sigma):
     np.testing.assert_allclose(blur(images), golden[f"blur_{side}_{sigma}"], atol=2e-6)
 
 
-def jittered(images, strengths, turned):
-    """Applies ColorJitter with the numbers for the largest strengths."""
+def jitter(images, strengths, number):
+    """Applies ColorJitter; `number` 0 selects the smallest factors, 1 the largest."""
     layer = augment.ColorJitter(
         **{"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0} | strengths
     )
     numbers = np.full((len(images), layer.draws), 0.5, "float32")
-    numbers[:, 1:5] = turned
+    numbers[:, 1:5] = number
     return layer.change(tf.constant(images), tf.constant(numbers)).numpy()
 
 
-def test_colours(golden):
+def test_colors(golden):
     images = golden["hsv_images"].astype("float32") / 255
-    darker = jittered(images, {"brightness": 0.4}, 0.0)  # the smallest factor, 0.6
+    darker = jitter(images, {"brightness": 0.4}, 0.0)  # the smallest factor, 0.6
     np.testing.assert_allclose(darker, golden["hsv_value"], atol=1e-3)
 
     grey = augment.RandomGrayscale(probability=1.0)(images)
     np.testing.assert_allclose(grey, golden["hsv_grey"], atol=1e-3)
 
-    turn = 0.6 / (2 * np.pi)  # radians to a part of the circle
-    turned = jittered(images, {"hue": turn}, 1.0)
-    more = jittered(images, {"saturation": 0.5}, 1.0)
-    for ours, theirs in ((turned, golden["hsv_hue"]), (more, golden["hsv_saturation"])):
-        # Grey pixels stay as they are in both; of the others the page says that they differ.
+    hue = 0.6 / (2 * np.pi)  # radians to a fraction of the circle
+    rotated = jitter(images, {"hue": hue}, 1.0)
+    saturated = jitter(images, {"saturation": 0.5}, 1.0)
+    pairs = ((rotated, golden["hsv_hue"]), (saturated, golden["hsv_saturation"]))
+    for ours, theirs in pairs:
+        # Gray pixels do not change in either. Other pixels differ, as the page says.
         np.testing.assert_allclose(ours[:, 0], images[:, 0], atol=1e-6)
         np.testing.assert_allclose(theirs[:, 0], images[:, 0], atol=2e-3)
         assert np.abs(ours - np.clip(theirs, 0, 1)).mean() > 0.02
@@ -106,7 +107,7 @@ def test_losses_and_layers(golden):
     r2 = keras.metrics.R2Score()
     found = float(r2(labels[:, :1], scores[:, :1]))
     assert found == pytest.approx(float(golden["loss_r2"]), rel=1e-4)
-    # As the page says: Keras' function of this name is another one.
+    # Keras' function of the same name is different, as the page says.
     np.testing.assert_allclose(golden["loss_sparsemax"].sum(axis=1), 1.0, atol=1e-6)
     sparse = np.array(keras.activations.sparsemax(golden["loss_features"]))
     several = (golden["loss_sparsemax"] > 0).sum(axis=1) > 1
@@ -116,15 +117,15 @@ def test_losses_and_layers(golden):
     np.testing.assert_allclose(norm(golden["loss_images"]), golden["loss_instance_norm"], atol=1e-5)
 
 
-def rows(page):
-    """Yields (symbols of tensorflow-addons, replacements) of every row of the tables."""
+def table_rows(page):
+    """Yields (tensorflow-addons symbols, replacements) for each table row."""
     for line in page.splitlines():
         cells = [re.findall(r"`([^`]+)`", cell) for cell in line.split("|")]
         if len(cells) == 5 and any(word.startswith("tfa.") for word in cells[1]):
             yield cells[1], [word for cell in cells[2:4] for word in cell]
 
 
-def missing(name):
+def is_missing(name):
     """Returns whether a dotted name cannot be imported."""
     words = re.sub(r"^tf\b", "tensorflow", name).split(".")
     for split in range(len(words) - 1, 0, -1):
@@ -140,15 +141,15 @@ def missing(name):
 
 def test_every_replacement_exists():
     dotted = re.compile(r"(keras|tf|keras_ssl|scipy|sklearn)(\.\w+)+")
-    names = {word for _, words in rows(PAGE) for word in words if dotted.fullmatch(word)}
+    names = {word for _, words in table_rows(PAGE) for word in words if dotted.fullmatch(word)}
     assert len(names) > 50
-    assert [name for name in sorted(names) if missing(name)] == []
-    assert missing("keras.layers.NoSuchLayer")
-    assert missing("keras.no_such_module.Layer")
+    assert [name for name in sorted(names) if is_missing(name)] == []
+    assert is_missing("keras.layers.NoSuchLayer")
+    assert is_missing("keras.no_such_module.Layer")
 
 
-def test_every_symbol_stands_on_the_page(golden):
-    listed = {symbol for symbols, _ in rows(PAGE) for symbol in symbols}
+def test_every_symbol_is_on_the_page(golden):
+    listed = {symbol for symbols, _ in table_rows(PAGE) for symbol in symbols}
     groups = {symbol.removesuffix("*") for symbol in listed if symbol.endswith("*")}
     symbols = set(golden["symbols"].tolist())
     assert len(symbols) > 150

@@ -1,7 +1,7 @@
-"""Trains the same model with any number of devices and processes; a worker's program.
+"""Trains the same model on any number of devices and processes.
 
-To run it by hand on one device: `python tests/distribute/equal.py none OUT simclr/1`. The workers of a
-cluster run it with `multi_worker`.
+The workers of a cluster run this script with `multi_worker`. To run it by hand on one device:
+`python tests/distribute/equal.py none OUT simclr/1`.
 """
 
 import sys
@@ -21,13 +21,13 @@ from keras_ssl.methods.momentum import MomentumMethod
 from keras_ssl.optimizers import LARS, SGD
 from tests import cluster
 
-BATCH, STEPS, EPOCHS = 16, 5, 2  # not divisible by four steps per execution
+BATCH, STEPS, EPOCHS = 16, 5, 2  # 5 steps are not divisible by 4 steps per execution
 IMAGES = BATCH * STEPS + 3  # the incomplete last batch is dropped
 METHODS = ("simclr", "moco", "byol")
 # Methods with split batch normalization, or with image indices, gather other tensors.
 FURTHER_METHODS = ("moco_split", "memory_bank")
-# Methods that learn from keys and a queue, from a teacher and labels, and from labels alone.
-OF_FEW_LABELS = ("simclr_memory", "distiller", "classifier")
+# Methods for few labels: these use a queue, a teacher with labels, or labels only.
+FEW_LABEL_METHODS = ("simclr_memory", "distiller", "classifier")
 CLASSES = 3
 
 
@@ -95,8 +95,8 @@ def main():
     for training in trainings:
         method, steps_per_execution = training.split("/")
         weights = train(strategy, method, int(steps_per_execution))
-        for place, weight in enumerate(weights):
-            found[f"{training}/{place}"] = weight
+        for index, weight in enumerate(weights):
+            found[f"{training}/{index}"] = weight
     np.savez(f"{out}-{distribute.worker_id(strategy)}.npz", **found)
 
 

@@ -1,4 +1,4 @@
-"""A run to be killed: `python tests/distribute/run.py DIRECTORY [--strategy NAME] ...`.
+"""A training run that tests kill: `python tests/distribute/run.py DIRECTORY [--strategy NAME] ...`.
 
 test_survival.py starts it as a separate program, once or as the workers of a cluster. It prints a line
 when training has started, and exits with the status codes of the command line.
@@ -61,7 +61,7 @@ def main():
             equal.BATCH,
             seed=3,
             callbacks=[Steps(arguments.seconds)],
-            mid_epoch_interval=0.0,  # a checkpoint after every step, so that kills often interrupt one
+            mid_epoch_interval=0.0,  # a checkpoint after every step, so a kill often interrupts one
         )
     except Interrupted as stop:
         print(stop, flush=True)

@@ -46,11 +46,11 @@ def one_device():
 def few_labels_on_one_device():
     keras.config.set_dtype_policy("float64")
     strategy = distribute.strategy("none")
-    return {method: equal.train(strategy, method, 1) for method in equal.OF_FEW_LABELS}
+    return {method: equal.train(strategy, method, 1) for method in equal.FEW_LABEL_METHODS}
 
 
 def assert_equal(found, expected, method):
-    # Queues and banks, and what is read from them, are always float32.
+    # Queues and banks, and values read from them, are always float32.
     has_memory = method in ("moco", "moco_split", "memory_bank", "simclr_memory")
     tolerance = 1e-6 if has_memory else 1e-11
     for one, other in zip(found, expected, strict=True):
@@ -96,12 +96,12 @@ def check_two_workers(trainings, expected, directory, devices=1):
         found = np.load(f"{out}-{worker}.npz")
         for training in trainings:
             method = training.split("/")[0]
-            names = [f"{training}/{place}" for place in range(len(expected[method]))]
+            names = [f"{training}/{index}" for index in range(len(expected[method]))]
             assert_equal([found[name] for name in names], expected[method], method)
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("method", rest_large(equal.OF_FEW_LABELS))
+@pytest.mark.parametrize("method", rest_large(equal.FEW_LABEL_METHODS))
 def test_two_replicas_with_few_labels(method, few_labels_on_one_device, two_replicas):
     found = equal.train(two_replicas, method, 4)
     assert_equal(found, few_labels_on_one_device[method], method)
@@ -109,7 +109,7 @@ def test_two_replicas_with_few_labels(method, few_labels_on_one_device, two_repl
 
 @pytest.mark.large
 def test_two_worker_processes_with_few_labels(few_labels_on_one_device, tmp_path):
-    trainings = [f"{method}/4" for method in equal.OF_FEW_LABELS]
+    trainings = [f"{method}/4" for method in equal.FEW_LABEL_METHODS]
     check_two_workers(trainings, few_labels_on_one_device, tmp_path)
 
 

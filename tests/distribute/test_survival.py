@@ -23,7 +23,7 @@ def finish(*processes):
     return cluster.finish(processes)
 
 
-def run_to_its_end(directory, *words, workers=1):
+def run_to_end(directory, *words, workers=1):
     results = finish(*cluster.start(workers, RUN, directory, *words))
     for status, printed in results:
         assert status == 0, printed
@@ -31,13 +31,15 @@ def run_to_its_end(directory, *words, workers=1):
 
 
 def wait_for_steps(process, count=1):
-    """Waits until a process has made its first steps."""
+    """Waits until a process has completed its first steps."""
     for line in process.stdout:
         if line == "step\n":
             count -= 1
         if count == 0:
             return
-    raise AssertionError(f"it ended with {process.wait()} before its steps")
+    raise AssertionError(
+        f"the process exited with status {process.wait()} before {count} more steps"
+    )
 
 
 def assert_same(first, second):
@@ -71,10 +73,10 @@ def is_writing(directory):
 
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     words = ["--method", "moco", "--epochs", 40]
-    (expected,) = run_to_its_end(tmp_path / "whole", *words)
+    (expected,) = run_to_end(tmp_path / "whole", *words)
     unfinished = kill_at_random_moments(tmp_path / "killed", words, 2, random.Random(1))
     assert unfinished > 0
-    (found,) = run_to_its_end(tmp_path / "killed", *words)
+    (found,) = run_to_end(tmp_path / "killed", *words)
     assert_same(found, expected)
     histories = [(tmp_path / name / "history.jsonl").read_text() for name in ("whole", "killed")]
     assert histories[0] == histories[1]
@@ -84,16 +86,16 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
 @pytest.mark.parametrize("method", ["simclr", "moco", "byol"])
 def test_a_run_killed_twenty_times_ends_with_the_same_weights(method, tmp_path):
     words = ["--method", method, "--epochs", 300]
-    (expected,) = run_to_its_end(tmp_path / "whole", *words)
+    (expected,) = run_to_end(tmp_path / "whole", *words)
     kills = random.Random(f"twenty {method}")
     unfinished = kill_at_random_moments(tmp_path / "killed", words, 20, kills)
-    (found,) = run_to_its_end(tmp_path / "killed", *words)
+    (found,) = run_to_end(tmp_path / "killed", *words)
     assert_same(found, expected)
     assert unfinished > 0  # otherwise no kill has interrupted a checkpoint
 
 
 def test_a_run_directory_is_locked_and_sigterm_stops_the_run(tmp_path):
-    (expected,) = run_to_its_end(tmp_path / "whole")
+    (expected,) = run_to_end(tmp_path / "whole")
     (first,) = cluster.start(1, RUN, tmp_path / "run", "--seconds", 1)
     wait_for_steps(first)
 
@@ -112,7 +114,7 @@ def test_a_run_directory_is_locked_and_sigterm_stops_the_run(tmp_path):
     assert status == 1
     assert "method: 'SimCLR(temperature=0.5)' in the run, 'BYOL()' now" in printed
 
-    (found,) = run_to_its_end(tmp_path / "run")
+    (found,) = run_to_end(tmp_path / "run")
     assert_same(found, expected)
 
 
@@ -134,7 +136,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
 @pytest.mark.parametrize("killed", [0, 1])
 def test_one_of_two_workers_is_killed(tmp_path, killed):
     words = ["--strategy", "multi_worker", "--epochs", 6]
-    expected = run_to_its_end(tmp_path / "whole", *words, workers=2)
+    expected = run_to_end(tmp_path / "whole", *words, workers=2)
     workers = cluster.start(2, RUN, tmp_path / "killed", *words, "--seconds", 0.2)
     wait_for_steps(workers[0], 3)
     workers[killed].kill()
@@ -143,7 +145,7 @@ def test_one_of_two_workers_is_killed(tmp_path, killed):
     assert time.monotonic() - start < LIMIT
     assert status == 1
     assert f"WorkerLostError: Worker {1 - killed} has lost another worker" in printed
-    found = run_to_its_end(tmp_path / "killed", *words, workers=2)
+    found = run_to_end(tmp_path / "killed", *words, workers=2)
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
 

@@ -1,41 +1,41 @@
-"""Takes training steps of MoCo, BYOL and SimCLR in PyTorch and writes the numbers to golden files.
+"""Runs training steps of MoCo, BYOL and SimCLR in PyTorch and writes the results to golden files.
 
-An oracle: it is run by hand, in an environment of its own, and knows nothing of keras_ssl. The files
-that it wrote are in tests/oracles/golden/, and tests/methods/test_against_pytorch.py takes the same
-steps in keras_ssl and compares. That test needs no PyTorch.
+This script does not use keras_ssl. It is run by hand in a separate environment. Its files are in
+tests/oracles/golden/. tests/methods/test_against_pytorch.py runs the same steps in keras_ssl and
+compares the results; it does not need PyTorch.
 
     python -m venv /tmp/oracle
     /tmp/oracle/bin/pip install "torch==2.13.0" "numpy==2.4.6"
     /tmp/oracle/bin/python tests/oracles/momentum_step.py            # writes the files
-    /tmp/oracle/bin/python tests/oracles/momentum_step.py --check    # compares with them instead
+    /tmp/oracle/bin/python tests/oracles/momentum_step.py --check    # compares with these files
 
-The files were made with these versions (torch 2.13.0+cpu, the build for CPUs, is enough), Python 3.11;
-each file holds the versions and all settings of its case. It takes a few seconds.
+The files were written with these versions and Python 3.11. The CPU build, torch 2.13.0+cpu, is enough.
+Each file contains the versions and all settings of its case. The script takes a few seconds.
 
-What is computed: written from the papers, and from how the reference code behaves.
+The computations follow the papers and the behavior of the reference code:
 
 - MoCo: algorithm 1 of He et al. 2020; facebookresearch/moco, `moco/builder.py`; symmetric loss and
-  split batch normalisation as in its notebook `colab/moco_cifar10_demo.ipynb`. The step is that of
-  algorithm 1: gradient, optimizer, momentum update, queue. The reference moves the key encoder
-  just before it encodes keys instead: the keys are the same, as the encoders start equal, and after
-  the last step its key encoder has one update to come.
+  split batch normalization as in its notebook `colab/moco_cifar10_demo.ipynb`. A step follows
+  algorithm 1: gradient, optimizer, momentum update, queue. The reference instead updates the key
+  encoder just before it encodes keys. The keys are the same, because the encoders start equal, but
+  after the last step the reference's key encoder is one update behind.
 - BYOL: Grill et al. 2020, section 3.1; google-deepmind/deepmind-research, `byol/byol_experiment.py`
-  and `byol/utils/`. Views pass through each network one by one, the first view first.
-- SimCLR: algorithm 1 of Chen et al. 2020, the mean over the 2N rows. The views pass through together.
+  and `byol/utils/`. Each network sees the first view, then the second.
+- SimCLR: algorithm 1 of Chen et al. 2020, the mean over the 2N rows. The network sees both views
+  in one batch.
 
-Five things differ between the two libraries. They are settled here, so that the files hold what
-Keras has:
+Five conventions differ between the two libraries. The files use Keras' conventions:
 
-- Layout. Kernels of convolutions are (height, width, in, out) in the files, those of dense layers
-  (in, out), images (height, width, channels), the queue (size, dim).
-- Moving variance. PyTorch's takes the batch's variance divided by n - 1, Keras' divided by n; the
-  normalisation itself divides by n in both. `divide_by_n` translates.
-- Momentum of batch normalisation. 0.1 here is 0.9 in Keras.
-- Groups of the split batch normalisation. The notebook's groups take every n-th image, keras_ssl's are
-  contiguous. `in_groups` sorts the batch for the encoder and sorts its outputs back.
-- Precision. Everything is computed in double precision here and rounded to float32 at the end, so
-  that the files hold no rounding errors of their own. Weights, queue and images at the start are
-  float32 numbers.
+- Layout. In the files, convolution kernels are (height, width, in, out), dense kernels (in, out),
+  images (height, width, channels), and the queue is (size, dim).
+- Moving variance. PyTorch averages batch variances divided by n - 1, Keras those divided by n. The
+  normalization divides by n in both. `divide_by_n` converts.
+- Momentum of batch normalization. 0.1 here is 0.9 in Keras.
+- Groups of split batch normalization. The notebook's groups take every n-th image, those of keras_ssl
+  are contiguous. `with_contiguous_groups` reorders the batch for the encoder and restores the order
+  of its outputs.
+- Precision. All computations use float64 and are rounded to float32 at the end, so that the files
+  have no accumulated rounding errors. The initial weights, queue and images are float32 numbers.
 """
 
 import argparse
@@ -68,8 +68,8 @@ class Case:
     temperature: float = 0.2
     queue_size: int = 0
     symmetric: bool = False
-    groups: int = 1  # of the backbone's batch normalisations
-    momentum: float = 0.9  # of the target network, at the first step
+    groups: int = 1  # of the backbone's batch normalization
+    momentum: float = 0.9  # of the target network at the first step
     final_momentum: float = 0.9
     learning_rate: float = 0.1
     optimizer_momentum: float = 0.9
@@ -81,7 +81,7 @@ CASES = (
     Case(
         "moco_v1", "moco", head_depth=1, temperature=0.07, queue_size=32, learning_rate=0.03, seed=1
     ),
-    # The batch does not divide this queue: the third one is written around its end.
+    # The queue size is not a multiple of the batch size: the third batch wraps around the end.
     Case("moco_v2", "moco", queue_size=20, seed=2),
     Case("moco_symmetric", "moco", temperature=0.1, queue_size=40, symmetric=True, seed=3),
     Case("moco_split_batch_norm", "moco", batch=16, queue_size=64, groups=4, seed=4),
@@ -91,15 +91,15 @@ CASES = (
 
 
 def draw_views(case: Case, rng: np.random.Generator) -> np.ndarray:
-    """Returns (steps, 2, batch, side, side, 3) uint8: coarse patterns, with noise of each view."""
+    """Returns uint8 (steps, 2, batch, side, side, 3): coarse patterns with noise per view."""
     coarse = rng.uniform(0, 255, (STEPS, 1, case.batch, 2, 2, 3))
     pattern = coarse.repeat(SIDE // 2, axis=3).repeat(SIDE // 2, axis=4)
     noise = rng.normal(0, 40, (STEPS, 2, case.batch, SIDE, SIDE, 3))
     return np.clip(pattern + noise, 0, 255).astype(np.uint8)
 
 
-def in_groups(network, groups: int):
-    """Returns `network` with groups that are contiguous parts of the batch that it is given."""
+def with_contiguous_groups(network, groups: int):
+    """Returns `network` with normalization groups that are contiguous parts of the batch."""
 
     def call(x):
         order = torch.arange(len(x)).reshape(groups, -1).T.flatten()
@@ -112,16 +112,16 @@ class MoCo:
     def __init__(self, case: Case, online: nn.ModuleDict, rng: np.random.Generator):
         self.case = case
         self.target = nn.ModuleDict({k: deepcopy(online[k]) for k in ("backbone", "projector")})
-        self.query_encoder = in_groups(nn.Sequential(*online.values()), case.groups)
-        self.key_encoder = in_groups(nn.Sequential(*self.target.values()), case.groups)
+        self.query_encoder = with_contiguous_groups(nn.Sequential(*online.values()), case.groups)
+        self.key_encoder = with_contiguous_groups(nn.Sequential(*self.target.values()), case.groups)
         rows = rng.normal(size=(case.queue_size, case.dim))
         self.queue = networks.float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
         self.pointer = 0
-        # Shuffled batch norm: the order in which a batch of keys is encoded, the same in each step.
+        # Shuffled batch norm: keys are encoded in this order, the same in each step.
         self.order = torch.from_numpy(rng.permutation(case.batch))
 
     def contrast(self, queries, keys):
-        """Returns the loss of one direction, and its keys."""
+        """Returns the loss of one direction, and the keys."""
         q = F.normalize(self.query_encoder(queries), dim=1)
         with torch.no_grad():
             shuffled = F.normalize(self.key_encoder(keys[self.order]), dim=1)
@@ -142,7 +142,7 @@ class MoCo:
 
     def finish_step(self):
         size = self.case.queue_size
-        for row in self.keys:  # one by one, so that a batch may go around the end
+        for row in self.keys:  # one by one, so that a batch can wrap around the end
             self.queue[self.pointer] = row
             self.pointer = (self.pointer + 1) % size
 
@@ -197,17 +197,17 @@ METHODS = {"moco": MoCo, "byol": BYOL, "simclr": SimCLR}
 
 
 def target_momentum(case: Case, step: int) -> float:
-    """BYOL's schedule; constant where both ends are equal."""
+    """Returns BYOL's schedule; constant if both ends are equal."""
     remaining = (math.cos(math.pi * step / STEPS) + 1) / 2
     return case.final_momentum - (case.final_momentum - case.momentum) * remaining
 
 
 @torch.no_grad()
-def move_target(target: nn.ModuleDict, online: nn.ModuleDict, momentum: float):
-    """Moves parameters only: the moving statistics come from the target's own batches."""
+def update_target(target: nn.ModuleDict, online: nn.ModuleDict, momentum: float):
+    """Updates parameters only. The moving statistics come from the target's own batches."""
     for name, part in target.items():
-        for own, theirs in zip(part.parameters(), online[name].parameters(), strict=True):
-            own.copy_(momentum * own + (1 - momentum) * theirs)
+        for own, other in zip(part.parameters(), online[name].parameters(), strict=True):
+            own.copy_(momentum * own + (1 - momentum) * other)
 
 
 def online_networks(case: Case) -> nn.ModuleDict:
@@ -223,7 +223,7 @@ def online_networks(case: Case) -> nn.ModuleDict:
 
 
 def golden(case: Case) -> dict[str, np.ndarray]:
-    """Takes the steps of a case; returns the content of its file."""
+    """Runs the steps of a case; returns the contents of its file."""
     rng = np.random.default_rng(case.seed)
     online = online_networks(case)
     networks.draw_weights(online, rng)
@@ -247,7 +247,7 @@ def golden(case: Case) -> dict[str, np.ndarray]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        move_target(method.target, online, target_momentum(case, step))
+        update_target(method.target, online, target_momentum(case, step))
         method.finish_step()
         losses.append(loss.item())
         after = all_weights(case, start, online, method.target) | method.state()
@@ -263,7 +263,7 @@ def golden(case: Case) -> dict[str, np.ndarray]:
 
 
 def all_weights(case: Case, start: dict, online: nn.ModuleDict, target: nn.ModuleDict) -> dict:
-    """Returns the weights of both networks under Keras' names, the target's with "target_"."""
+    """Returns the weights of both networks with Keras' names; "target_" is put before the target's."""
     images = case.batch * (2 if case.method == "simclr" else 1)
     result = {}
     for parts, prefix in ((online, ""), (target, "target_")):
@@ -273,15 +273,15 @@ def all_weights(case: Case, start: dict, online: nn.ModuleDict, target: nn.Modul
 
 
 def check(case: Case, content: dict[str, np.ndarray]):
-    """Compares with the file that is there."""
-    with np.load(GOLDEN / f"{case.name}.npz") as known:
-        if set(known) != set(content):
-            raise SystemExit(f"{case.name}: other names: {sorted(set(known) ^ set(content))}")
-        numbers = sorted(set(known) - {"settings"})
+    """Compares with the existing file."""
+    with np.load(GOLDEN / f"{case.name}.npz") as saved:
+        if set(saved) != set(content):
+            raise SystemExit(f"{case.name}: different names: {sorted(set(saved) ^ set(content))}")
+        numbers = sorted(set(saved) - {"settings"})
         worst = max(
-            np.abs(known[n].astype(float) - content[n].astype(float)).max() for n in numbers
+            np.abs(saved[n].astype(float) - content[n].astype(float)).max() for n in numbers
         )
-        settings = [json.loads(str(c["settings"])) for c in (known, content)]
+        settings = [json.loads(str(c["settings"])) for c in (saved, content)]
     versions = [s.pop("versions") for s in settings]
     if settings[0] != settings[1] or worst > 1e-6:
         raise SystemExit(f"{case.name}: differs by {worst:.1e}. Settings: {settings}")
@@ -290,7 +290,9 @@ def check(case: Case, content: dict[str, np.ndarray]):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare with the files, write none")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the existing files instead of writing"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     GOLDEN.mkdir(exist_ok=True)

@@ -1,9 +1,9 @@
-"""Computes what keras_ssl and Keras replace with tensorflow-addons itself, and writes the numbers.
+"""Writes outputs of tensorflow-addons, to compare its replacements in keras_ssl and Keras with.
 
-An oracle: it is run by hand, in an environment of its own (tensorflow-addons ended in May 2024 and runs
-with TensorFlow up to 2.15), and knows nothing of keras_ssl. The file that it wrote is
-tests/oracles/golden/tensorflow_addons.npz, and tests/test_tensorflow_addons.py compares. That test
-needs no tensorflow-addons.
+This script does not use keras_ssl. It is run by hand in a separate environment (tensorflow-addons
+ended in May 2024 and needs TensorFlow 2.15 or earlier). Its file is
+tests/oracles/golden/tensorflow_addons.npz. tests/test_tensorflow_addons.py compares with it and does
+not need tensorflow-addons.
 
     python3.11 -m venv /tmp/addons
     /tmp/addons/bin/pip install "tensorflow-cpu==2.15.1" "tensorflow-addons==0.23.0" "numpy<2" \
@@ -11,11 +11,12 @@ needs no tensorflow-addons.
     /tmp/addons/bin/python tests/oracles/tensorflow_addons_golden.py            # writes the file
     /tmp/addons/bin/python tests/oracles/tensorflow_addons_golden.py --check    # compares instead
 
-What is in the file:
+Contents of the file:
 
-- `lamb_*`: five steps of `tfa.optimizers.LAMB` on two variables with given gradients, without weight
-  decay and with it.
-- `blur_*`: `tfa.image.gaussian_filter2d` with black beyond the border, a kernel of a tenth of the side.
+- `lamb_*`: five steps of `tfa.optimizers.LAMB` on two variables with given gradients, with and without
+  weight decay.
+- `blur_*`: `tfa.image.gaussian_filter2d` with black outside the image and a kernel of a tenth of
+  the side.
 - `hsv_*`: `tfa.image.adjust_hsv_in_yiq` with one change at a time.
 - `cycle_*`: the three cyclical schedules of `tfa.optimizers` at steps 0 to 49.
 - `sgdw_*`, `adamw_*`: five steps of optimizers with decoupled weight decay.
@@ -111,7 +112,7 @@ def losses(random):
     r2 = tfa.metrics.RSquare()
     r2.update_state(labels[:, :1], scores[:, :1])
     features = random.normal(size=(6, 5)).astype("float32")
-    group = tfa.layers.InstanceNormalization(epsilon=1e-3)
+    instance_norm = tfa.layers.InstanceNormalization(epsilon=1e-3)
     images = random.normal(size=(2, 4, 4, 6)).astype("float32")
     return {
         "loss_labels": labels,
@@ -122,7 +123,7 @@ def losses(random):
         "loss_features": features,
         "loss_sparsemax": tfa.activations.sparsemax(features).numpy(),
         "loss_images": images,
-        "loss_instance_norm": group(images).numpy(),
+        "loss_instance_norm": instance_norm(images).numpy(),
     }
 
 
@@ -146,7 +147,7 @@ def main():
             assert set(file) == set(results)
             for name in results.keys() - {"versions", "symbols"}:
                 np.testing.assert_allclose(file[name], results[name], rtol=1e-5, atol=1e-6)
-        print(f"{FILE} is what tensorflow-addons computes")
+        print(f"{FILE} matches tensorflow-addons")
     else:
         np.savez_compressed(FILE, **results)
         print(f"{FILE}: {FILE.stat().st_size} bytes, {len(results)} arrays")

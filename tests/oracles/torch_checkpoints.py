@@ -1,28 +1,28 @@
-"""Writes files of PyTorch networks with torchvision's names, and the features of each of their stages.
+"""Writes PyTorch networks with torchvision's parameter names, and the features of all stages.
 
-An oracle: it is run by hand, in an environment of its own, and knows nothing of keras_ssl. The files
-that it wrote are in tests/oracles/golden/, and tests/importers/test_torch_networks.py imports them
-into keras_ssl and compares features. That test needs no PyTorch.
+This script does not use keras_ssl. It is run by hand in a separate environment. Its files are in
+tests/oracles/golden/. tests/importers/test_torch_networks.py imports them into keras_ssl and compares
+features; it does not need PyTorch.
 
     python -m venv /tmp/oracle
     /tmp/oracle/bin/pip install "torch==2.15.0" "numpy==2.4.6" "safetensors==0.8.0"
     /tmp/oracle/bin/python tests/oracles/torch_checkpoints.py
 
-Any PyTorch since 1.6 will do; `versions` in the golden file says which it was. It takes a few seconds.
-The networks are narrow: their blocks, names, strides and paddings are those of torchvision and timm
-(`torchvision/models/resnet.py`, `timm/models/resnet.py`), written out below. Weights and running
-statistics are random, none of them a default, and rounded to 1/32, so that the files are small. They
-are kept as `torch.save` wrote them, but packed by gzip.
+PyTorch 1.6 or later works; `versions` in the golden file records the version. It takes a few seconds.
+The networks are narrow, with the blocks, names, strides and paddings of torchvision and timm
+(`torchvision/models/resnet.py`, `timm/models/resnet.py`). All weights and running statistics are
+random and differ from their defaults. They are rounded to 1/32 to keep the files small. The files are
+the output of `torch.save`, compressed with gzip.
 
 - resnet18.pth: zip archive, float32.
 - resnet18_small_stem_half.pth: stream of pickles (before PyTorch 1.6), float16, names starting with
   "module.", a stem of one 3x3 convolution.
 - resnet18d_bfloat16.pth: zip archive, bfloat16, ResNet-D with timm's names.
-- moco_v2.pth.tar: stream of pickles with what facebookresearch/moco writes (`main_moco.py`), of a
-  network of 50 layers: query and key encoder, queue, optimizer.
-- resnet18.safetensors: the weights of resnet18.pth in the other format.
-- torch_checkpoints.npz: features. Of a feature map it holds the pixels in five rows and columns, those
-  at the edges among them. The images are made by `image`, so that they need not be stored.
+- moco_v2.pth.tar: stream of pickles with the same contents as the checkpoints of facebookresearch/moco
+  (`main_moco.py`), for a network of 50 layers: query and key encoder, queue, optimizer.
+- resnet18.safetensors: the weights of resnet18.pth in another format.
+- torch_checkpoints.npz: features. For a feature map, the pixels in five rows and columns, including
+  those at the edges. The images are not stored: `image` computes them.
 """
 
 import gzip
@@ -44,19 +44,19 @@ QUEUE = (8, 24)  # (dim, size)
 
 
 def image(height: int, width: int) -> np.ndarray:
-    """Returns a (height, width, 3) image with numbers from -1 to 1, the same on every machine."""
+    """Returns a deterministic (height, width, 3) image with values in [-1, 1]."""
     y, x, c = np.ogrid[:height, :width, :3]
     return ((7 * y + 13 * x * (c + 1) + 3 * x * y + 29 * c) % 256 / 127.5 - 1).astype("float32")
 
 
 def corners(feature_map: np.ndarray) -> np.ndarray:
-    """Returns the pixels in five rows and columns of (height, width, channels)."""
+    """Returns the pixels in five rows and columns of a map (height, width, channels)."""
     rows, columns = ([0, 1, n // 2, n - 2, n - 1] for n in feature_map.shape[:2])
     return feature_map[np.ix_(rows, columns)]
 
 
 class Block(nn.Module):
-    """A basic or a bottleneck block; with `resnet_d`, its shortcut pools before its projection."""
+    """A basic or bottleneck block. With `resnet_d`, the shortcut pools before its projection."""
 
     def __init__(self, inputs: int, filters: int, stride: int, bottleneck: bool, resnet_d: bool):
         super().__init__()
@@ -133,7 +133,7 @@ class ResNet(nn.Module):
 
 @torch.no_grad()
 def draw_weights(network: nn.Module) -> nn.Module:
-    """Fills all weights and statistics with random numbers."""
+    """Fills all weights and running statistics with random numbers."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.uniform_(0.5, 1.5)
@@ -149,20 +149,20 @@ def draw_weights(network: nn.Module) -> nn.Module:
 
 
 def save(content, name: str, **options) -> None:
-    """Writes what `torch.save` writes, packed: as gzip with neither name nor time."""
+    """Writes the output of `torch.save`, compressed."""
     file = io.BytesIO()
     torch.save(content, file, **options)
-    pack(file.getvalue(), name)
+    compress(file.getvalue(), name)
 
 
-def pack(content: bytes, name: str) -> None:
-    """Writes a packed file."""
+def compress(content: bytes, name: str) -> None:
+    """Writes a gzip file without a time stamp, so that equal contents give equal files."""
     (GOLDEN / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
 
 
 @torch.no_grad()
 def features(network: nn.Module, sizes: dict) -> dict[str, np.ndarray]:
-    """Returns "size/stage" of a network, computed in float64."""
+    """Returns a network's features by "size/stage", computed in float64."""
     network = network.double().eval()
     found = {}
     for name, size in sizes.items():
@@ -184,7 +184,7 @@ def main():
 
     network = draw_weights(ResNet(18, 2))
     save(network.state_dict(), "resnet18.pth")
-    pack(safetensors.torch.save(network.state_dict()), "resnet18.safetensors")
+    compress(safetensors.torch.save(network.state_dict()), "resnet18.safetensors")
     keep("resnet18", network)
 
     network = draw_weights(ResNet(18, 2, "small")).half()

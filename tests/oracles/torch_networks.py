@@ -1,6 +1,6 @@
-"""The small networks of `momentum_step.py`, in PyTorch, and their weights as Keras has them.
+"""The small PyTorch networks of `momentum_step.py`, and their weights in Keras' layout.
 
-Modules are named as keras_ssl names its layers, so that `keras_weights` translates by a rule.
+Modules have the names of the corresponding keras_ssl layers, which `keras_weights` relies on.
 """
 
 import math
@@ -16,9 +16,10 @@ HIDDEN = 12  # units of BYOL's hidden layers
 
 
 class SplitBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation by groups: image i belongs to group i % groups.
+    """Batch normalization in groups: image i belongs to group i % groups.
 
-    Each group moves a copy of the moving statistics, and their mean over the groups is kept.
+    Each group updates its own copy of the moving statistics. The new statistics are the mean over the
+    groups.
     """
 
     def __init__(self, channels: int, groups: int):
@@ -62,7 +63,7 @@ def backbone(groups: int) -> nn.Sequential:
 
 
 def moco_head(depth: int, dim: int) -> nn.Sequential:
-    """Version 1 has one layer, version 2 a hidden one of the features' width; both have biases."""
+    """Returns the head of MoCo v1 (one layer) or v2 (with a hidden layer of the same width)."""
     if depth == 1:
         return nn.Sequential(OrderedDict(dense_1=nn.Linear(FEATURES, dim)))
     return nn.Sequential(
@@ -75,7 +76,7 @@ def moco_head(depth: int, dim: int) -> nn.Sequential:
 
 
 def byol_head(inputs: int, dim: int) -> nn.Sequential:
-    """The hidden layer has a bias, in front of its normalisation; the last layer has none."""
+    """Returns a BYOL head. The hidden layer has a bias before normalization, the last has none."""
     return nn.Sequential(
         OrderedDict(
             dense_1=nn.Linear(inputs, HIDDEN),
@@ -87,7 +88,7 @@ def byol_head(inputs: int, dim: int) -> nn.Sequential:
 
 
 def simclr_head(dim: int) -> nn.Sequential:
-    """No biases; the last normalisation has a factor and no offset."""
+    """Returns a SimCLR head, without biases. The last normalization has a scale, but no offset."""
     head = nn.Sequential(
         OrderedDict(
             dense_1=nn.Linear(FEATURES, FEATURES, bias=False),
@@ -106,13 +107,13 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def float32(values: np.ndarray) -> torch.Tensor:
-    """Returns values rounded to float32, in double precision."""
+    """Returns values rounded to float32 precision, as float64."""
     return torch.from_numpy(values.astype(np.float32).astype(np.float64))
 
 
 @torch.no_grad()
 def draw_weights(parts: nn.ModuleDict, rng: np.random.Generator):
-    """Fills all weights and moving statistics with float32 numbers, none of them a default."""
+    """Fills all weights and moving statistics with random float32 numbers, instead of defaults."""
     for module in parts.modules():
         for name, values in module.named_parameters(recurse=False):
             if not values.requires_grad:
@@ -128,7 +129,7 @@ def draw_weights(parts: nn.ModuleDict, rng: np.random.Generator):
 
 
 def keras_weights(parts: nn.ModuleDict, prefix: str = "") -> dict[str, np.ndarray]:
-    """Returns all weights as "network/layer/variable", in Keras' layout."""
+    """Returns all weights in Keras' layout, by "network/layer/variable"."""
     result = {}
     for part, layers in parts.items():
         for layer, module in layers.named_children():
@@ -157,17 +158,17 @@ def divide_by_n(
     pixels: int,
     prefix: str = "",
 ) -> dict[str, np.ndarray]:
-    """Returns the weights with moving variances of variances divided by n, as Keras keeps them.
+    """Converts moving variances to Keras' convention, batch variances divided by n.
 
-    PyTorch's moving variance takes each batch's divided by n - 1. After t batches it is
-    `keep ** t * start` plus a sum over the batches' variances: only the sum changes.
+    PyTorch averages batch variances divided by n - 1. After t batches, the moving variance is
+    `keep ** t * start` plus a weighted sum of batch variances. Only the sum is rescaled.
 
     Args:
-        weights: what `keras_weights(parts, prefix)` returned.
-        start: what `keras_weights` returned before the first step.
+        weights: result of `keras_weights(parts, prefix)`.
+        start: result of `keras_weights` before the first step.
         parts: the networks.
-        images: images of one forward pass.
-        pixels: of the backbone's feature maps.
+        images: images per forward pass.
+        pixels: pixels per feature map of the backbone.
         prefix: see `keras_weights`.
     """
     result = dict(weights)
