@@ -1,4 +1,4 @@
-"""Features of many images in one file, and the nearest among them; see docs/search.md."""
+"""Writes image features to a file and finds nearest neighbors; see docs/search.md."""
 
 from keras_ssl.search.embed import embed
 from keras_ssl.search.feature_file import FeatureFile, read_features, write_features

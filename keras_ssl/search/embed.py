@@ -1,4 +1,4 @@
-"""Features of any number of images into one file: in shards, so that a stop costs little."""
+"""Writes the features of many images to one file, in shards, so that a stopped run can resume."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from keras_ssl.data import Source
 from keras_ssl.data.image_folder import FolderSource
 from keras_ssl.evaluate.features import Encoder
 from keras_ssl.export.whole_file import whole_file
-from keras_ssl.search.feature_file import FeatureFile, check_kind, write_features
+from keras_ssl.search.feature_file import FeatureFile, check_extension, write_features
 
 _ABOUT = "about.json"
 
@@ -29,30 +29,31 @@ def embed(
     shard_size: int = 4096,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pathlib.Path:
-    """Writes the features of the images of some sources, with the images' names.
+    """Writes the features and names of the images of one or more sources to a file.
 
-    Shards of `shard_size` images are written to `<path>.parts`, each whole or not at all, and joined
-    in the end; the same call after a stop goes on behind the last of them. Images are prepared as
-    for `keras_ssl.evaluate.extract`.
+    Complete shards of `shard_size` images are written to `<path>.parts` and joined at the end. If the
+    call is interrupted, the same call resumes after the last complete shard. Images are preprocessed
+    as for `keras_ssl.evaluate.extract`.
 
     Args:
         backbone: built `keras.Model` from float32 images in [0, 1] to `(batch, features)`.
-        sources: by a name that stands before those of its images, "" for none: the images that are
-            decoded in the order of this dictionary. They need random access.
-        path: file to write, .npz or .parquet. One that is there is replaced.
-        about: what the file says of itself, as JSON holds it.
+        sources: maps a prefix to a source. Image names start with the prefix; "" adds none. The
+            sources are processed in the order of the dictionary and need random access.
+        path: .npz or .parquet file to write. An existing file is replaced.
+        about: metadata to store in the file. Must be JSON-serializable.
         batch_size: images per forward pass.
         shard_size: images per shard.
-        progress: called with the number of images that are done, and that of all.
+        progress: called after each shard with the number of processed images and the total.
 
     Returns:
         `path`.
 
     Raises:
-        ImportError: if a .parquet file is asked for and pyarrow is not installed.
+        ImportError: if `path` ends in .parquet and pyarrow is not installed.
         TypeError: if a source is streamed.
-        ValueError: if `<path>.parts` holds the beginning of something else, a number is not
-            positive, or an image does not fit the network.
+        ValueError: if `<path>.parts` has shards of other images, another network or another shard
+            size, or other files; if `batch_size` or `shard_size` is not positive; or if an image does
+            not fit the network.
 
     Example:
         >>> backbone = keras_ssl.backbones.Tiny((8, 8, 1))
@@ -60,14 +61,14 @@ def embed(
         PosixPath('features.npz')
     """
     path = pathlib.Path(path)
-    check_kind(path)
+    check_extension(path)
     if shard_size < 1 or batch_size < 1:
         raise ValueError(
             "`batch_size` and `shard_size` must be positive. "
             f"Received: batch_size={batch_size}, shard_size={shard_size}"
         )
     parts = path.with_name(f"{path.name}.parts")
-    _begin(parts, _identity(backbone, sources, shard_size))
+    _prepare_shards(parts, _describe_inputs(backbone, sources, shard_size))
     encoder = Encoder(backbone)
     total = sum(len(source) for source in sources.values())
     done, shards = 0, []
@@ -85,7 +86,7 @@ def embed(
     content = FeatureFile(
         np.concatenate([np.load(shard) for shard in shards]),
         np.concatenate([image_names(source, prefix) for prefix, source in sources.items()]),
-        _labels(list(sources.values())),
+        _join_labels(list(sources.values())),
         {**(about or {}), "network": weights_digest(backbone)},
     )
     write_features(content, path)
@@ -94,11 +95,11 @@ def embed(
 
 
 def image_names(source: Source, prefix: str = "") -> np.ndarray:
-    """Returns the names of a source's images: files below their folder, or numbers.
+    """Returns the names of a source's images: file paths relative to the folder, or indices.
 
     Args:
         source: the images.
-        prefix: stands before each name, with a slash, unless it is empty.
+        prefix: put before each name, followed by a slash. An empty prefix adds nothing.
     """
     if isinstance(source, FolderSource):
         root = pathlib.Path(source.name).expanduser()
@@ -117,7 +118,9 @@ def weights_digest(network: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _identity(backbone: keras.Model, sources: dict[str, Source], shard_size: int) -> dict[str, Any]:
+def _describe_inputs(
+    backbone: keras.Model, sources: dict[str, Source], shard_size: int
+) -> dict[str, Any]:
     return {
         "network": weights_digest(backbone),
         "images": {prefix: source.fingerprint() for prefix, source in sources.items()},
@@ -125,29 +128,30 @@ def _identity(backbone: keras.Model, sources: dict[str, Source], shard_size: int
     }
 
 
-def _begin(parts: pathlib.Path, identity: dict[str, Any]) -> None:
+def _prepare_shards(parts: pathlib.Path, inputs: dict[str, Any]) -> None:
+    """Creates the directory of shards, or checks that existing shards have the same inputs."""
     about = parts / _ABOUT
     if about.is_file():
-        begun = json.loads(about.read_text())
-        if begun != identity:
-            differing = ", ".join(sorted(k for k in identity if begun.get(k) != identity[k]))
+        saved = json.loads(about.read_text())
+        if saved != inputs:
+            different = ", ".join(sorted(k for k in inputs if saved.get(k) != inputs[k]))
             raise ValueError(
-                "There is the beginning of other features. Expected: the same network, images and "
-                f"shard size as before, or that {str(parts)!r} is removed. Received: another "
-                f"{differing}"
+                f"{str(parts)!r} has shards of other features. Expected: the same network, images and "
+                "shard size as before; or delete this directory to start again. Received: different "
+                f"{different}"
             )
         return
     if parts.exists() and any(parts.iterdir()):
         raise ValueError(
-            f"Shards are written to {str(parts)!r}, which must be new. Received: one with files"
+            f"The directory for shards must be new or empty. Received: {str(parts)!r}, with files"
         )
     with whole_file(about, overwrite=True) as draft:
-        draft.write_text(json.dumps(identity, indent=2))
+        draft.write_text(json.dumps(inputs, indent=2))
 
 
-def _labels(sources: list[Source]) -> np.ndarray | None:
+def _join_labels(sources: list[Source]) -> np.ndarray | None:
     labels = [source.labels for source in sources]
     names = {tuple(source.class_names or ()) for source in sources}
     if len(names) > 1 or any(each is None for each in labels):
-        return None  # numbers that would mean something else in each source
+        return None  # the same label would mean different classes in different sources
     return np.concatenate([np.asarray(each, np.int64) for each in labels])

@@ -1,4 +1,4 @@
-"""Features with the names of their images, as one .npz or .parquet file."""
+"""Reads and writes image features and names in one .npz or .parquet file."""
 
 import json
 import os
@@ -11,19 +11,19 @@ import numpy as np
 
 from keras_ssl.export.whole_file import whole_file
 
-KINDS = (".npz", ".parquet")
+EXTENSIONS = (".npz", ".parquet")
 _ABOUT = "keras_ssl"
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureFile:
-    """What a file of features holds.
+    """Contents of a feature file.
 
     Attributes:
         features: (n, dim) float32.
-        names: (n,) names of the images: of files, below their folder; otherwise numbers.
-        labels: (n,) int64, -1 for an image without one; `None` if no image has one.
-        about: where the images came from and which network they went through, as JSON holds it.
+        names: (n,) image names: file paths relative to their folder, or indices.
+        labels: (n,) int64, -1 for an unlabeled image; `None` if no image has a label.
+        about: metadata such as the data and the network. Must be JSON-serializable.
 
     Example:
         >>> FeatureFile(np.eye(2, dtype="float32"), np.array(["a.jpg", "b.jpg"])).names[1]
@@ -36,7 +36,7 @@ class FeatureFile:
     about: dict[str, Any] = field(default_factory=dict)
 
     def class_name(self, row: int) -> str:
-        """Returns the name of an image's class, its label if it has no name, or "" without a label."""
+        """Returns an image's class name; its label if classes have no names; "" if unlabeled."""
         if self.labels is None or self.labels[row] < 0:
             return ""
         label, names = int(self.labels[row]), self.about.get("class_names")
@@ -44,17 +44,17 @@ class FeatureFile:
 
 
 def write_features(content: FeatureFile, path: pathlib.Path) -> None:
-    """Writes a file whole or not at all; one that is there is replaced.
+    """Writes a feature file atomically. An existing file is replaced.
 
     Args:
-        content: what to write.
-        path: ends in .npz or .parquet.
+        content: features, names, labels and metadata.
+        path: file to write, .npz or .parquet.
 
     Raises:
-        ImportError: if a .parquet file is asked for and pyarrow is not installed.
-        ValueError: if `path` ends otherwise.
+        ImportError: if `path` ends in .parquet and pyarrow is not installed.
+        ValueError: if `path` has another extension.
     """
-    check_kind(path)
+    check_extension(path)
     with whole_file(path, overwrite=True) as draft:
         if path.suffix == ".npz":
             _write_npz(content, draft)
@@ -63,40 +63,40 @@ def write_features(content: FeatureFile, path: pathlib.Path) -> None:
 
 
 def read_features(path: str | os.PathLike) -> FeatureFile:
-    """Reads what `write_features` wrote.
+    """Reads a file that `write_features` wrote.
 
     Args:
-        path: of an .npz or .parquet file.
+        path: .npz or .parquet file.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ImportError: if it is .parquet and pyarrow is not installed.
-        ValueError: if it holds something else.
+        FileNotFoundError: if the file does not exist.
+        ImportError: if `path` ends in .parquet and pyarrow is not installed.
+        ValueError: if `path` has another extension, or the file has other contents.
 
     Example:
         >>> read_features("features.npz").features.shape
         (1797, 64)
     """
     path = pathlib.Path(path)
-    check_kind(path)
+    check_extension(path)
     if not path.is_file():
         raise FileNotFoundError(
-            "There are no features to read. Expected: a file that `keras-ssl embed` wrote. "
+            "The feature file does not exist. Expected: a file that `keras-ssl embed` wrote. "
             f"Received: {str(path)!r}"
         )
     try:
         return _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
     except (KeyError, ValueError) as error:
         raise ValueError(
-            "The file must be one that `keras-ssl embed` wrote, with `features` and `names`. "
+            "The file must have been written by `keras-ssl embed`, with `features` and `names`. "
             f"Received: {str(path)!r}. {error}"
         ) from error
 
 
-def check_kind(path: pathlib.Path) -> None:
-    """Raises before any work if `path` is no kind of file that can be written here."""
-    if path.suffix not in KINDS:
-        raise ValueError(f"The file must end in {' or '.join(KINDS)}. Received: {str(path)!r}")
+def check_extension(path: pathlib.Path) -> None:
+    """Raises if `path` has an unsupported extension, or pyarrow is needed and not installed."""
+    if path.suffix not in EXTENSIONS:
+        raise ValueError(f"The file must end in {' or '.join(EXTENSIONS)}. Received: {str(path)!r}")
     if path.suffix == ".parquet":
         _pyarrow()
 
@@ -105,7 +105,7 @@ def _write_npz(content: FeatureFile, path: pathlib.Path) -> None:
     columns = {"features": content.features, "names": np.asarray(content.names, dtype=np.str_)}
     if content.labels is not None:
         columns["labels"] = content.labels
-    with path.open("wb") as file:  # by its name, NumPy would add an ending
+    with path.open("wb") as file:  # given a path, NumPy would add an extension
         columns[_ABOUT] = np.array(json.dumps(content.about))
         np.savez(file, **columns)  # type: ignore[arg-type]
 

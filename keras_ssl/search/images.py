@@ -1,4 +1,4 @@
-"""Finds and reads the images of a file of features."""
+"""Finds and reads the images of a feature file."""
 
 import os
 import pathlib
@@ -11,48 +11,54 @@ from keras_ssl import evaluate
 from keras_ssl.data import Source
 from keras_ssl.data.open_source import open_source
 from keras_ssl.data.verify import decode
-from keras_ssl.search.embed import image_names, weights_digest
+from keras_ssl.search.embed import image_names
 from keras_ssl.search.feature_file import FeatureFile
+from keras_ssl.search.shards import weights_digest
 
 
-def find_row(query: str, found: FeatureFile) -> int | None:
-    """Returns the row of an image among the features, or `None` if the query is an image file.
+def find_row(query: str, content: FeatureFile) -> int | None:
+    """Returns the row of an image in a feature file, or `None` if the query is an image file.
 
     Args:
-        query: name or number of an image among the features, or the path of an image file.
-        found: the features.
+        query: name or index of an image in the feature file, or the path of an image file.
+        content: contents of the feature file.
 
     Raises:
-        ValueError: if the number is too large.
+        ValueError: if the index is out of range.
         FileNotFoundError: if there is no such image and no such file.
     """
-    named = np.flatnonzero(found.names == query)
-    if len(named):
-        return int(named[0])
+    matches = np.flatnonzero(content.names == query)
+    if len(matches):
+        return int(matches[0])
     if query.isdecimal():
-        if int(query) >= len(found.names):
+        if int(query) >= len(content.names):
             raise ValueError(
-                f"--query must be 0 to {len(found.names) - 1}, an image's name, or a file. "
+                f"--query must be 0 to {len(content.names) - 1}, an image name, or a file. "
                 f"Received: {query}"
             )
         return int(query)
     if not pathlib.Path(query).is_file():
         raise FileNotFoundError(
-            "--query must be an image file, or the number or name of an image among the features, "
-            f"such as {str(found.names[0])!r}. Received: {query!r}"
+            "--query must be an image file, or the index or name of an image in the feature file, "
+            f"such as {str(content.names[0])!r}. Received: {query!r}"
         )
     return None
 
 
 def read_query(
-    path: str, found: FeatureFile, network: keras.Model
+    path: str, content: FeatureFile, network: keras.Model
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pixels of an image file, and its features.
+    """Returns the pixels and the features of an image file.
+
+    Args:
+        path: image file.
+        content: contents of the feature file.
+        network: network that computed the features.
 
     Raises:
         ValueError: if the features were computed by another network.
     """
-    if weights_digest(network) != found.about.get("network"):
+    if weights_digest(network) != content.about.get("network"):
         raise ValueError(
             "--model must be the network that computed the features. "
             "Received: a network with other weights"
@@ -62,46 +68,48 @@ def read_query(
 
 
 def read_images(
-    found: FeatureFile,
+    content: FeatureFile,
     rows: list[int],
     data: str | None = None,
     data_dir: str | os.PathLike | None = None,
 ) -> list[np.ndarray]:
-    """Returns the images of some rows of a file of features.
+    """Returns the images of some rows of a feature file.
 
     Args:
-        found: the features.
-        rows: numbers of the images.
-        data: the images, if they have moved since the features were computed.
-        data_dir: directory of TensorFlow Datasets, if it has moved.
+        content: contents of the feature file.
+        rows: indices of the images.
+        data: new location of the images, if they have moved since the features were computed.
+        data_dir: new directory of TensorFlow Datasets, if it has moved.
 
     Raises:
-        ValueError: if the images are not there.
+        ValueError: if the feature file does not say where the images are, or they are not there.
     """
-    wanted = [str(found.names[row]) for row in rows]
-    roots = found.about.get("roots")
+    names = [str(content.names[row]) for row in rows]
+    roots = content.about.get("roots")
     if roots and data is None:
-        return [_read_file(name, roots) for name in wanted]
-    data = data or found.about.get("data")
+        return [_read_file(name, roots) for name in names]
+    data = data or content.about.get("data")
     if data is None:
-        raise ValueError("The features do not name their images. Expected: --data DATA")
-    train, test = open_source(data, data_dir or found.about.get("data_dir"))
+        raise ValueError(
+            "The feature file does not say where its images are. Expected: --data DATA. Received: none"
+        )
+    train, test = open_source(data, data_dir or content.about.get("data_dir"))
     parts: dict[str, Source] = {"": train} if test is None else {"train": train, "test": test}
     places = {
         str(name): (source, index)
         for prefix, source in parts.items()
         for index, name in enumerate(image_names(source, prefix))
     }
-    if missing := [name for name in wanted if name not in places]:
-        raise _moved(data, missing[0])
-    return [_read(*places[name]) for name in wanted]
+    if missing := [name for name in names if name not in places]:
+        raise _missing_image(data, missing[0])
+    return [_read(*places[name]) for name in names]
 
 
 def _read_file(name: str, roots: dict[str, str]) -> np.ndarray:
     prefix, _, rest = name.partition("/") if "" not in roots else ("", "", name)
     file = pathlib.Path(roots[prefix], rest)
     if not file.is_file():
-        raise _moved(roots[prefix], rest)
+        raise _missing_image(roots[prefix], rest)
     return decode(tf.io.read_file(str(file)), channels=3).numpy()
 
 
@@ -110,8 +118,9 @@ def _read(source: Source, index: int) -> np.ndarray:
     return tf.image.convert_image_dtype(image, tf.uint8, saturate=True).numpy()
 
 
-def _moved(data: str, name: str) -> ValueError:
+def _missing_image(data: str, name: str) -> ValueError:
+    """Returns the error for an image that was not found."""
     return ValueError(
-        "The images of the features were not found. If they have moved, pass --data. "
+        "An image of the feature file was not found. If the images have moved, pass --data. "
         f"Received: {data!r}, without {name!r}"
     )

@@ -1,4 +1,4 @@
-"""The nearest images by their features: found, and drawn."""
+"""Finds and draws the nearest neighbors of an image by their features."""
 
 import os
 import pathlib
@@ -13,12 +13,12 @@ _COLUMNS = 5
 
 @dataclass(frozen=True)
 class Neighbour:
-    """An image that is near to a query.
+    """A near neighbor of a query image.
 
     Attributes:
-        index: its row among the features.
-        name: its name.
-        similarity: cosine between its features and the query's.
+        index: row of the image in the feature file.
+        name: name of the image.
+        similarity: cosine similarity of its features to the query's, in [-1, 1].
     """
 
     index: int
@@ -33,14 +33,17 @@ def nearest(
     count: int = 10,
     leave_out: int | None = None,
 ) -> list[Neighbour]:
-    """Returns the images whose features have the largest cosine with those of the query.
+    """Returns the images whose features have the highest cosine similarity to a query.
 
     Args:
-        query: (dim,) features.
-        features: (n, dim).
-        names: (n,).
-        count: number of neighbours; fewer where there are fewer images.
-        leave_out: row of the query itself, which is no neighbour.
+        query: features of the query, (dim,).
+        features: features of the images, (n, dim).
+        names: names of the images, (n,).
+        count: number of neighbors, positive. If there are fewer images, all are returned.
+        leave_out: row to exclude, such as that of the query itself.
+
+    Returns:
+        The neighbors, nearest first.
 
     Raises:
         ValueError: if the query has another number of features, or `count` is not positive.
@@ -53,10 +56,10 @@ def nearest(
         raise ValueError(f"`count` must be positive. Received: count={count}")
     if query.shape != features.shape[1:]:
         raise ValueError(
-            f"The query must have {features.shape[1]} features, as the images have. "
+            f"The query must have {features.shape[1]} features, like the images. "
             f"Received: {query.shape}"
         )
-    similarities = _unit(features) @ _unit(query[None])[0]
+    similarities = _normalize(features) @ _normalize(query[None])[0]
     order = np.argsort(-similarities, kind="stable")
     if leave_out is not None:
         order = order[order != leave_out]
@@ -70,13 +73,13 @@ def draw_neighbours(
     images: list[np.ndarray],
     path: str | os.PathLike,
 ) -> pathlib.Path:
-    """Draws the query on the left and its neighbours, nearest first, in rows on the right.
+    """Draws the query on the left, and its neighbors on the right, nearest first.
 
     Args:
-        query: uint8 (height, width, channels) image.
-        name: of the query.
-        neighbours: from `nearest`.
-        images: of the neighbours, in their order, as the query; sizes may differ.
+        query: query image, uint8 (height, width, channels).
+        name: name of the query.
+        neighbours: result of `nearest`.
+        images: images of the neighbors, in the same order and format. Sizes may differ.
         path: PNG file to write.
 
     Returns:
@@ -89,12 +92,12 @@ def draw_neighbours(
     left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(3.4, 2.1 * _COLUMNS)))
     left.suptitle("Query")
     right.suptitle("Nearest, by the cosine of their features")
-    _show(left.subplots(), query, _short(name, 40))
+    _show(left.subplots(), query, _shorten(name, 40))
     axes = np.asarray(right.subplots(rows, _COLUMNS, squeeze=False)).reshape(-1)
     for axis in axes[len(neighbours) :]:
         axis.set_axis_off()
     for axis, neighbour, image in zip(axes, neighbours, images, strict=False):
-        _show(axis, image, f"{neighbour.similarity:.3f}\n{_short(neighbour.name, 26)}")
+        _show(axis, image, f"{neighbour.similarity:.3f}\n{_shorten(neighbour.name, 26)}")
     figure.savefig(path, dpi=100)
     return pathlib.Path(path)
 
@@ -105,11 +108,11 @@ def _show(axis: Axes, image: np.ndarray, title: str) -> None:
     axis.set_title(title, fontsize=8)
 
 
-def _short(name: str, most: int) -> str:
-    """Returns the end of a name, where names of one folder differ."""
-    return name if len(name) <= most else f"…{name[-most + 1 :]}"
+def _shorten(name: str, max_length: int) -> str:
+    """Shortens a name to its end, where names in one folder differ."""
+    return name if len(name) <= max_length else f"…{name[-max_length + 1 :]}"
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
+def _normalize(rows: np.ndarray) -> np.ndarray:
     rows = rows.astype(np.float32)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -21,7 +21,7 @@ def digits():
 
 
 @pytest.mark.parametrize("ending", ["npz", "parquet"])
-def test_the_file_holds_what_extract_returns(ending, backbone, digits, tmp_path):
+def test_the_file_contains_the_result_of_extract(ending, backbone, digits, tmp_path):
     if ending == "parquet":
         pytest.importorskip("pyarrow")
     path = embed(
@@ -34,10 +34,10 @@ def test_the_file_holds_what_extract_returns(ending, backbone, digits, tmp_path)
     assert found.features.dtype == np.float32
     assert list(found.names) == [str(number) for number in range(50)]
     assert found.about["data"] == "digits"
-    assert list(tmp_path.iterdir()) == [path]  # and no shards
+    assert list(tmp_path.iterdir()) == [path]  # the shards are deleted
 
 
-def test_files_have_their_names_and_parts_their_prefix(tmp_path):
+def test_names_are_paths_with_the_prefix_of_the_source(tmp_path):
     backbone = Tiny((8, 8, 3), features=4)
     for name in ("train/cat/b.png", "train/cat/a.png", "train/dog/a.png", "val/dog/c d.png"):
         file = tmp_path / "photos" / name
@@ -47,11 +47,11 @@ def test_files_have_their_names_and_parts_their_prefix(tmp_path):
     found = read_features(embed(backbone, parts, tmp_path / "f.npz"))
     train = [f"train/{name}.png" for name in ("cat/a", "cat/b", "dog/a")]
     assert list(found.names) == [*train, "val/dog/c d.png"]
-    assert found.labels is None  # label 0 is a cat in one part and a dog in the other
+    assert found.labels is None  # label 0 is a cat in one source and a dog in the other
     np.testing.assert_allclose(found.features[3:], evaluate.extract(backbone, parts["val"]).values)
 
 
-def test_a_stopped_run_goes_on_behind_its_last_shard(backbone, digits, tmp_path):
+def test_an_interrupted_run_resumes_after_its_last_shard(backbone, digits, tmp_path):
     def stop(done, total):
         if done >= 40:
             raise KeyboardInterrupt
@@ -63,7 +63,7 @@ def test_a_stopped_run_goes_on_behind_its_last_shard(backbone, digits, tmp_path)
     parts = tmp_path / "f.npz.parts"
     kept = {file: file.stat().st_mtime_ns for file in parts.glob("*.npy")}
     assert len(kept) == 2
-    # A shard that is marked shows that it is taken, and not computed again.
+    # Changed values in the first shard show that it is read, not computed again.
     first = min(kept)
     np.save(first, np.full((20, 16), 7.0, np.float32))
     embed(backbone, {"": digits}, path, shard_size=20, progress=lambda *done: seen.append(done))
@@ -76,7 +76,7 @@ def test_a_stopped_run_goes_on_behind_its_last_shard(backbone, digits, tmp_path)
     assert not parts.exists()
 
 
-def test_the_beginning_of_something_else_is_refused(backbone, digits, tmp_path):
+def test_shards_of_other_features_are_refused(backbone, digits, tmp_path):
     def stop(done, total):
         raise KeyboardInterrupt
 
@@ -84,16 +84,16 @@ def test_the_beginning_of_something_else_is_refused(backbone, digits, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         embed(backbone, {"": digits}, path, shard_size=20, progress=stop)
     other = Tiny((8, 8, 1), features=16)
-    with pytest.raises(ValueError, match=r"beginning of other features.*another network$"):
+    with pytest.raises(ValueError, match=r"shards of other features.*different network$"):
         embed(other, {"": digits}, path, shard_size=20)
-    with pytest.raises(ValueError, match=r"another images, shard_size$"):
+    with pytest.raises(ValueError, match=r"different images, shard_size$"):
         embed(backbone, {"": digits.subset([1, 2])}, path, shard_size=30)
 
 
-def test_a_folder_with_other_files_is_refused(backbone, digits, tmp_path):
+def test_a_shard_folder_with_other_files_is_refused(backbone, digits, tmp_path):
     (tmp_path / "f.npz.parts").mkdir()
     (tmp_path / "f.npz.parts" / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="must be new"):
+    with pytest.raises(ValueError, match="must be new or empty"):
         embed(backbone, {"": digits}, tmp_path / "f.npz")
     assert (tmp_path / "f.npz.parts" / "thesis.tex").exists()
 
@@ -103,15 +103,15 @@ def test_wrong_arguments_are_refused(backbone, digits, tmp_path):
         embed(backbone, {"": digits}, tmp_path / "f.csv")
     with pytest.raises(ValueError, match="shard_size=0"):
         embed(backbone, {"": digits}, tmp_path / "f.npz", shard_size=0)
-    with pytest.raises(FileNotFoundError, match="no features to read"):
+    with pytest.raises(FileNotFoundError, match="feature file does not exist"):
         read_features(tmp_path / "f.npz")
     np.savez(tmp_path / "other.npz", images=np.zeros(3))
-    with pytest.raises(ValueError, match=r"one that `keras-ssl embed` wrote.*other.npz"):
+    with pytest.raises(ValueError, match=r"written by `keras-ssl embed`.*other.npz"):
         read_features(tmp_path / "other.npz")
     assert json.dumps([file.name for file in tmp_path.iterdir()]) == '["other.npz"]'
 
 
-def test_the_nearest_are_those_of_a_slow_search():
+def test_nearest_equals_a_slow_search():
     features = np.random.default_rng(0).normal(size=(40, 5)).astype("float32")
     names = np.array([f"{row}.png" for row in range(40)])
     lengths = np.sqrt((features.astype("float64") ** 2).sum(1))
@@ -133,7 +133,7 @@ def test_the_nearest_are_those_of_a_slow_search():
 
 
 @pytest.mark.parametrize("count", [1, 7])
-def test_the_picture_is_drawn(count, tmp_path):
+def test_neighbors_are_drawn(count, tmp_path):
     features = np.random.default_rng(0).normal(size=(9, 5)).astype("float32")
     found = nearest(features[0], features, np.arange(9).astype(str), count, leave_out=0)
     images = [np.full((8 + row, 12, 3), 20 * row, np.uint8) for row in range(count)]
