@@ -151,7 +151,10 @@ def _has_compiler() -> bool:
     """Returns whether XLA works inside `tf.data` on CPU; some TensorFlow builds lack it."""
     try:
         double = _compile(lambda value: 2 * value)
-        return int(next(iter(tf.data.Dataset.from_tensors(1).map(double)))) == 2
+        options = tf.data.Options()
+        options.autotune.enabled = False  # its thread can delay the end by minutes
+        doubled = tf.data.Dataset.from_tensors(1).map(double).with_options(options)
+        return int(next(iter(doubled))) == 2
     except (tf.errors.OpError, ValueError) as error:
         _LOG.info("Making views without XLA, which is slower: %s", error)
         return False

@@ -1,7 +1,10 @@
 """Measures k-nearest-neighbor accuracy during training."""
 
 import keras
+import numpy as np
 
+from keras_ssl.data import Source
+from keras_ssl.data.classes import match_source
 from keras_ssl.evaluate.features import Encoder
 from keras_ssl.evaluate.fingerprint import unchanged
 from keras_ssl.evaluate.inputs import Images, check_labels
@@ -23,7 +26,8 @@ class KNNMonitor(keras.callbacks.Callback):
     Args:
         train: labeled images that vote, in any form that `keras_ssl.evaluate.extract` accepts.
             Usually the pretraining images; a subset of them is faster.
-        test: labeled images to classify.
+        test: labeled images to classify. Classes are matched by name; images of classes that `train`
+            lacks are left out.
         every: epochs between measurements, positive; the first is after `every` epochs.
         k: see `keras_ssl.evaluate.knn`.
         temperature: see `keras_ssl.evaluate.knn`.
@@ -64,6 +68,8 @@ class KNNMonitor(keras.callbacks.Callback):
                 raise ValueError(f"`{name}` must be positive. Received: {name}={value}.")
         self.train = train
         self.test = test
+        if isinstance(train, Source) and isinstance(test, Source):
+            self.test = match_source(train, test)  # fails, or warns, before training
         self.every = every
         self.k = k
         self.temperature = temperature
@@ -81,6 +87,8 @@ class KNNMonitor(keras.callbacks.Callback):
         with unchanged(backbone):
             train = self._encoder(self.train, self.batch_size, name="train")
             test = self._encoder(self.test, self.batch_size, name="test")
+        if self.history:  # `knn` named the images that are left out at the first measurement
+            test = test.subset(np.flatnonzero(np.isin(test.targets, train.targets)))
         result = knn(None, train, test, self.k, self.temperature, self.batch_size)
         self.history[epoch] = result
         if logs is not None:

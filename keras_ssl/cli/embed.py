@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 import tyro
 
-from keras_ssl.cli.export import load_encoder
+from keras_ssl.cli.checks import check_data, check_least, check_model
+from keras_ssl.cli.export import load_encoder, load_value_range
+
+_EXTENSIONS = (".npz", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -26,24 +29,27 @@ class Embed:
     """Images after which intermediate results are saved, in <out>.parts, so that the
     command can resume."""
 
+    def check(self):
+        """Checks the options without importing TensorFlow; raises an error that names the wrong one."""
+        check_model(self.model)
+        check_data(self.data)
+        check_least(1, batch_size=self.batch_size, shard_size=self.shard_size)
+        if self.out.suffix not in _EXTENSIONS:
+            raise ValueError(f"--out must end in .npz or .parquet. Received: {str(self.out)!r}")
+
     def execute(self) -> int:
         """Writes the features of all images, including test images; returns the exit status."""
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        from keras_ssl.data.image_folder import FolderSource
+        from keras_ssl.cli.progress import shard_progress
         from keras_ssl.data.open_source import open_source, report_skipped
         from keras_ssl.runs.console import open_console
         from keras_ssl.search import embed
 
         console = open_console()
         encoder = load_encoder(self.model)
-        train, test = open_source(self.data, self.data_dir, encoder.input_shape[-1])
+        value_range = load_value_range(self.model)
+        train, test = open_source(
+            self.data, self.data_dir, encoder.input_shape[-1], value_range=value_range or "full"
+        )
         report_skipped(console, train, test)
         sources = {"": train} if test is None else {"train": train, "test": test}
         path = pathlib.Path(self.data)
@@ -51,17 +57,15 @@ class Embed:
             "data": str(path.resolve()) if path.exists() else self.data,
             # Where image files are, so that a search need not list and verify them again.
             "roots": {
-                prefix: str(pathlib.Path(source.name).expanduser().resolve())
+                prefix: str(pathlib.Path(source.root).expanduser().resolve())
                 for prefix, source in sources.items()
-                if isinstance(source, FolderSource)
+                if source.root is not None
             },
             "data_dir": None if self.data_dir is None else str(self.data_dir.resolve()),
             "model": str(self.model.resolve()),
-            "class_names": train.class_names,
+            "value_range": None if value_range is None else value_range.to_json(),
         }
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-            task = bar.add_task("Features", total=None)
+        with shard_progress(console, "Features") as progress:
             written = embed(
                 encoder,
                 sources,
@@ -69,7 +73,7 @@ class Embed:
                 about,
                 self.batch_size,
                 self.shard_size,
-                lambda done, total: bar.update(task, completed=done, total=total),
+                progress,
             )
         count = sum(map(len, sources.values()))
         console.print(

@@ -1,6 +1,11 @@
 """Validates labels and splits images by class."""
 
+import logging
+import math
+
 import numpy as np
+
+_LOG = logging.getLogger("keras_ssl")
 
 
 def validate_labels(
@@ -58,6 +63,9 @@ def stratified_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits the indices 0 to `size - 1` at random, in the same proportion for each class.
 
+    A class with a single image is in the first part only, and a warning names it. If `fraction` of a
+    small set has fewer images than there are classes, the second part gets one image of each class.
+
     Args:
         size: number of images.
         labels: (size,) labels, or `None` to split without regard to classes.
@@ -80,16 +88,35 @@ def stratified_split(
         raise ValueError(f"`fraction` must lie between 0 and 1. Received: fraction={fraction}")
     from sklearn.model_selection import train_test_split  # slow to import and rarely needed
 
+    divided, single = np.arange(size), np.empty(0, np.int64)
+    test_size: float | int = fraction
+    if labels is not None:
+        classes, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        is_single = counts[numbers] == 1
+        divided, single = np.flatnonzero(~is_single), np.flatnonzero(is_single)
+        if single.size:
+            _LOG.warning(
+                "%d classes of %r have a single image, which is in the first part of the split only: "
+                "class %s",
+                single.size,
+                name,
+                ", ".join(map(str, classes[counts == 1][:8])) + ", ..." * (single.size > 8),
+            )
+        many = int((counts > 1).sum())
+        if math.ceil(len(divided) * fraction) < many <= len(divided) // 2:
+            test_size = many  # one image of each class is the least
     try:
         train, test = train_test_split(
-            np.arange(size), test_size=fraction, random_state=seed, stratify=labels
+            divided,
+            test_size=test_size,
+            random_state=seed,
+            stratify=None if labels is None else labels[divided],
         )
     except ValueError as error:
-        classes = 1 if labels is None else len(np.unique(labels))
-        fewest = size if labels is None else np.unique(labels, return_counts=True)[1].min()
+        classes_count = 1 if labels is None else len(np.unique(labels))
         raise ValueError(
-            "Both parts of a split must hold an image of every class. Received: "
-            f"fraction={fraction} for {name!r}, which has {size} images of {classes} classes, "
-            f"{fewest} of the rarest. {error}"
+            "Both parts of a split must hold images, and images of every class that has several. "
+            f"Received: fraction={fraction} for {name!r}, which has {size} images of {classes_count} "
+            f"classes. {error}"
         ) from error
-    return np.sort(train), np.sort(test)
+    return np.sort(np.concatenate([train, single])), np.sort(test)

@@ -1,10 +1,12 @@
 """Measures a classifier's test accuracy during training."""
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_ssl.evaluate.features import Encoder
-from keras_ssl.evaluate.inputs import Images
-from keras_ssl.evaluate.result import accuracies, best_classes
+from keras_ssl.evaluate.inputs import Images, check_classes
+from keras_ssl.evaluate.result import accuracies, best_classes, class_accuracies, mean_accuracy
 
 
 class AccuracyMonitor(keras.callbacks.Callback):
@@ -12,27 +14,38 @@ class AccuracyMonitor(keras.callbacks.Callback):
 
     Args:
         network: maps images to the logits of classes 0, 1, ...
-        test: labeled images.
+        test: labeled images whose labels are numbered as the outputs of the network.
         every: number of epochs between measurements.
         epochs: total number of epochs. The last one is always measured.
+        class_names: names of the classes.
 
     Attributes:
         history: one dictionary per epoch with "epoch", "loss", "train_accuracy" and, if measured,
-            "accuracy".
+            "accuracy" and "mean_per_class".
         accuracy: latest top-1 accuracy, 0 to 1.
         top5: latest top-5 accuracy, 0 to 1; `None` if there are fewer than six classes.
+        per_class: latest accuracy of each class that has test images, 0 to 1.
         test_size: number of test images.
     """
 
-    def __init__(self, network: keras.Model, test: Images, every: int, epochs: int):
+    def __init__(
+        self,
+        network: keras.Model,
+        test: Images,
+        every: int,
+        epochs: int,
+        class_names: Sequence[str] | None = None,
+    ):
         super().__init__()
         self.test = test
         self._logits = Encoder(network)  # traced once
         self.every = every
         self.epochs = epochs
+        self.class_names = class_names
         self.history: list[dict[str, float]] = []
         self.accuracy = 0.0
         self.top5: float | None = None
+        self.per_class: dict[str, float] = {}
         self.test_size = 0
 
     def on_epoch_end(self, epoch, logs=None):
@@ -44,7 +57,11 @@ class AccuracyMonitor(keras.callbacks.Callback):
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.epochs:
             logits = self._logits(self.test, batch_size=256, progress=False)
             best = best_classes(logits.values)
-            self.accuracy, self.top5 = accuracies(best, logits.targets, logits.values.shape[1])
+            classes = logits.values.shape[1]
+            check_classes(logits.targets, classes, "test")
+            self.accuracy, self.top5 = accuracies(best, logits.targets, classes)
+            self.per_class = class_accuracies(best, logits.targets, self.class_names)
             self.test_size = len(logits)
             line["accuracy"] = logs["test_accuracy"] = self.accuracy
+            line["mean_per_class"] = mean_accuracy(self.per_class)
         self.history.append(line)

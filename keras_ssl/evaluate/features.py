@@ -2,8 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import track
 
+from keras_ssl.data.classes import match_classes
 from keras_ssl.data.progress import can_draw
 from keras_ssl.evaluate.fingerprint import unchanged
 from keras_ssl.evaluate.inputs import Images, check_labels, image_dataset, prepare, source_name
@@ -27,10 +28,12 @@ class Features:
         labels: int64 labels, (n,), with -1 for unlabeled images; `None` if no image has a label.
         name: name of the set in messages.
         preprocessing: description of the image preprocessing.
+        class_names: names of labels 0, 1, ...; `None` if they have no names. Two sets with names are
+            matched by name.
 
     Raises:
-        ValueError: if `values` is not a non-empty matrix of finite numbers, or `labels` does not
-            have one label per row.
+        ValueError: if `values` is not a non-empty matrix of finite numbers, `labels` does not have one
+            label per row, or a label has no name.
 
     Example:
         >>> len(Features(np.eye(3), np.array([0, 1, 2])))
@@ -41,6 +44,7 @@ class Features:
     labels: np.ndarray | None = None
     name: str = "features"
     preprocessing: str = "unknown"
+    class_names: Sequence[str] | None = None
 
     def __post_init__(self):
         values = np.asarray(self.values, np.float32)
@@ -64,6 +68,11 @@ class Features:
             )
         if labels is not None and (labels < 0).all():
             labels = None
+        if labels is not None and self.class_names and labels.max() >= len(self.class_names):
+            raise ValueError(
+                f"`class_names` of {self.name!r} must name every label, 0 to {labels.max()}. "
+                f"Received: {len(self.class_names)} names."
+            )
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "labels", labels)
 
@@ -80,7 +89,7 @@ class Features:
     def subset(self, indices: np.ndarray) -> "Features":
         """Returns the features and labels of the images at `indices`."""
         labels = None if self.labels is None else self.labels[indices]
-        return Features(self.values[indices], labels, self.name, self.preprocessing)
+        return replace(self, values=self.values[indices], labels=labels)
 
 
 class Encoder:
@@ -144,7 +153,13 @@ class Encoder:
                 labels.append(targets.numpy().reshape(-1))
         if not values:
             raise ValueError(f"{name!r} must contain at least one image. Received: none.")
-        return Features(np.concatenate(values), np.concatenate(labels), name, preprocessing)
+        return Features(
+            np.concatenate(values),
+            np.concatenate(labels),
+            name,
+            preprocessing,
+            getattr(source, "class_names", None),
+        )
 
     def _features(self, images: tf.Tensor, name: str) -> np.ndarray:
         expected = self._input_shape[1:]
@@ -217,7 +232,14 @@ def labelled_pair(
     augmentation: Callable | None,
     progress: bool,
 ) -> tuple[Features, Features]:
-    """Returns the features of `train` and `test`, checked for labels and equal dimensions."""
+    """Returns the features of `train` and `test` with comparable labels.
+
+    Labels are matched by class name. Test images of classes that `train` lacks are left out, with a
+    warning.
+
+    Raises:
+        ValueError: if a set lacks labels, no class is shared, or the dimensions differ.
+    """
     sets: dict[str, Any] = {"train": train, "test": test}
     for name, source in sets.items():
         check_labels(source, name)  # fail early: a pass over a large set is slow
@@ -239,7 +261,18 @@ def labelled_pair(
             "`train` and `test` must have features of the same dimension. Received: "
             f"train={widths[0]}, test={widths[1]}."
         )
-    return sets["train"], sets["test"]
+    return sets["train"], match_features(sets["train"], sets["test"])
+
+
+def match_features(train: Features, test: Features, strict: bool = False) -> Features:
+    """Returns the test features, renumbered as those of `train`; see `data.classes.match_source`."""
+    found = match_classes(train.targets, train.class_names, test.targets, test.class_names)
+    found.check(train.name, test.name, strict)
+    kept = np.flatnonzero(found.labels >= 0)
+    if len(kept) == len(test) and np.array_equal(found.labels, test.labels):
+        return test
+    matched = replace(test, labels=found.labels, class_names=train.class_names)
+    return matched.subset(kept)
 
 
 def pixels(input_shape: tuple[int, int, int]) -> keras.Model:

@@ -5,12 +5,14 @@ from typing import Any
 
 import keras
 import numpy as np
+from rich.progress import track
 
+from keras_ssl.data.progress import can_draw
 from keras_ssl.evaluate.features import labelled_pair
 from keras_ssl.evaluate.inputs import Images
 from keras_ssl.evaluate.knn import is_collapsed, vote
 from keras_ssl.evaluate.linear import fit_logistic
-from keras_ssl.evaluate.result import FewLabels, accuracies
+from keras_ssl.evaluate.result import FewLabels, accuracies, class_accuracies, mean_accuracy
 
 __all__ = ["draw", "few_labels"]
 
@@ -77,8 +79,10 @@ def few_labels(
     collapsed = is_collapsed(train)
     results = []
     for count in per_class:
-        draw_accuracies, converged, settings = [], [], dict[str, Any]()
-        for number in range(draws):
+        draw_accuracies, per_class_means, converged = [], [], []
+        settings = dict[str, Any]()
+        title = f"{protocol}, {count} label{'s' * (count != 1)} per class"
+        for number in track(range(draws), title, disable=not (progress and can_draw())):
             subset = train.subset(draw(train.targets, count, seed, number))
             if protocol == "knn":
                 best, classes = vote(subset, test, k, temperature)
@@ -93,6 +97,7 @@ def few_labels(
                 settings.pop("iterations")  # differs between draws
                 settings |= {"solver": "logistic", "converged": all(converged)}
             draw_accuracies.append(accuracies(best, test.targets, classes)[0])
+            per_class_means.append(mean_accuracy(class_accuracies(best, test.targets)))
         settings |= {
             "draws": draws,
             "seed": seed,
@@ -100,7 +105,16 @@ def few_labels(
             "preprocessing": train.preprocessing,
         }
         results.append(
-            FewLabels(protocol, count, draw_accuracies, len(subset), len(test), settings, collapsed)
+            FewLabels(
+                protocol,
+                count,
+                draw_accuracies,
+                len(subset),
+                len(test),
+                settings,
+                collapsed,
+                per_class_means,
+            )
         )
     return results
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_ssl import augment
 from keras_ssl.data import parallel
 
-__all__ = ["Images", "check_labels", "image_dataset", "prepare", "source_name"]
+__all__ = ["Images", "check_classes", "check_labels", "image_dataset", "prepare", "source_name"]
 
 # A keras_ssl.data source, a tf.data.Dataset, a pair of arrays, or Features.
 Images = Any
@@ -44,6 +44,22 @@ def check_labels(source: Images, name: str) -> None:
         raise ValueError(
             f"Every image of `{name}` must have a label. Received: {np.sum(labels < 0)} of "
             f"{len(labels)} images without one (-1)."
+        )
+
+
+def check_classes(labels: np.ndarray, classes: int, name: str) -> None:
+    """Raises ValueError if a label is not one of the classes that a network distinguishes.
+
+    Args:
+        labels: integers, (n,).
+        classes: number of outputs of the network.
+        name: name of the images in messages.
+    """
+    highest = int(np.max(labels, initial=-1))
+    if highest >= classes:
+        raise ValueError(
+            f"The labels of `{name}` must be classes of the network, 0 to {classes - 1}. "
+            f"Received: label {highest}"
         )
 
 

@@ -10,7 +10,13 @@ import tensorflow as tf
 
 from keras_ssl.evaluate.features import Features, labelled_pair
 from keras_ssl.evaluate.inputs import Images
-from keras_ssl.evaluate.result import Result, accuracies, best_classes
+from keras_ssl.evaluate.result import (
+    Result,
+    accuracies,
+    best_classes,
+    class_accuracies,
+    mean_accuracy,
+)
 
 __all__ = ["is_collapsed", "knn", "vote"]
 
@@ -79,7 +85,18 @@ def knn(
         "batch_size": batch_size,
         "preprocessing": train.preprocessing,
     }
-    return Result("knn", accuracy, top5, len(train), len(test), settings, is_collapsed(train))
+    per_class = class_accuracies(best, test.targets, train.class_names)
+    return Result(
+        "knn",
+        accuracy,
+        top5,
+        len(train),
+        len(test),
+        settings,
+        is_collapsed(train),
+        mean_accuracy(per_class),
+        per_class,
+    )
 
 
 def _check(k: int, temperature: float) -> None:

@@ -13,7 +13,13 @@ from keras_ssl.evaluate.features import Features, labelled_pair
 from keras_ssl.evaluate.inputs import Images
 from keras_ssl.evaluate.knn import is_collapsed
 from keras_ssl.evaluate.logistic import fit
-from keras_ssl.evaluate.result import Result, accuracies, best_classes
+from keras_ssl.evaluate.result import (
+    Result,
+    accuracies,
+    best_classes,
+    class_accuracies,
+    mean_accuracy,
+)
 
 __all__ = ["LOGISTIC_LIMIT", "fit_logistic", "linear"]
 
@@ -103,7 +109,18 @@ def linear(
         "batch_size": batch_size,
         "preprocessing": train.preprocessing,
     }
-    return Result("linear", accuracy, top5, len(train), len(test), settings, is_collapsed(train))
+    per_class = class_accuracies(best, test.targets, train.class_names)
+    return Result(
+        "linear",
+        accuracy,
+        top5,
+        len(train),
+        len(test),
+        settings,
+        is_collapsed(train),
+        mean_accuracy(per_class),
+        per_class,
+    )
 
 
 def _check(

@@ -1,5 +1,6 @@
 """What an evaluation returns: `Result` for one run, `FewLabels` for repeated draws of few labels."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,10 +24,13 @@ class Result:
         test_size: number of test images.
         settings: all settings of the protocol, including defaults.
         collapsed: whether the features are nearly constant, so that the accuracy is meaningless.
+        mean_per_class: accuracy of each class, averaged over the classes of the test images, 0 to 1.
+            Unlike `accuracy`, it is low for a classifier that always predicts the most frequent class.
+        per_class: the accuracy of each class of the test images: name, or number, -> 0 to 1.
 
     Example:
-        >>> print(Result("knn", 0.875, 0.99, 50000, 10000, {"k": 200}))
-        knn: 87.50 % (top 5: 99.00 %), 50,000 train and 10,000 test images, k=200
+        >>> print(Result("knn", 0.875, None, 50000, 10000, {"k": 200}, mean_per_class=0.86))
+        knn: 87.50 % (mean per class: 86.00 %), 50,000 train and 10,000 test images, k=200
     """
 
     protocol: str
@@ -36,13 +40,19 @@ class Result:
     test_size: int
     settings: dict[str, Any] = field(default_factory=dict)
     collapsed: bool = False
+    mean_per_class: float | None = None
+    per_class: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the attributes as a JSON-serializable dictionary."""
         return asdict(self)
 
     def __str__(self) -> str:
-        top5 = "" if self.top5 is None else f" (top 5: {self.top5:.2%})".replace("%", " %")
+        others = {"top 5": self.top5, "mean per class": self.mean_per_class}
+        known = [
+            f"{name}: {100 * value:.2f} %" for name, value in others.items() if value is not None
+        ]
+        top5 = f" ({'; '.join(known)})" if known else ""
         text = (
             f"{self.protocol}: {100 * self.accuracy:.2f} %{top5}, "
             f"{self.train_size:,} train and {self.test_size:,} test images"
@@ -63,6 +73,7 @@ class FewLabels:
         test_size: number of test images.
         settings: all settings of the protocol, including defaults.
         collapsed: whether the features are nearly constant, so that the accuracy is meaningless.
+        mean_per_class_accuracies: the mean-per-class accuracy of each draw, 0 to 1; see `Result`.
 
     Example:
         >>> print(FewLabels("knn", 10, [0.5, 0.7], 100, 10000, {"k": 100}))
@@ -76,6 +87,14 @@ class FewLabels:
     test_size: int
     settings: dict[str, Any] = field(default_factory=dict)
     collapsed: bool = False
+    mean_per_class_accuracies: list[float] = field(default_factory=list)
+
+    @property
+    def mean_per_class(self) -> float | None:
+        """Mean-per-class accuracy, averaged over the draws; `None` if it was not measured."""
+        if not self.mean_per_class_accuracies:
+            return None
+        return float(np.mean(self.mean_per_class_accuracies))
 
     @property
     def mean(self) -> float:
@@ -88,8 +107,9 @@ class FewLabels:
         return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the attributes, mean and standard deviation as a JSON-serializable dictionary."""
-        return {**asdict(self), "mean": self.mean, "std": self.std}
+        """Returns the attributes and properties as a JSON-serializable dictionary."""
+        properties = {"mean": self.mean, "std": self.std, "mean_per_class": self.mean_per_class}
+        return {**asdict(self), **properties}
 
     def __str__(self) -> str:
         spread = "" if self.std is None else f" +- {100 * self.std:.2f} %"
@@ -129,3 +149,31 @@ def accuracies(best: np.ndarray, labels: np.ndarray, classes: int) -> tuple[floa
     """
     hits = best == labels[:, None]  # (n, 5)
     return float(hits[:, 0].mean()), float(hits.any(axis=1).mean()) if classes > _TOP else None
+
+
+def class_accuracies(
+    best: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Returns the top-1 accuracy of each class that has test images; its name, or number, is the key.
+
+    Args:
+        best: (n, <= 5), from `best_classes`.
+        labels: (n,).
+        class_names: names of labels 0, 1, ...
+
+    Example:
+        >>> class_accuracies(np.array([[0], [0], [0]]), np.array([0, 0, 1]))
+        {'0': 1.0, '1': 0.0}
+    """
+    hits = best[:, 0] == labels
+    numbers = np.unique(labels)
+    names = [class_names[number] if class_names else str(number) for number in numbers]
+    return {
+        name: float(hits[labels == number].mean())
+        for name, number in zip(names, numbers, strict=True)
+    }
+
+
+def mean_accuracy(per_class: dict[str, float]) -> float:
+    """Returns the mean of `class_accuracies`."""
+    return float(np.mean(list(per_class.values())))

@@ -5,11 +5,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import rich
 from rich.console import Console
 from rich.table import Table
 
 from keras_ssl import evaluate
 from keras_ssl.data import Source
+from keras_ssl.data.classes import match_source
 
 _PROTOCOLS = ("knn", "linear")
 _NEIGHBOURS = 200
@@ -30,7 +32,8 @@ def measure(
     Args:
         encoders: row name -> network that maps images to features.
         train: labeled training images.
-        test: labeled test images.
+        test: labeled test images. Classes are matched by name; images of classes that `train` lacks are
+            left out.
         per_class: numbers of labels per class; numbers that a class does not have are left out.
         draws: number of random draws of few labels, the same for all encoders.
         seed: seed of the draws.
@@ -49,11 +52,14 @@ def measure(
         0.92
     """
     labels, _ = _labels(train, "training"), _labels(test, "test")
+    test = match_source(train, test)
     rarest = int(np.unique(labels[labels >= 0], return_counts=True)[1].min())
     possible = [count for count in per_class if count <= rarest]
     neighbours = min(_NEIGHBOURS, rarest)  # further neighbors would be of other classes
     rows = {}
-    for name, encoder in encoders.items():
+    for number, (name, encoder) in enumerate(encoders.items(), 1):
+        if progress and len(encoders) > 1:  # with many classes, each of them takes minutes
+            rich.print(f"Encoder {number} of {len(encoders)}: {name}")
         seen, unseen = (
             evaluate.extract(encoder, source, batch_size=batch_size, progress=progress)
             for source in (train, test)
@@ -63,7 +69,14 @@ def measure(
             for protocol in _PROTOCOLS
             if possible
             for result in evaluate.few_labels(
-                None, seen, unseen, per_class=possible, draws=draws, seed=seed, protocol=protocol
+                None,
+                seen,
+                unseen,
+                per_class=possible,
+                draws=draws,
+                seed=seed,
+                protocol=protocol,
+                progress=progress,
             )
         ]
         rows[name] = {
@@ -84,7 +97,10 @@ def _labels(source: Source, role: str) -> np.ndarray:
 
 
 def show(rows: Mapping[str, Mapping[str, Any]], console: Console | None = None):
-    """Prints the results of `measure` as a table of accuracies in percent."""
+    """Prints the results of `measure` as a table of accuracies in percent.
+
+    The last column is the accuracy averaged over classes, with all labels.
+    """
     first = next(iter(rows.values()))
     counts = sorted({result["per_class"] for result in first["few_labels"]})
     draws = max((len(result["accuracies"]) for result in first["few_labels"]), default=0)
@@ -97,13 +113,16 @@ def show(rows: Mapping[str, Mapping[str, Any]], console: Console | None = None):
     for count in counts:
         table.add_column(str(count), justify="right")
     table.add_column("all", justify="right")
+    table.add_column("mean per class", justify="right")  # with all labels
     for name, row in rows.items():
         for protocol in _PROTOCOLS:
             few = {r["per_class"]: r for r in row["few_labels"] if r["protocol"] == protocol}
             cells = [
                 f"{100 * few[c]['mean']:.1f} ± {100 * (few[c]['std'] or 0):.1f}" for c in counts
             ]
-            table.add_row(name, protocol, *cells, f"{100 * row[protocol]['accuracy']:.1f}")
+            result = row[protocol]
+            percent = [f"{100 * result[key]:.1f}" for key in ("accuracy", "mean_per_class")]
+            table.add_row(name, protocol, *cells, *percent)
     (console or Console()).print(table)
     if any(row["knn"]["collapsed"] for row in rows.values()):
         (console or Console()).print(

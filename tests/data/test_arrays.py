@@ -186,9 +186,24 @@ def test_split_by_a_wrong_fraction(fraction):
         arrays(random_images((10, 4, 4, 3))).split(fraction)
 
 
-def test_split_of_a_class_with_one_image():
+def test_split_of_a_class_with_one_image(caplog):
+    """The image stays in the first part: a test of a class without training images is useless."""
     source = arrays(random_images((5, 4, 4, 3)), [0, 0, 0, 0, 1])
-    with pytest.raises(ValueError, match="5 images of 2 classes, 1 of the rarest"):
+    train, test = source.split(0.4)
+    assert sorted(train.labels) == [0, 0, 1]
+    assert list(test.labels) == [0, 0]
+    assert "1 classes of 'arrays' have a single image" in caplog.text
+
+
+def test_split_of_fewer_test_images_than_classes():
+    source = arrays(random_images((20, 4, 4, 3)), np.repeat(np.arange(10), 2))
+    train, test = source.split(0.2)
+    assert sorted(test.labels) == sorted(train.labels) == list(range(10))
+
+
+def test_split_of_classes_with_one_image_each():
+    source = arrays(random_images((5, 4, 4, 3)), np.arange(5))
+    with pytest.raises(ValueError, match="of every class that has several"):
         source.split(0.4)
 
 

@@ -153,3 +153,32 @@ def test_keras_models_of_the_applications():
     pair = (images, np.arange(8) % 2)
     result = finetune(network, pair, pair, epochs=1)
     assert result.network.output_shape == (None, 2)
+
+
+def named(source, names, numbers):
+    """Returns some digits, relabeled: digit i is class numbers[i] with that class's name."""
+    chosen = source.subset(np.flatnonzero(np.isin(source.labels, list(numbers)))[:60])
+    images = np.stack([image for image, _ in chosen.dataset().as_numpy_iterator()])
+    labels = np.array([numbers[int(label)] for label in chosen.labels])
+    return data.arrays(images, labels, names)
+
+
+def test_test_images_are_matched_by_class_name():
+    model = simclr()
+    train = named(TRAIN, ["zero", "one", "two"], {0: 0, 1: 1, 2: 2})
+    few = {"labels": 1.0, "epochs": 1, "batch_size": 20, "optimizer": "sgd", "augmentation": PLAIN}
+    same = finetune(model, train, named(TEST, ["zero", "one", "two"], {0: 0, 1: 1, 2: 2}), **few)
+    other = finetune(model, train, named(TEST, ["two", "zero", "one"], {0: 1, 1: 2, 2: 0}), **few)
+    assert other.per_class == same.per_class
+    assert set(same.per_class) == {"zero", "one", "two"}
+    assert same.mean_per_class == pytest.approx(np.mean(list(same.per_class.values())))
+    assert same.class_names == ["zero", "one", "two"]
+
+
+def test_a_class_that_the_network_lacks_is_refused():
+    train = named(TRAIN, ["zero", "one"], {0: 0, 1: 1})
+    with pytest.raises(ValueError, match=r"must be a class of the network\. Received: two in"):
+        finetune(simclr(), train, named(TEST, ["zero", "two"], {0: 0, 2: 1}), epochs=1)
+    images = np.zeros((4, 8, 8, 1), np.uint8)
+    with pytest.raises(ValueError, match=r"0 to 1\. Received: label 2"):
+        finetune(simclr(), (images, np.array([0, 1, 0, 1])), (images, np.array([0, 1, 2, 0])))
