@@ -1,4 +1,4 @@
-"""Weights that others trained: read without running anything, as backbones and methods of keras_ssl."""
+"""Imports published weights as backbones and methods of keras_ssl, without running code in files."""
 
 from keras_ssl.importers.byol import byol
 from keras_ssl.importers.licences import LICENCES

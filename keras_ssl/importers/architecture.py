@@ -1,4 +1,4 @@
-"""Which ResNet a set of tensors belongs to, and the network itself."""
+"""Builds the ResNets of other libraries."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from keras import layers
 from keras_ssl.backbones import ResNet, SelectiveKernel
 from keras_ssl.layers import BatchNorm, Conv2D
 
-# Blocks of the four stages, and whether they are bottlenecks.
+# Depth by the number of blocks in the four stages, and whether they are bottleneck blocks.
 _DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
     ((2, 2, 2, 2), False): 18,
     ((3, 4, 6, 3), False): 34,
@@ -18,26 +18,26 @@ _DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
     ((3, 8, 36, 3), True): 152,
     ((3, 24, 36, 3), True): 200,
 }
-_FIRST_FILTERS = 64  # of width 1
+_STEM_FILTERS = 64  # of a network of width 1
 
 
-def depth_of(blocks: Mapping[int, int], bottleneck: bool, what: str) -> int:
+def find_depth(blocks: Mapping[int, int], bottleneck: bool, origin: str) -> int:
     """Returns the depth of a ResNet.
 
     Args:
-        blocks: number of blocks of each stage, which are numbered from 1.
+        blocks: number of blocks by stage; the first stage is 1.
         bottleneck: whether a block has three convolutions.
-        what: where the tensors come from, for the message.
+        origin: origin of the tensors, for the message.
 
     Raises:
-        ValueError: if no ResNet has these blocks.
+        ValueError: if no ResNet has these numbers of blocks.
     """
     counts = tuple(blocks.get(stage, 0) for stage in sorted({1, 2, 3, 4, *blocks}))
     if (counts, bottleneck) not in _DEPTHS:
         kind = {True: "bottleneck", False: "basic"}
         known = [f"{list(c)} {kind[b]} (ResNet-{depth})" for (c, b), depth in _DEPTHS.items()]
         raise ValueError(
-            f"{what} is no ResNet that keras_ssl has. Expected blocks per stage: "
+            f"{origin} is not a ResNet that keras_ssl supports. Expected blocks per stage: "
             f"{', '.join(known)}. Received: {list(counts)} {kind[bottleneck]}"
         )
     return _DEPTHS[counts, bottleneck]
@@ -49,14 +49,14 @@ class Architecture:
 
     Attributes:
         depth: see `keras_ssl.backbones.ResNet`.
-        filters: of the stem; 64 is width 1.
+        filters: number of filters of the stem; 64 for width 1.
         stem: "imagenet" or "small".
         sk_ratio: see `keras_ssl.backbones.ResNet`.
-        channels: of the images.
-        pooling: "torch" pads the stem's pooling alike on all sides, "tensorflow" as TensorFlow's
-            "SAME" does (on even sides, on the right and below only), and averages zeros in on odd
-            sides of ResNet-D's shortcuts.
-        convolutions: likewise for strided convolutions.
+        channels: number of channels of the images.
+        pooling: padding of the stem's pooling. "torch": equal on all sides. "tensorflow": as
+            TensorFlow's "SAME" (for even sizes, only on the right and below); the shortcuts of
+            ResNet-D then also include zeros in their averages for odd sizes.
+        convolutions: padding of strided convolutions, "torch" or "tensorflow".
         first_projection: whether the first block of depths 18 and 34 has a projection, as in
             google-research/simclr and BYOL.
     """
@@ -74,17 +74,17 @@ class Architecture:
         """Returns the network with random weights.
 
         Args:
-            input_shape: (height, width, channels) of the images, sides may be `None`; `None` for
-                images of any size.
+            input_shape: (height, width, channels) of the images, with `None` for free sides; `None`
+                for images of any size.
         """
         if input_shape is not None and input_shape[-1] != self.channels:
             raise ValueError(
-                f"`input_shape` must have the {self.channels} channels of the weights. "
+                f"`input_shape` must have {self.channels} channels, like the weights. "
                 f"Received: input_shape={input_shape}"
             )
         network = ResNet(
             self.depth,
-            self.filters / _FIRST_FILTERS,
+            self.filters / _STEM_FILTERS,
             self.sk_ratio,
             self.stem,
             input_shape or (None, None, self.channels),
@@ -92,27 +92,27 @@ class Architecture:
         if (self.pooling, self.convolutions, self.first_projection) == ("torch", "torch", False):
             return network
         return keras.models.clone_model(
-            network, clone_function=self._layer, call_function=self._call
+            network, clone_function=self._clone_layer, call_function=self._call_layer
         )
 
-    def _layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
-        """Returns a copy of a layer with TensorFlow's padding."""
+    def _clone_layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        """Returns a copy of a layer, with TensorFlow's padding where this architecture has it."""
         config = layer.get_config()
         if self.pooling == "tensorflow" and isinstance(layer, layers.MaxPooling2D):
             config["padding"] = "same"
         if self.convolutions == "tensorflow" and isinstance(layer, Conv2D):
             config["padding"] = "same"
-        if _averages(layer) and layer.strides != (1, 1):
+        if _is_average_pooling(layer) and layer.strides != (1, 1):
             config["padding"] = "valid"
         return type(layer).from_config(config)
 
-    def _call(self, layer: keras.layers.Layer, inputs, **_):
-        """Applies a layer of the copy; leaves out or adds what is around it."""
+    def _call_layer(self, layer: keras.layers.Layer, inputs, **_):
+        """Applies a layer of the copy, without PyTorch's padding and with TensorFlow's additions."""
         if isinstance(layer, layers.ZeroPadding2D):
             pads_pooling = layer.name == "stem_pad"
             kind = self.pooling if pads_pooling else self.convolutions
             return inputs if kind == "tensorflow" else layer(inputs)
-        if _averages(layer) and layer.strides != (1, 1):
+        if _is_average_pooling(layer) and layer.strides != (1, 1):
             pad = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{layer.name}_pad")
             return layer(pad(inputs))
         if self.first_projection and layer.name == "block1_1_add":
@@ -128,15 +128,17 @@ class Architecture:
         return BatchNorm(name=f"{name}_norm")(shortcut)
 
 
-def _averages(layer: keras.layers.Layer) -> bool:
+def _is_average_pooling(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, layers.AveragePooling2D)
 
 
-def weights(network: keras.Model) -> Iterator[tuple[keras.layers.Layer, str, keras.Variable]]:
-    """Yields (layer, kind, variable) of a backbone.
+def iterate_weights(
+    network: keras.Model,
+) -> Iterator[tuple[keras.layers.Layer, str, keras.Variable]]:
+    """Yields (layer, kind, variable) for each variable of a backbone.
 
-    The kind is "kernel", "gamma", "beta", "moving_mean" or "moving_variance"; within a selective
-    kernel it has the inner layer in front, such as "squeeze/kernel".
+    The kind is "kernel", "gamma", "beta", "moving_mean" or "moving_variance". In a selective kernel,
+    it starts with the name of the inner layer, as in "squeeze/kernel".
     """
     for layer in network.layers:
         parts = {"": layer}

@@ -1,11 +1,11 @@
-"""Files whose reads are checked against their size before any memory is taken."""
+"""Files that check the size of a read before memory is allocated."""
 
 import os
 import pathlib
 from typing import BinaryIO
 
 
-def existing_file(path: str | os.PathLike) -> pathlib.Path:
+def find_file(path: str | os.PathLike) -> pathlib.Path:
     """Returns the path of a file; raises FileNotFoundError if there is none."""
     path = pathlib.Path(path).expanduser()
     if not path.is_file():
@@ -13,17 +13,17 @@ def existing_file(path: str | os.PathLike) -> pathlib.Path:
     return path
 
 
-def bounded(file: BinaryIO) -> "Bounded":
-    """Returns a file whose reads can ask for no more than it holds."""
-    return Bounded(file, os.fstat(file.fileno()).st_size)
+def limit_reads(file: BinaryIO) -> "BoundedFile":
+    """Returns a file that refuses to read beyond its end."""
+    return BoundedFile(file, os.fstat(file.fileno()).st_size)
 
 
-class Bounded:
-    """A file that refuses to read more than is left, before any memory is taken for it.
+class BoundedFile:
+    """A file that refuses to read beyond its end, before memory is allocated.
 
     Args:
-        file: opened for reading in binary.
-        size: its bytes.
+        file: file that is open for binary reading.
+        size: size of the file in bytes.
     """
 
     def __init__(self, file: BinaryIO, size: int):
@@ -36,11 +36,11 @@ class Bounded:
         return self.file.read(count)
 
     def readline(self) -> bytes:
-        """Returns the rest of the line."""
+        """Returns the bytes up to the end of the line."""
         return self.file.readline()
 
     def tell(self) -> int:
-        """Returns the position."""
+        """Returns the current position."""
         return self.file.tell()
 
     def check(self, count: int) -> None:
@@ -48,6 +48,6 @@ class Bounded:
         left = self.size - self.file.tell()
         if count > left:
             raise ValueError(
-                f"The file is cut off, or lies about its sizes. Expected: {count} more bytes. "
+                f"The file is truncated, or declares wrong sizes. Expected: {count} more bytes. "
                 f"Received: {left}"
             )

@@ -1,4 +1,4 @@
-"""The licences of weights that are not as free as the code that wrote them."""
+"""Licences of published weights that are more restrictive than those of the code."""
 
 import logging
 
@@ -7,7 +7,7 @@ _LOG = logging.getLogger("keras_ssl")
 LICENCES = {
     "moco": (
         "facebookresearch/moco published its checkpoints under CC BY-NC 4.0: for non-commercial use, "
-        "with attribution. Its newer files name the MIT licence: read its LICENSE."
+        "with attribution. Its newer files name the MIT licence; see its LICENSE."
     ),
     "byol": (
         "The checkpoints that DeepMind publishes for BYOL are licensed under CC BY-NC 4.0: for "
@@ -17,6 +17,6 @@ LICENCES = {
 """Licence notices of published weights, by kind of checkpoint (`"moco"`, `"byol"`)."""
 
 
-def show_licence(kind: str, what: str) -> None:
-    """Logs a warning with the licence of published weights, and what was loaded."""
-    _LOG.warning("%s Loaded: %s", LICENCES[kind], what)
+def show_licence(kind: str, origin: str) -> None:
+    """Logs a warning with the licence of published weights and their origin."""
+    _LOG.warning("%s Loaded: %s", LICENCES[kind], origin)

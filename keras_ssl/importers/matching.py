@@ -1,4 +1,4 @@
-"""Filling a network with named tensors: every tensor has its place, and every place its tensor."""
+"""Assigns named tensors to the variables of a network; both must match exactly."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-_MOST_LISTED = 12
+_MAX_LISTED = 12
 
-# The axes of a stored tensor, as axes of Keras' weight.
+# For each axis of a stored tensor, the axis of the Keras variable.
 _LAYOUTS = {
     "keras": None,
     "torch_convolution": (3, 2, 0, 1),  # (out, in, height, width)
@@ -19,11 +19,11 @@ _LAYOUTS = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor goes.
+    """A variable of a network, and the layout of the tensor that is stored for it.
 
     Attributes:
-        variable: of the network.
-        layout: how the stored tensor's axes are ordered: "keras", "torch_convolution" or
+        variable: the variable.
+        layout: order of the axes of the stored tensor: "keras", "torch_convolution" or
             "torch_dense".
     """
 
@@ -32,73 +32,74 @@ class Place:
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """The shape that the stored tensor must have."""
+        """Shape of the stored tensor."""
         shape = tuple(self.variable.shape)
         axes = _LAYOUTS[self.layout]
         return shape if axes is None else tuple(shape[axis] for axis in axes)
 
     def stored(self) -> np.ndarray:
-        """Returns the variable's value as it is stored, in float32."""
+        """Returns the value of the variable in the stored layout, as float32."""
         value = keras.ops.convert_to_numpy(self.variable).astype(np.float32)
         axes = _LAYOUTS[self.layout]
         return np.ascontiguousarray(value if axes is None else value.transpose(axes))
 
     def fill(self, tensor: np.ndarray) -> None:
-        """Gives the variable a stored tensor's value."""
+        """Assigns a stored tensor to the variable."""
         axes = _LAYOUTS[self.layout]
         value = np.asarray(tensor, np.float32)
         self.variable.assign(value if axes is None else value.transpose(np.argsort(axes)))
 
 
-def fill(places: Mapping[str, Place], tensors: Mapping[str, Any], what: str) -> None:
-    """Fills a network with tensors of the same names and shapes; nothing changes if they differ.
+def fill(places: Mapping[str, Place], tensors: Mapping[str, Any], origin: str) -> None:
+    """Assigns tensors to variables by name; after an error, no variable has changed.
 
     Args:
-        places: by the name that a tensor has in the file.
-        tensors: by name.
-        what: where the tensors come from, for messages.
+        places: variables by the name of their tensor in the file.
+        tensors: tensors by name.
+        origin: origin of the tensors, for messages.
 
     Raises:
-        ValueError: if a tensor is missing, superfluous, of another shape, or not made of finite
-            numbers. They are named, the first twelve of each kind.
+        ValueError: if a tensor is missing, unexpected, has the wrong shape, or is not finite. The
+            message names up to twelve tensors of each kind.
     """
-    complaints = []
+    differences = []
     missing = [
         f"{name} {place.stored_shape}" for name, place in places.items() if name not in tensors
     ]
     extra = [f"{name} {_shape(value)}" for name, value in tensors.items() if name not in places]
     if missing:
-        complaints.append(f"Missing from it: {listed(missing)}.")
+        differences.append(f"Missing: {join_names(missing)}.")
     if extra:
-        complaints.append(f"Only in it: {listed(extra)}.")
+        differences.append(f"Unexpected: {join_names(extra)}.")
     shared = {name: tensors[name] for name in places if name in tensors}
     shapes = [
-        f"{name} {places[name].stored_shape}, not {_shape(value)}"
+        f"{name} {_shape(value)} instead of {places[name].stored_shape}"
         for name, value in shared.items()
         if _shape(value) != places[name].stored_shape
     ]
     if shapes:
-        complaints.append(f"Of another shape: {listed(shapes)}.")
-    if complaints:
+        differences.append(f"Wrong shape: {join_names(shapes)}.")
+    if differences:
         raise ValueError(
-            f"The weights of {what} do not fit the network. Expected: {len(places)} tensors, "
-            f"{listed(places)}. Received: {len(tensors)}, {listed(tensors)}. {' '.join(complaints)}"
+            f"The weights of {origin} do not match the network. Expected: {len(places)} tensors, "
+            f"{join_names(places)}. Received: {len(tensors)}, {join_names(tensors)}. "
+            f"{' '.join(differences)}"
         )
     for name, value in shared.items():
         if value.dtype.kind not in "fiub" or not np.isfinite(value).all():
             raise ValueError(
-                f"The weights of {what} must be finite numbers. Received: {name} of "
-                f"{value.dtype} with values that are not"
+                f"The weights of {origin} must be finite numbers. Received: {name} of type "
+                f"{value.dtype}, with other values"
             )
     for name, place in places.items():
         place.fill(shared[name])
 
 
-def listed(names: Iterable[str]) -> str:
-    """Returns names in one line, the first of them where there are many."""
+def join_names(names: Iterable[str]) -> str:
+    """Returns names as text for a message, at most the first twelve."""
     names = list(names)
-    text = ", ".join(names[:_MOST_LISTED])
-    rest = len(names) - _MOST_LISTED
+    text = ", ".join(names[:_MAX_LISTED])
+    rest = len(names) - _MAX_LISTED
     return text + (f", and {rest} more" if rest > 0 else "") or "nothing"
 
 

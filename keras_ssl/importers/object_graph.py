@@ -1,4 +1,4 @@
-"""SimCLR's checkpoints of TensorFlow 2, under the names that TensorFlow 1 gives the same weights."""
+"""Reads SimCLR's TensorFlow 2 checkpoints, with the names that the weights have in TensorFlow 1."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-# The lists of layers in a block: first those of the shortcut, which TensorFlow 1 makes first.
+# Lists of layers in a block. The shortcut is first, because TensorFlow 1 creates it first.
 _LISTS = (
     ("projection_layers", "conv_relu_dropblock_layers"),  # bottlenecks
     ("shortcut_layers", "conv2d_bn_layers"),  # basic blocks
 )
-_SELECTIVE = (  # the layers of SK_Conv2D, in the order in which they are applied
+_SELECTIVE = (  # the layers of SK_Conv2D, in the order of their application
     "conv2d_fixed_padding",
     "batch_norm_relu",
     "conv2d_0",
@@ -20,29 +20,29 @@ _SELECTIVE = (  # the layers of SK_Conv2D, in the order in which they are applie
 )
 
 
-def object_graph_tensors(reader: Any, what: str) -> dict[str, np.ndarray]:
-    """Returns the weights of a SimCLR model by the names of TensorFlow 1.
+def read_object_graph(reader: Any, origin: str) -> dict[str, np.ndarray]:
+    """Returns the weights of a SimCLR model with the names of TensorFlow 1.
 
-    A checkpoint of TensorFlow 2 is a graph of objects, in which a variable is reached by the names of
-    attributes and has a key of its own: the model that `tf2/run.py` saves as a SavedModel has most
-    of its keys in a list that stands beside the model. So the graph is walked, not the keys.
+    A TensorFlow 2 checkpoint is a graph of objects. The path of attributes to a variable can differ
+    from its key: in the SavedModel of `tf2/run.py`, most keys belong to a list next to the model.
+    Therefore variables are found by their path, not by their key.
 
     Args:
-        reader: what `tf.train.load_checkpoint` returned.
-        what: where the checkpoint lies, for messages.
+        reader: result of `tf.train.load_checkpoint`.
+        origin: path of the checkpoint, for messages.
 
     Raises:
-        ValueError: if the checkpoint is not of such a model, or has layers that are not known.
+        ValueError: if the checkpoint is not of a SimCLR model, or has unknown layers.
 
     Source: `tf2/model.py`, `tf2/resnet.py` and `build_saved_model` in `tf2/run.py` of
     google-research/simclr.
     """
-    graph = _Graph(reader, what)
+    graph = _Graph(reader, origin)
     model = graph.child(graph.root, "model") or graph.root
     resnet = graph.child(model, "resnet_model")
     if resnet is None:
         raise ValueError(
-            f"{what} is no checkpoint of SimCLR. Expected: an object `model` with a `resnet_model`. "
+            f"{origin} is not a SimCLR checkpoint. Expected: an object `model` with a `resnet_model`. "
             f"Received: {', '.join(graph.names(model)) or 'nothing'}"
         )
     tensors: dict[str, np.ndarray] = {}
@@ -50,7 +50,7 @@ def object_graph_tensors(reader: Any, what: str) -> dict[str, np.ndarray]:
     seen: set[int] = set()
     for layer in graph.layers(resnet):
         if layer in seen:
-            raise ValueError(f"{what} has a layer that stands in it twice")
+            raise ValueError(f"{origin} uses the same layer twice")
         seen.add(layer)
         kind = "conv2d" if "kernel" in graph.names(layer) else "batch_normalization"
         name = f"{kind}_{counts[kind]}" if counts[kind] else kind
@@ -68,22 +68,22 @@ def object_graph_tensors(reader: Any, what: str) -> dict[str, np.ndarray]:
 
 
 class _Graph:
-    """The objects of a checkpoint; an object is a number, and None is no object."""
+    """The objects of a checkpoint, which are identified by number."""
 
     root = 0
 
-    def __init__(self, reader: Any, what: str):
+    def __init__(self, reader: Any, origin: str):
         from tensorflow.core.protobuf import trackable_object_graph_pb2
 
         graph = trackable_object_graph_pb2.TrackableObjectGraph()
         graph.ParseFromString(reader.get_tensor(_GRAPH))
         last = max((child.node_id for node in graph.nodes for child in node.children), default=0)
         if not 0 <= last < len(graph.nodes):
-            raise ValueError(f"{what} refers to an object that it does not hold: {last}")
+            raise ValueError(f"{origin} refers to an object that it does not contain: {last}")
         self.read: set[str] = set()
         self.nodes = graph.nodes
         self.reader = reader
-        self.what = what
+        self.origin = origin
 
     def names(self, node: int) -> list[str]:
         return [child.local_name for child in self.nodes[node].children]
@@ -93,12 +93,12 @@ class _Graph:
         return found.get(name)
 
     def at(self, node: int, *names: str) -> int:
-        """Returns what is reached by names, all of which must exist."""
+        """Returns the object at a path of names; raises ValueError if it does not exist."""
         for name in names:
             found = self.child(node, name)
             if found is None:
                 raise ValueError(
-                    f"{self.what} has an unknown layer. Expected in it: {name}. "
+                    f"{self.origin} has an unknown layer. Expected in it: {name}. "
                     f"Received: {', '.join(self.names(node)) or 'nothing'}"
                 )
             node = found
@@ -112,7 +112,7 @@ class _Graph:
         return [self.at(node, str(number)) for number in numbers]
 
     def layers(self, resnet: int) -> Iterator[int]:
-        """Yields convolutions and normalisations in the order in which TensorFlow 1 makes them."""
+        """Yields convolutions and normalizations in the order in which TensorFlow 1 creates them."""
         for layer in self.items(self.at(resnet, "initial_conv_relu_max_pool")):
             yield from self.parts(layer)
         for group in self.items(self.at(resnet, "block_groups")):
@@ -120,8 +120,8 @@ class _Graph:
                 names = self.names(block)
                 if "se_layer" in names:
                     raise ValueError(
-                        f"{self.what} has squeeze-and-excitation layers (se_ratio > 0), which "
-                        "keras_ssl.backbones.ResNet does not have"
+                        f"{self.origin} has squeeze-and-excitation layers (se_ratio > 0), which "
+                        "keras_ssl.backbones.ResNet does not support"
                     )
                 shortcut, convolutions = next((p for p in _LISTS if p[1] in names), _LISTS[0])
                 for layer in self.items(self.child(block, shortcut)):
@@ -130,7 +130,7 @@ class _Graph:
                     yield from self.parts(layer)
 
     def parts(self, layer: int) -> Iterator[int]:
-        """Yields the layers within one of the reference's: none in a pooling layer."""
+        """Yields the layers inside a layer of the reference; a pooling layer has none."""
         names = self.names(layer)
         if "conv2d_fixed_padding" in names:  # a selective kernel
             for name in _SELECTIVE:
@@ -142,14 +142,14 @@ class _Graph:
             yield self.at(layer, "bn")
 
     def variables(self, layer: int, place: str) -> dict[str, np.ndarray]:
-        """Returns the variables of a layer, by name below `place`."""
+        """Returns the variables of a layer, with names that start with `place`."""
         found = {}
         for child in self.nodes[layer].children:
             for attribute in self.nodes[child.node_id].attributes:
                 if attribute.name == "VARIABLE_VALUE":
                     key = attribute.checkpoint_key
                     if key in self.read or not self.reader.has_tensor(key):
-                        raise ValueError(f"{self.what} must have {key} once")
+                        raise ValueError(f"{self.origin} must contain {key} exactly once")
                     self.read.add(key)
                     found[f"{place}/{child.local_name}"] = self.reader.get_tensor(key)
         return found

@@ -1,4 +1,4 @@
-"""What a pickle may hold: the objects that `safe_pickle` makes, and how it makes arrays."""
+"""Values that `safe_pickle` creates from a pickle, and the functions that create them."""
 
 import re
 from collections import OrderedDict
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-_KEYS = (str, int, float, bool, bytes, type(None))  # their hashes cannot recurse
-_LONGEST_SHOWN = 80
+_KEYS = (str, int, float, bool, bytes, type(None))  # types whose hash cannot recurse
+_MAX_SHOWN = 80
 _DTYPE = re.compile(r"[<|=]?(b1|[iu][1248]|f[248])|bool")
 
 Constructor = Callable[..., Any]
@@ -17,20 +17,20 @@ Constructor = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Global:
-    """A name that a pickle refers to, such as "torch.FloatStorage". Nothing was imported."""
+    """A name that a pickle refers to, such as "torch.FloatStorage". It was not imported."""
 
     name: str
 
 
 @dataclass
 class Record:
-    """What a pickle wanted to make by calling something unknown. Nothing was called.
+    """A call to an unknown function in a pickle. The function was not called.
 
     Attributes:
-        name: module and name of what was to be called.
-        args: what it was to be called with.
-        state: what was to be set afterwards.
-        items: what was to be appended or, as pairs, to be set.
+        name: module and name of the function.
+        args: positional arguments of the call.
+        state: state to set on the result.
+        items: items to append to the result, or pairs of key and value to set.
     """
 
     name: str
@@ -40,57 +40,57 @@ class Record:
 
 
 class PendingArray:
-    """An array that was announced and has no content yet."""
+    """An array that was declared and has no content yet."""
 
     def __init__(self) -> None:
         self.memo_keys: list[int] = []
 
 
-def kind_of(value: Any) -> str:
-    """Returns what a value is, for messages: short, whatever the file holds."""
+def describe(value: Any) -> str:
+    """Returns a short description of a value for messages, however large the value is."""
     if isinstance(value, (Global, Record)):
-        return value.name[:_LONGEST_SHOWN]
+        return value.name[:_MAX_SHOWN]
     if isinstance(value, str):
-        return repr(value[:_LONGEST_SHOWN])
-    # A list may hold itself many times over: its text can be larger than any memory.
+        return repr(value[:_MAX_SHOWN])
+    # Not the text of the value: a list that contains itself repeatedly could exceed the memory.
     return f"a value of type {type(value).__name__}"
 
 
-def checked_key(key: Any) -> Any:
-    """Returns the key of a dictionary or set; raises ValueError if it is no text and no number."""
+def check_key(key: Any) -> Any:
+    """Returns a key of a dictionary or set; raises ValueError unless it is text or a number."""
     if not isinstance(key, _KEYS):
-        raise ValueError(f"a key must be text or a number, not {kind_of(key)}")
+        raise ValueError(f"a key must be text or a number, not {describe(key)}")
     return key
 
 
 def _ordered_dict(pairs: Iterable = ()) -> OrderedDict:
-    return OrderedDict((checked_key(key), value) for key, value in pairs)
+    return OrderedDict((check_key(key), value) for key, value in pairs)
 
 
 def _dtype(text: Any, align: Any = False, copy: Any = True) -> np.dtype:
     if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-        raise ValueError(f"arrays must hold little-endian numbers, not {kind_of(text)}")
+        raise ValueError(f"arrays must contain little-endian numbers, not {describe(text)}")
     return np.dtype(text)
 
 
 def check_byte_order(order: Any) -> None:
-    """Raises ValueError for the numbers of big-endian machines."""
+    """Raises ValueError for big-endian numbers."""
     if order not in ("<", "|", "="):
-        raise ValueError(f"arrays must be little-endian, not of byte order {kind_of(order)}")
+        raise ValueError(f"arrays must be little-endian, not of byte order {describe(order)}")
 
 
 def _pending_array(*_: Any) -> PendingArray:
-    return PendingArray()  # whatever the shape: its content comes with its state
+    return PendingArray()  # the state, which follows, has shape and content
 
 
-def array_of(shape: Any, dtype: Any, is_fortran: Any, content: Any) -> np.ndarray:
-    """Returns the array of the state that NumPy pickles."""
+def make_array(shape: Any, dtype: Any, is_fortran: Any, content: Any) -> np.ndarray:
+    """Returns the array that a state pickled by NumPy describes."""
     return _from_buffer(content, dtype, shape, "F" if is_fortran else "C")
 
 
 def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
     if not isinstance(dtype, np.dtype) or not isinstance(content, (bytes, bytearray)):
-        raise ValueError(f"an array must hold plain numbers, not {kind_of(content)}")
+        raise ValueError(f"an array must contain plain numbers, not {describe(content)}")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
@@ -113,8 +113,8 @@ CONSTRUCTORS: dict[str, Constructor] = {
     },
 }
 
-# What is made for running commands, and stands in no file of weights. Nothing else that is unknown is
-# called either; of these, the reader should hear.
+# Functions that attacks use and weights never need. Other unknown functions are not called either, but
+# only these are an error.
 ATTACKS = re.compile(
     r"(os|posix|nt|subprocess|sys|shutil|socket|runpy|importlib|ctypes|pty|code|webbrowser|pickle"
     r"|_pickle|io|_io|marshal|timeit|pdb|bdb|cProfile|profile|pip|asyncio|multiprocessing)\..+"
@@ -123,7 +123,7 @@ ATTACKS = re.compile(
     r"|(operator|_operator)\.(attrgetter|methodcaller)|types\.(Function|Code|Method)Type|functools\.(partial|reduce)"
 )
 
-# Instructions whose argument is a value, and those that make a new one.
+# Instructions whose argument is a value, and instructions that create a new value.
 LITERALS = frozenset(
     [
         *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),

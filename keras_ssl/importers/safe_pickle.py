@@ -1,8 +1,8 @@
-"""Pickles as data: what a file says is read and interpreted here, and nothing in it is ever called.
+"""Reads pickles as data, without running code in them.
 
-A pickle is a program. Python's own unpickler imports whatever it names and calls it, so that a file of
-weights can run any command. Here `pickletools` only decodes the instructions; a small stack machine
-carries them out, and knows no way to import or to call anything but the few constructors below.
+A pickle is a program. Python's unpickler imports and calls the functions that it names, so a file of
+weights can run any command. Here, `pickletools` only decodes the instructions. A small stack machine
+executes them. It cannot import anything, and can only call a few known constructors.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from keras_ssl.importers.bounded_file import Bounded, bounded, existing_file
+from keras_ssl.importers.bounded_file import BoundedFile, find_file, limit_reads
 from keras_ssl.importers.pickle_values import (
     ATTACKS,
     CONSTRUCTORS,
@@ -23,32 +23,32 @@ from keras_ssl.importers.pickle_values import (
     Global,
     PendingArray,
     Record,
-    array_of,
     check_byte_order,
-    checked_key,
-    kind_of,
+    check_key,
+    describe,
+    make_array,
 )
 
-# A published network has some hundred thousand instructions (ResNet-200: its weights, moving averages
-# and momenta). The limit bounds what the smallest instructions, one byte each, can allocate.
-_MOST_INSTRUCTIONS = 1_000_000
-_MOST_GLOBALS = 1000
+# The checkpoint of a large network (ResNet-200 with moving averages and momenta) has some hundred
+# thousand instructions. The limit bounds the memory that instructions of one byte can allocate.
+_MAX_INSTRUCTIONS = 1_000_000
+_MAX_GLOBALS = 1000
 
 
 def read_pickle(path: str | os.PathLike) -> Any:
-    """Reads a pickle without running anything; see `load`.
+    """Reads a pickle without running code in it.
 
     Args:
         path: the file.
 
     Returns:
-        Numbers, text, lists, tuples, dictionaries and NumPy arrays as they are; everything else as a
-        `Record`, or as a `Global` where a name is only mentioned.
+        Numbers, text, lists, tuples, dictionaries and NumPy arrays. Any other object becomes a
+        `Record` with its name and arguments; a name of a class or function becomes a `Global`.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is not a pickle, is cut off, wants more than data, or holds an attack
-            such as a call of `os.system`.
+        ValueError: if the file is not a pickle, is truncated, contains more than data, or contains an
+            attack such as a call of `os.system`.
 
     Example:
         >>> import pickle
@@ -56,43 +56,44 @@ def read_pickle(path: str | os.PathLike) -> Any:
         >>> read_pickle("weights.pkl")["kernel"]
         array([1., 1., 1.])
     """
-    path = existing_file(path)
+    path = find_file(path)
     with path.open("rb") as file:
-        return load(bounded(file), what=str(path))
+        return load(limit_reads(file), origin=str(path))
 
 
 def load(
-    file: Bounded,
-    what: str,
+    file: BoundedFile,
+    origin: str,
     constructors: Mapping[str, Constructor] | None = None,
     persistent_load: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """Carries out one pickle, from the file's position to its end, without running anything.
+    """Reads one pickle, from the current position of a file, without running code in it.
 
     Args:
-        file: where to read.
-        what: what is read, for messages.
-        constructors: what may be called besides NumPy's reconstruction of arrays, by full name.
-        persistent_load: turns what the pickle calls a persistent id into an object.
+        file: the file.
+        origin: name of the file, for messages.
+        constructors: further functions that the pickle may call, by full name. Those that
+            reconstruct NumPy arrays are always allowed.
+        persistent_load: function from a persistent id of the pickle to an object.
 
     Raises:
-        ValueError: if the bytes are not a pickle, or want more than data.
+        ValueError: if the bytes are not a pickle, or contain more than data.
     """
     machine = _Machine({**CONSTRUCTORS, **(constructors or {})}, persistent_load)
     try:
         return machine.run(file)
     except RecursionError as error:
-        raise _refused(what, f"its parts are nested too deeply ({error})") from error
+        raise _refused(origin, f"its parts are nested too deeply ({error})") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        raise _refused(what, error) from error
+        raise _refused(origin, error) from error
 
 
-def _refused(what: str, reason: object) -> ValueError:
-    return ValueError(f"{what} cannot be read as a pickle of plain data: {reason}")
+def _refused(origin: str, reason: object) -> ValueError:
+    return ValueError(f"{origin} cannot be read as a pickle of plain data: {reason}")
 
 
 class _Machine:
-    """The stack machine of the pickle format, less everything that imports or calls.
+    """The stack machine of the pickle format, without imports and calls of arbitrary functions.
 
     Source: the comments of Python's `pickletools.py`, which define the format.
     """
@@ -108,14 +109,14 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.globals: dict[str, Global] = {}
-        self.encodable = 0  # bytes that may still be made of text
+        self.encodable = 0  # bytes that text may still be encoded to
 
-    def run(self, file: Bounded) -> Any:
+    def run(self, file: BoundedFile) -> Any:
         self.encodable = file.size
         instructions = pickletools.genops(cast(Any, file))
         for number, (opcode, argument, _) in enumerate(instructions):
-            if number >= _MOST_INSTRUCTIONS:
-                raise ValueError(f"it has more than {_MOST_INSTRUCTIONS} instructions")
+            if number >= _MAX_INSTRUCTIONS:
+                raise ValueError(f"it has more than {_MAX_INSTRUCTIONS} instructions")
             if opcode.name == "STOP":
                 break
             if opcode.name in LITERALS:
@@ -125,7 +126,7 @@ class _Machine:
             elif (handle := getattr(self, f"do_{opcode.name.lower()}", None)) is not None:
                 handle(argument)
             elif opcode.name not in ("PROTO", "FRAME"):
-                raise ValueError(f"its instruction {opcode.name} is not one of plain data")
+                raise ValueError(f"its instruction {opcode.name} does not occur in plain data")
         return self.stack.pop()
 
     # --- the stack -------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ class _Machine:
         elif isinstance(target, list):
             target.extend(items)
         else:
-            raise ValueError(f"it appends to {kind_of(target)}")
+            raise ValueError(f"it appends to {describe(target)}")
 
     def do_dict(self, _):
         items = self.since_mark()
@@ -220,20 +221,20 @@ class _Machine:
             target.items.extend(pairs)
         elif isinstance(target, dict):
             for key, value in pairs:
-                target[checked_key(key)] = value
+                target[check_key(key)] = value
         else:
-            raise ValueError(f"it sets items of {kind_of(target)}")
+            raise ValueError(f"it sets items of {describe(target)}")
 
     def do_additems(self, _):
         items = self.since_mark()
         if not isinstance(self.stack[-1], set):
-            raise ValueError(f"it adds items to {kind_of(self.stack[-1])}")
-        self.stack[-1].update(map(checked_key, items))
+            raise ValueError(f"it adds items to {describe(self.stack[-1])}")
+        self.stack[-1].update(map(check_key, items))
 
     def do_frozenset(self, _):
-        self.stack.append(frozenset(map(checked_key, self.since_mark())))
+        self.stack.append(frozenset(map(check_key, self.since_mark())))
 
-    # --- names, and what other unpicklers would call -----------------------------------------------
+    # --- names and calls ---------------------------------------------------------------------------
 
     def do_global(self, argument):
         self.push_global(*argument.split(" ", 1))
@@ -245,34 +246,36 @@ class _Machine:
 
     def push_global(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError(f"it refers to {kind_of(name)} of {kind_of(module)}")
+            raise ValueError(f"it refers to {describe(name)} of {describe(module)}")
         full = f"{module}.{name}"
-        if full not in self.globals and len(self.globals) >= _MOST_GLOBALS:
-            raise ValueError(f"it refers to more than {_MOST_GLOBALS} names of code")
+        if full not in self.globals and len(self.globals) >= _MAX_GLOBALS:
+            raise ValueError(f"it refers to more than {_MAX_GLOBALS} names of code")
         self.stack.append(self.globals.setdefault(full, Global(full)))
 
     def call(self, function: Any, args: Any, keywords: Mapping | None = None) -> Any:
         if not isinstance(function, Global) or not isinstance(args, tuple):
-            raise ValueError(f"it calls {kind_of(function)} with {kind_of(args)}")
+            raise ValueError(f"it calls {describe(function)} with {describe(args)}")
         if ATTACKS.fullmatch(function.name):
             raise ValueError(
-                f"it calls {kind_of(function)}, which no file of weights needs. Nothing was run"
+                f"it calls {describe(function)}, which no file of weights needs. No code was run"
             )
         constructor = self.constructors.get(function.name)
         if constructor is None:
             return Record(function.name, args, items=list((keywords or {}).items()))
         if keywords:
-            raise ValueError(f"it calls {function.name} with keywords, which is not known")
+            raise ValueError(
+                f"it calls {function.name} with keyword arguments, which is not supported"
+            )
         return constructor(*args)
 
     def encode(self, text: Any, encoding: Any = "latin1") -> bytes:
-        """Returns bytes, which Python 3 writes as text in protocol 2."""
+        """Returns the bytes that Python 3 writes as text in protocol 2."""
         if encoding != "latin1":
-            raise ValueError(f"text is encoded as {kind_of(encoding)}; only latin1 is known")
-        # No more than the file holds: the same text could be encoded many times.
+            raise ValueError(f"text is encoded as {describe(encoding)}; only latin1 is supported")
+        # Not more bytes than the file has: the same text could be encoded many times.
         self.encodable -= len(text)
         if self.encodable < 0:
-            raise ValueError("it makes more bytes than the file holds")
+            raise ValueError("it encodes more bytes than the file has")
         return text.encode("latin1")
 
     def do_reduce(self, _):
@@ -304,17 +307,17 @@ class _Machine:
             _, shape, dtype, is_fortran, content = state
             if isinstance(content, str):  # the bytes of Python 2
                 content = self.encode(content)
-            self.stack[-1] = array = array_of(shape, dtype, is_fortran, content)
+            self.stack[-1] = array = make_array(shape, dtype, is_fortran, content)
             for key in target.memo_keys:
                 self.memo[key] = array
         elif isinstance(target, np.dtype):
             check_byte_order(state[1])
-        elif not isinstance(target, OrderedDict):  # PyTorch sets `_metadata` on those of weights
-            raise ValueError(f"it sets the state of {kind_of(target)}")
+        elif not isinstance(target, OrderedDict):  # PyTorch sets `_metadata` on state dicts
+            raise ValueError(f"it sets the state of {describe(target)}")
 
     def do_persid(self, argument):
         if self.persistent_load is None:
-            raise ValueError("it refers to objects outside of it (persistent ids)")
+            raise ValueError("it refers to objects outside of the file (persistent ids)")
         self.stack.append(self.persistent_load(argument))
 
     def do_binpersid(self, _):

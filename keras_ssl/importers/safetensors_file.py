@@ -1,10 +1,10 @@
-"""Files of safetensors, a format that holds tensors and nothing else."""
+"""Reads safetensors files, which contain only tensors."""
 
 import os
 
 import numpy as np
 
-from keras_ssl.importers.bounded_file import existing_file
+from keras_ssl.importers.bounded_file import find_file
 
 
 def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -15,8 +15,8 @@ def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ImportError: if the library safetensors is not installed.
-        ValueError: if the file is not one of safetensors, or holds tensors that NumPy has not.
+        ImportError: if safetensors is not installed.
+        ValueError: if the file is not a safetensors file, or has tensors of a type that NumPy lacks.
 
     Example:
         ```python
@@ -27,12 +27,11 @@ def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
         import safetensors
     except ImportError as error:
         raise ImportError(
-            "Files of safetensors need the library of that name: "
-            'pip install "keras_ssl[safetensors]"'
+            'Reading .safetensors files needs safetensors: pip install "keras_ssl[safetensors]"'
         ) from error
-    path = existing_file(path)
+    path = find_file(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a file of safetensors: {error}") from error
+        raise ValueError(f"{path} cannot be read as a safetensors file: {error}") from error

@@ -1,10 +1,10 @@
-"""What torchvision and timm call the weights of a ResNet."""
+"""The names of ResNet weights in torchvision and timm."""
 
 import re
 
 import keras
 
-from keras_ssl.importers.architecture import weights
+from keras_ssl.importers.architecture import iterate_weights
 from keras_ssl.importers.matching import Place
 
 _STEMS = {"stem_conv": "conv1", "stem_norm": "bn1"}
@@ -27,20 +27,20 @@ _WEIGHTS = {
 
 
 def torch_places(backbone: keras.Model, prefix: str = "") -> dict[str, Place]:
-    """Returns the weights of a ResNet by torchvision's names, timm's for ResNet-D's.
+    """Returns the weights of a ResNet by torchvision's names; a ResNet-D has timm's names.
 
     Args:
         backbone: network of `keras_ssl.backbones.ResNet`.
-        prefix: put before each name.
+        prefix: prefix of each name.
 
     Raises:
-        ValueError: if a layer has no counterpart there.
+        ValueError: if a layer has no counterpart in these libraries.
 
     Source: `torchvision/models/resnet.py`; `timm/models/resnet.py`.
     """
     names = {layer.name for layer in backbone.layers}
     places = {}
-    for layer, kind, variable in weights(backbone):
+    for layer, kind, variable in iterate_weights(backbone):
         layer_name = _layer_name(layer.name, deep_stem="stem_conv1" in names)
         if layer_name is None or kind not in _WEIGHTS:
             raise ValueError(
@@ -60,7 +60,7 @@ def _layer_name(name: str, deep_stem: bool) -> str | None:
     if (match := _BLOCK.fullmatch(name)) is None:
         return None
     stage, block, part, number = match.groups()
-    # Before ResNet-D's projection stands its pooling.
+    # In a ResNet-D, pooling is number 0 of the shortcut.
     parts = {
         "conv": f"conv{number}",
         "norm": f"bn{number}",

@@ -1,7 +1,8 @@
 """BYOL's networks as deepmind-research computes them, and the pickle that it writes.
 
-A twin, written from `byol/utils/networks.py`, `byol/utils/checkpointing.py` and Haiku's
-`nets/resnet.py`, in plain TensorFlow operations. It knows nothing of keras_ssl: weights are random.
+An independent implementation in plain TensorFlow operations, without keras_ssl, written from
+`byol/utils/networks.py`, `byol/utils/checkpointing.py` and Haiku's `nets/resnet.py`. Weights are
+random.
 """
 
 import pickle
@@ -16,7 +17,7 @@ BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 
 
 class FlatMapping(dict):
-    """What Haiku keeps parameters in: pickled as a call of the class with a dictionary."""
+    """Haiku's container for parameters. It is pickled as a call of the class with a dictionary."""
 
     def __reduce__(self):
         return FlatMapping, (dict(self),)
@@ -31,7 +32,7 @@ class _ByolExperimentState(NamedTuple):
 
 
 class Reference:
-    """Random weights, by Haiku's modules and names, and the network."""
+    """A network with random weights, by their module and name in Haiku."""
 
     def __init__(self, depth, filters, first_projection=True, seed=0):
         self.depth = depth
@@ -57,7 +58,7 @@ class Reference:
     def average(self, module, shape, low, high):
         if module not in self.state:
             value = self.random.uniform(low, high, shape).astype("float32")
-            # The average is the bias-corrected one; `hidden` is not.
+            # `average` is bias-corrected, `hidden` is not.
             self.state[module] = {
                 "counter": np.array(3, "int32"),
                 "hidden": value * np.float32(0.5),
@@ -125,7 +126,7 @@ class Reference:
 
 
 def write(path, online, target):
-    """Writes what `checkpointing.py` writes: protocol 2, classes by their names in other modules."""
+    """Writes a pickle as `checkpointing.py` does: protocol 2, with the original modules of classes."""
 
     def mapping(values):
         return FlatMapping({name: FlatMapping(inner) for name, inner in values.items()})
@@ -138,15 +139,15 @@ def write(path, online, target):
         {"mu": mapping(online.params)},
     )
     content = {"experiment_state": state, "step": np.int64(3), "rng": np.zeros(2, "uint32")}
-    homes = {
+    module_names = {
         FlatMapping: "haiku._src.data_structures",
         _ByolExperimentState: "byol.byol_experiment",
     }
-    before = {cls: cls.__module__ for cls in homes}
+    before = {cls: cls.__module__ for cls in module_names}
     packages = ("haiku", "haiku._src", "byol")
-    modules = {name: types.ModuleType(name) for name in (*packages, *homes.values())}
+    modules = {name: types.ModuleType(name) for name in (*packages, *module_names.values())}
     try:
-        for cls, name in homes.items():
+        for cls, name in module_names.items():
             cls.__module__ = name
             setattr(modules[name], cls.__name__, cls)
         sys.modules.update(modules)

@@ -1,8 +1,8 @@
 """SimCLR's networks as google-research/simclr computes them, and the files that it writes.
 
-A twin, written from the reference's `resnet.py` and `tf2/`, in plain TensorFlow operations. It knows
-nothing of keras_ssl: weights are random, and made in the order in which the reference makes them, which
-is what its names are made of.
+An independent implementation in plain TensorFlow operations, without keras_ssl, written from the
+reference's `resnet.py` and `tf2/`. Weights are random. They are created in the same order as in the
+reference, because this order determines their names.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 
 
 class Reference:
-    """A network with random weights, made when it first sees images.
+    """A network with random weights, which the constructor creates by calling it once.
 
     Attributes:
-        tensors: weights by TensorFlow 1's names.
-        model: the same as the objects that TensorFlow 2 saves.
+        tensors: weights by their names in TensorFlow 1.
+        model: the same weights as the objects that TensorFlow 2 saves.
     """
 
     def __init__(self, depth, filters, sk_ratio=0.0, small=False, head=(), seed=0):
@@ -33,9 +33,9 @@ class Reference:
         self.stages = self.forward(tf.ones((1, 64, 64, 3)))
         self.model._projection_head = tf.Module()
         self.model._projection_head.linear_layers = self.head()
-        self.made = True
+        self.is_built = True
 
-    # --- layers: each makes its weights the first time, in order -----------------------------------
+    # --- layers: the first call creates their weights, in order ------------------------------------
 
     def weight(self, layer, place, name, shape, low, high):
         value = self.random.uniform(low, high, shape).astype("float32")
@@ -117,30 +117,30 @@ class Reference:
         return self.norm(layers, self.conv(layers, x, filters, 1, stride), relu=False)
 
     def block(self, x, filters, stride, first):
-        block, around, inside = tf.Module(), [], []
+        block, shortcut_layers, layers = tf.Module(), [], []
         bottleneck = self.depth >= 50
         shortcut = x
         if first:
-            shortcut = self.shortcut(around, x, filters * (4 if bottleneck else 1), stride)
+            shortcut = self.shortcut(shortcut_layers, x, filters * (4 if bottleneck else 1), stride)
         if not bottleneck:
-            x = self.norm(inside, self.conv(inside, x, filters, 3, stride))
-            x = self.norm(inside, self.conv(inside, x, filters, 3, 1), relu=False)
-            block.shortcut_layers, block.conv2d_bn_layers = around, inside
+            x = self.norm(layers, self.conv(layers, x, filters, 3, stride))
+            x = self.norm(layers, self.conv(layers, x, filters, 3, 1), relu=False)
+            block.shortcut_layers, block.conv2d_bn_layers = shortcut_layers, layers
         else:
-            x = self.norm(inside, self.conv(inside, x, filters, 1, 1))
-            inside.append(tf.Module())  # DropBlock
+            x = self.norm(layers, self.conv(layers, x, filters, 1, 1))
+            layers.append(tf.Module())  # DropBlock
             if self.sk_ratio > 0:
-                x = self.selective_kernel(inside, x, filters, stride)
+                x = self.selective_kernel(layers, x, filters, stride)
             else:
-                x = self.norm(inside, self.conv(inside, x, filters, 3, stride))
-            inside.append(tf.Module())
-            x = self.norm(inside, self.conv(inside, x, 4 * filters, 1, 1), relu=False)
-            block.projection_layers, block.conv_relu_dropblock_layers = around, inside
+                x = self.norm(layers, self.conv(layers, x, filters, 3, stride))
+            layers.append(tf.Module())
+            x = self.norm(layers, self.conv(layers, x, 4 * filters, 1, 1), relu=False)
+            block.projection_layers, block.conv_relu_dropblock_layers = shortcut_layers, layers
         return block, tf.nn.relu(x + shortcut)
 
     def forward(self, x):
-        """Returns the feature maps of all stages, with the weights that are there."""
-        if hasattr(self, "made"):
+        """Returns the feature maps of all stages; creates the weights if there are none."""
+        if hasattr(self, "is_built"):
             return Replay(self).forward(x)
         stem, filters = [], self.filters
         if self.small:
@@ -190,7 +190,7 @@ class Reference:
             )
         return features
 
-    # --- its files ---------------------------------------------------------------------------------
+    # --- files -------------------------------------------------------------------------------------
 
     def write_tf1(self, prefix, **more):
         """Writes a checkpoint of TensorFlow 1, with momenta and the step, as the Estimator does."""
@@ -214,17 +214,17 @@ class Reference:
         tf.train.Checkpoint(model=self.model, global_step=step).write(str(prefix))
 
     def write_saved_model(self, path, writes):
-        """Writes a SavedModel of `tf2/run.py`, whose variables stand in a list beside the model too.
+        """Writes a SavedModel of `tf2/run.py`, with a list of the variables next to the model.
 
-        Whoever calls it gets a file, `writes`.
+        Running its graph writes a file, `writes`.
         """
-        module = Writing(str(writes))
+        module = WritingModule(str(writes))
         module.trainable_variables_list = list(self.model.trainable_variables)
         module.model = self.model
         tf.saved_model.save(module, str(path))
 
 
-class Writing(tf.Module):
+class WritingModule(tf.Module):
     """A module whose graph writes a file."""
 
     def __init__(self, path):
@@ -233,16 +233,16 @@ class Writing(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))])
     def __call__(self, images):
-        tf.io.write_file(self.path, "by the graph")
+        tf.io.write_file(self.path, "written by the graph")
         return images
 
 
 class Replay(Reference):
-    """Goes through a network again: takes the weights that were made, in the same order."""
+    """Calls a network again, with its existing weights in the same order."""
 
-    def __init__(self, made):
-        self.__dict__.update(made.__dict__)
-        del self.made
+    def __init__(self, network):
+        self.__dict__.update(network.__dict__)
+        del self.is_built
         self.counts = {}
         self.model = tf.Module()
         self.model.resnet_model = tf.Module()

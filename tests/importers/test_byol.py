@@ -1,6 +1,6 @@
-"""Pickles as BYOL's code writes them give its features, at all stages.
+"""Imports of BYOL: pickles like those of its code give its features at all stages.
 
-The reference is a twin, in byol_reference.py.
+byol_reference.py contains an independent implementation of the reference.
 """
 
 import keras
@@ -40,7 +40,7 @@ def path(references, tmp_path_factory):
     return path
 
 
-def test_the_online_network(path, references, caplog):
+def test_the_backbone_is_the_online_network(path, references, caplog):
     backbone = importers.byol(path)
     assert backbone.name == "resnet18"
     assert "CC BY-NC 4.0: for non-commercial use" in caplog.text
@@ -49,7 +49,7 @@ def test_the_online_network(path, references, caplog):
         export.torch_state_dict(backbone)
 
 
-def test_the_whole_of_byol(path, references):
+def test_the_whole_method_is_imported(path, references):
     online, target = references
     model = importers.byol(path, whole=True, input_shape=(193, 161, 3))
     assert isinstance(model, BYOL)
@@ -67,33 +67,33 @@ def test_the_whole_of_byol(path, references):
 @pytest.mark.parametrize(
     ("depth", "first_projection"), [(18, False), pytest.param(50, True, marks=pytest.mark.large)]
 )
-def test_further_networks(tmp_path, depth, first_projection):
+def test_other_depths_and_projections(tmp_path, depth, first_projection):
     reference = Reference(depth, 4, first_projection)
     write(tmp_path / "pretrain.pkl", reference, reference)
     check(importers.byol(tmp_path / "pretrain.pkl"), reference)
 
 
-def test_differences_are_named_on_both_sides(tmp_path):
+def test_missing_unexpected_and_misshaped_tensors_are_named(tmp_path):
     reference = Reference(18, 4)
     kernel = reference.params.pop("res_net18/~/block_group_1/~/block_0/~/conv_1")
     reference.params["res_net18/~/block_group_1/~/block_0/~/extra"] = kernel
     reference.params["res_net18/~/initial_batchnorm"]["scale"] = np.ones((1, 1, 1, 5), "float32")
     write(tmp_path / "pretrain.pkl", reference, reference)
-    with pytest.raises(ValueError, match="do not fit") as raised:
+    with pytest.raises(ValueError, match="do not match") as raised:
         importers.byol(tmp_path / "pretrain.pkl")
     message = str(raised.value)
-    assert "Missing from it: block_group_1/block_0/conv_1/w (3, 3, 8, 8)." in message
-    assert "Only in it: block_group_1/block_0/extra/w (3, 3, 8, 8)." in message
-    assert "Of another shape: initial_batchnorm/scale (4,), not (5,)." in message
+    assert "Missing: block_group_1/block_0/conv_1/w (3, 3, 8, 8)." in message
+    assert "Unexpected: block_group_1/block_0/extra/w (3, 3, 8, 8)." in message
+    assert "Wrong shape: initial_batchnorm/scale (5,) instead of (4,)." in message
 
 
-def test_what_is_not_read(path):
+def test_other_pickles_are_refused(path):
     content = importers.read_pickle(path)
-    with pytest.raises(ValueError, match=r"no checkpoint of BYOL.*Received: 'step', 'rng'"):
+    with pytest.raises(ValueError, match=r"not a BYOL checkpoint.*Received: 'step', 'rng'"):
         importers.byol({"step": content["step"], "rng": content["rng"]})
     state = {"target_params": {}, "online_state": {}, "target_state": {}, "online_params": {3: {}}}
-    with pytest.raises(ValueError, match="dictionaries of dictionaries, by name"):
+    with pytest.raises(ValueError, match="dictionaries of dictionaries, with names"):
         importers.byol({"experiment_state": state})
     state["online_params"] = {}
-    with pytest.raises(ValueError, match="holds no ResNet of BYOL"):
+    with pytest.raises(ValueError, match="contains no ResNet of BYOL"):
         importers.byol({"experiment_state": state})

@@ -1,6 +1,6 @@
-"""Files as google-research/simclr writes them give the reference's features, at all stages.
+"""Imports of SimCLR: files like those of google-research/simclr give its features at all stages.
 
-The reference is a twin, in simclr_reference.py.
+simclr_reference.py contains an independent implementation of the reference.
 """
 
 import keras
@@ -42,8 +42,8 @@ def check_head(model, reference):
     )
 
 
-def written(reference, folder, kind):
-    """Writes a file of a kind, and returns what to import."""
+def write(reference, folder, kind):
+    """Writes a file of a kind, and returns the path to import."""
     if kind == "checkpoint of TensorFlow 1":
         reference.write_tf1(folder / "model.ckpt-250228")
         return folder / "model.ckpt-250228"
@@ -79,38 +79,39 @@ LARGE_CASES = [
     ("depth", "sk_ratio", "small", "kind", "sizes"),
     [*CASES, *(pytest.param(*case, marks=pytest.mark.large) for case in LARGE_CASES)],
 )
-def test_networks_of_the_reference(tmp_path, depth, sk_ratio, small, kind, sizes):
+def test_features_equal_those_of_the_reference(tmp_path, depth, sk_ratio, small, kind, sizes):
     hidden = (32 if depth < 50 else 128,)
     reference = Reference(depth, 4, sk_ratio, small, head=(*hidden * (2 if sk_ratio else 1), 16))
-    path = written(reference, tmp_path, kind)
+    path = write(reference, tmp_path, kind)
     model = importers.simclr(path, whole=True, input_shape=(None, None, 3))
     assert isinstance(model, SimCLR)
     assert model.backbone.name == f"resnet{depth}"
     assert (model.projector.depth, model.projector.units) == (3 if sk_ratio else 2, 16)
     check(model.backbone, reference, sizes)
     check_head(model, reference)
-    assert not list(tmp_path.glob("harm*"))  # which the graph of the SavedModel would write
+    # The graph of the SavedModel would write these files; it was not run.
+    assert not list(tmp_path.glob("harm*"))
     # PyTorch would compute other features.
     with pytest.raises(ValueError, match="no counterpart for"):
         export.torch_state_dict(model.backbone)
 
 
-def test_differences_are_named_on_both_sides(tmp_path):
+def test_missing_unexpected_and_misshaped_tensors_are_named(tmp_path):
     reference = Reference(18, 4)
     kernel = reference.tensors.pop("base_model/batch_normalization_3/gamma")
     reference.tensors["base_model/batch_normalization_3/factor"] = kernel
     reference.tensors["base_model/batch_normalization_5/beta"] = np.zeros(7, "float32")
     reference.write_tf1(tmp_path / "ckpt-1")
-    with pytest.raises(ValueError, match="do not fit") as raised:
+    with pytest.raises(ValueError, match="do not match") as raised:
         importers.simclr(tmp_path)
     message = str(raised.value)
     assert "Expected: 105 tensors" in message
-    assert "Missing from it: base_model/batch_normalization_3/gamma (4,)." in message
-    assert "Only in it: base_model/batch_normalization_3/factor (4,)." in message
-    assert "Of another shape: base_model/batch_normalization_5/beta (4,), not (7,)." in message
+    assert "Missing: base_model/batch_normalization_3/gamma (4,)." in message
+    assert "Unexpected: base_model/batch_normalization_3/factor (4,)." in message
+    assert "Wrong shape: base_model/batch_normalization_5/beta (7,) instead of (4,)." in message
 
 
-def test_what_is_not_read(tmp_path):
+def test_other_checkpoints_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="prefix of one checkpoint"):
         importers.simclr(tmp_path)
     reference = Reference(18, 4)
@@ -126,21 +127,21 @@ def test_what_is_not_read(tmp_path):
         importers.simclr(tmp_path / "ckpt-2")
 
 
-def test_a_layer_that_stands_in_a_checkpoint_twice(tmp_path):
+def test_a_layer_that_is_used_twice_is_refused(tmp_path):
     reference = Reference(18, 4)
     group = reference.model.resnet_model.block_groups[0]
     group.layers = [group.layers[0]] * 2
     reference.write_tf2(tmp_path / "ckpt-1")
-    with pytest.raises(ValueError, match="has a layer that stands in it twice"):
+    with pytest.raises(ValueError, match="uses the same layer twice"):
         importers.simclr(tmp_path)
 
 
-def test_a_checkpoint_that_is_cut_off(tmp_path):
+def test_a_truncated_checkpoint_is_refused(tmp_path):
     Reference(18, 4).write_tf1(tmp_path / "ckpt-1")
     (data,) = tmp_path.glob("*.data-*")
     data.write_bytes(data.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="cut off, or lies about its sizes"):
+    with pytest.raises(ValueError, match="truncated, or declares wrong sizes"):
         importers.simclr(tmp_path)
     (tmp_path / "ckpt-1.index").write_bytes(b"not an index")
-    with pytest.raises(ValueError, match="not a whole checkpoint of TensorFlow"):
+    with pytest.raises(ValueError, match="not a complete TensorFlow checkpoint"):
         importers.simclr(tmp_path)

@@ -1,6 +1,6 @@
-"""Networks that PyTorch wrote give PyTorch's features, at all stages, and go back to PyTorch.
+"""Imports of PyTorch networks give PyTorch's features at all stages, and can be exported to PyTorch.
 
-The golden files were written by tests/oracles/torch_checkpoints.py, which says what they hold.
+tests/oracles/torch_checkpoints.py wrote the golden files, and describes them.
 """
 
 import gzip
@@ -22,7 +22,7 @@ STAGES = ("stem", "block1", "block2", "block3", "block4", "features")
 
 
 def image(height, width):
-    """The images of tests/oracles/torch_checkpoints.py."""
+    """The same image as in tests/oracles/torch_checkpoints.py."""
     y, x, c = np.ogrid[:height, :width, :3]
     return ((7 * y + 13 * x * (c + 1) + 3 * x * y + 29 * c) % 256 / 127.5 - 1).astype("float32")
 
@@ -54,7 +54,7 @@ def check(backbone, name, sizes=SIZES):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """The golden files as PyTorch wrote them."""
+    """The golden files, unpacked."""
     folder = tmp_path_factory.mktemp("golden")
     for packed in GOLDEN.glob("*.gz"):
         (folder / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
@@ -82,18 +82,18 @@ def test_timms_resnet_d_in_bfloat16(files):
     check(importers.torch_resnet(files / "resnet18d_bfloat16.pth"), "resnet18d_bfloat16")
 
 
-def test_a_file_of_safetensors(files, resnet18):
+def test_a_safetensors_file(files, resnet18):
     pytest.importorskip("safetensors")
     tensors = importers.read_safetensors(files / "resnet18.safetensors")
     for name, value in resnet18.items():
         np.testing.assert_array_equal(tensors[name], value)
     check(importers.torch_resnet(files / "resnet18.safetensors"), "resnet18", {"odd": (193, 161)})
     (files / "other.safetensors").write_bytes(b"\xff" * 100)
-    with pytest.raises(ValueError, match="cannot be read as a file of safetensors"):
+    with pytest.raises(ValueError, match="cannot be read as a safetensors file"):
         importers.torch_resnet(files / "other.safetensors")
 
 
-def test_safetensors_is_an_extra(monkeypatch):
+def test_missing_safetensors_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(ImportError, match=r'pip install "keras_ssl\[safetensors\]"'):
         importers.read_safetensors("model.safetensors")
@@ -104,14 +104,14 @@ def moco_checkpoint(files):
     return importers.read_torch(files / "moco_v2.pth.tar")
 
 
-def test_mocos_query_encoder(moco_checkpoint, caplog):
+def test_the_backbone_is_mocos_query_encoder(moco_checkpoint, caplog):
     backbone = importers.moco(moco_checkpoint)
     assert backbone.name == "resnet50"
     assert "CC BY-NC 4.0" in caplog.text
     check(backbone, "moco_v2")
 
 
-def test_the_whole_of_moco(moco_checkpoint):
+def test_the_whole_moco_is_imported(moco_checkpoint):
     model = importers.moco(moco_checkpoint, whole=True, input_shape=(32, 32, 3))
     assert (model.temperature, model.queue_size) == (0.2, 24)
     state = moco_checkpoint["state_dict"]
@@ -132,7 +132,7 @@ def test_the_whole_of_moco(moco_checkpoint):
 
 
 @pytest.mark.large
-def test_version_1_of_moco_is_told_by_its_head(moco_checkpoint):
+def test_moco_version_1_is_detected_by_its_head(moco_checkpoint):
     state = dict(moco_checkpoint["state_dict"])
     for which in "qk":
         for name in ("weight", "bias"):
@@ -143,31 +143,33 @@ def test_version_1_of_moco_is_told_by_its_head(moco_checkpoint):
     assert (model.temperature, model.projector.depth) == (0.07, 1)
 
 
-def test_a_checkpoint_of_moco_without_its_queue(moco_checkpoint, resnet18):
+def test_moco_without_a_queue_is_refused(moco_checkpoint, resnet18):
     state = {k: v for k, v in moco_checkpoint["state_dict"].items() if "queue" not in k}
-    with pytest.raises(ValueError, match="must have the whole of MoCo's state"):
+    with pytest.raises(ValueError, match="lacks a part of MoCo's state"):
         importers.moco({"state_dict": state}, whole=True, input_shape=(32, 32, 3))
-    with pytest.raises(ValueError, match="no checkpoint of MoCo"):
+    with pytest.raises(ValueError, match="not a MoCo checkpoint"):
         importers.moco(resnet18)
 
 
-def test_differences_are_named_on_both_sides(resnet18):
+def test_missing_unexpected_and_misshaped_tensors_are_named(resnet18):
     changed = dict(resnet18)
     kernel = changed.pop("layer2.1.conv1.weight")
     changed["layer2.1.convolution.weight"] = kernel
     changed["layer4.0.bn1.bias"] = np.zeros(7, "float32")
-    with pytest.raises(ValueError, match="do not fit") as raised:
+    with pytest.raises(ValueError, match="do not match") as raised:
         importers.torch_resnet(changed)
     message = str(raised.value)
     assert "Expected: 100 tensors" in message
     assert "Received: 100, conv1.weight" in message
-    assert "Missing from it: layer2.1.conv1.weight (4, 4, 3, 3)." in message
-    assert "Only in it: layer2.1.convolution.weight (4, 4, 3, 3)." in message
-    assert "Of another shape: layer4.0.bn1.bias (16,), not (7,)." in message
+    assert "Missing: layer2.1.conv1.weight (4, 4, 3, 3)." in message
+    assert "Unexpected: layer2.1.convolution.weight (4, 4, 3, 3)." in message
+    assert "Wrong shape: layer4.0.bn1.bias (7,) instead of (16,)." in message
 
 
 def test_other_networks_are_refused(files, resnet18):
-    with pytest.raises(ValueError, match=r"no ResNet that keras_ssl has.*Received: \[2, 2, 2, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"not a ResNet that keras_ssl supports.*Received: \[2, 2, 2, 1\]"
+    ):
         importers.torch_resnet({k: v for k, v in resnet18.items() if "layer4.1" not in k})
     with pytest.raises(ValueError, match="with torchvision's names"):
         importers.torch_resnet({"features.0.weight": np.ones((8, 3, 3, 3))})
@@ -176,16 +178,16 @@ def test_other_networks_are_refused(files, resnet18):
         importers.torch_resnet({**deep, "layer1.0.conv3.weight": np.ones((8, 2, 1, 1))})
     with pytest.raises(ValueError, match=r"finite numbers. Received: bn1.weight"):
         importers.torch_resnet({**resnet18, "bn1.weight": np.full(2, np.nan)})
-    with pytest.raises(ValueError, match="`prefix` must be that of tensors"):
+    with pytest.raises(ValueError, match="No tensor in the state dict has the prefix"):
         importers.torch_resnet(resnet18, prefix="encoder.")
-    with pytest.raises(ValueError, match="must have the 3 channels"):
+    with pytest.raises(ValueError, match="must have 3 channels"):
         importers.torch_resnet(resnet18, input_shape=(32, 32, 1))
     with pytest.raises(FileNotFoundError, match="no file to import"):
         importers.torch_resnet("nothing.pth")
 
 
 @pytest.mark.parametrize("name", ["resnet18.pth", "resnet18d_bfloat16.pth"])
-def test_back_to_pytorch(files, name):
+def test_exporting_to_pytorch_restores_the_tensors(files, name):
     received = export.torch_state_dict(importers.torch_resnet(files / name))
     expected = {
         k: v for k, v in importers.read_torch(files / name).items() if not k.startswith("fc.")
@@ -199,7 +201,7 @@ def test_back_to_pytorch(files, name):
     assert received["bn1.num_batches_tracked"].dtype == "int64"
 
 
-def test_what_pytorch_has_no_counterpart_for():
+def test_networks_without_a_counterpart_in_pytorch():
     with pytest.raises(ValueError, match=r"no counterpart for a layer.*'block1_1_select'"):
         export.torch_state_dict(ResNet(50, 0.0625, sk_ratio=0.0625))
     with pytest.raises(ValueError, match="no counterpart for a layer"):
@@ -209,7 +211,7 @@ def test_what_pytorch_has_no_counterpart_for():
 
 
 @pytest.mark.large
-def test_a_resnet_50_of_full_width_goes_to_pytorchs_names_and_back(tmp_path):
+def test_a_resnet_50_of_full_width_is_exported_and_imported(tmp_path):
     backbone = ResNet(50, input_shape=(64, 64, 3), stem="imagenet")
     again = importers.torch_resnet(export.torch_state_dict(backbone), input_shape=(64, 64, 3))
     images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype("float32")
