@@ -1,3 +1,5 @@
+"""SavedModel export: loaders, the comparison with the backbone, replacing, and errors."""
+
 import importlib
 import json
 import os
@@ -16,38 +18,39 @@ from keras_ssl.backbones import Tiny
 from keras_ssl.export import parity, publish
 from keras_ssl.layers import split_batch_norm
 
-# The module, not the function of its name.
-writing = importlib.import_module("keras_ssl.export.saved_model")
+# The module; `export.saved_model` is the function.
+saved_model_module = importlib.import_module("keras_ssl.export.saved_model")
 
 DOCUMENTATION = pathlib.Path(__file__).parents[1] / "docs" / "export.md"
 
 
-def pictures(batch=4, side=16, seed=0):
+def random_images(batch=4, side=16, seed=0):
     shape = (batch, side, side, 3)
     return np.random.default_rng(seed).uniform(size=shape).astype("float32")
 
 
-def used(backbone, side=16):
-    """Moves the moving statistics away from 0 and 1, so that forgetting them would show."""
+def with_statistics(backbone, side=16):
+    """Changes the moving statistics from 0 and 1, so that a test notices if they are lost."""
     for seed in range(3):
-        backbone(pictures(8, side, seed), training=True)
+        backbone(random_images(8, side, seed), training=True)
     return backbone
 
 
 @pytest.fixture(scope="module")
 def backbone():
-    return used(Tiny((16, 16, 3), features=16))
+    return with_statistics(Tiny((16, 16, 3), features=16))
 
 
-def test_split_batch_norm_is_left_behind(tmp_path):
-    backbone = used(split_batch_norm(Tiny((16, 16, 3), features=16), groups=4))
+def test_split_batch_norm_becomes_normal_batch_norm(tmp_path):
+    backbone = with_statistics(split_batch_norm(Tiny((16, 16, 3), features=16), groups=4))
     loaded = export.load(export.saved_model(backbone, tmp_path / "split"))
-    np.testing.assert_allclose(loaded(pictures()), backbone(pictures()), atol=1e-6)
-    assert loaded(pictures(batch=3), training=True).shape == (3, 16)  # no multiple of the groups
+    np.testing.assert_allclose(loaded(random_images()), backbone(random_images()), atol=1e-6)
+    features = loaded(random_images(batch=3), training=True)  # not a multiple of the groups
+    assert features.shape == (3, 16)
 
 
 @pytest.fixture(scope="module")
-def written(backbone, tmp_path_factory):
+def exported(backbone, tmp_path_factory):
     path = tmp_path_factory.mktemp("artefacts") / "tiny"
     return export.saved_model(backbone, path, metrics={"knn": {"accuracy": np.float32(0.5)}})
 
@@ -55,7 +58,7 @@ def written(backbone, tmp_path_factory):
 @pytest.fixture
 def hub():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pkg_resources and the old Keras
+        warnings.simplefilter("ignore")  # from pkg_resources and Keras 2
         return pytest.importorskip("tensorflow_hub", exc_type=ImportError)
 
 
@@ -72,59 +75,61 @@ LOADERS = {
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-def test_every_way_to_load_gives_the_features_of_the_backbone(loader, backbone, written):
-    features = LOADERS[loader](written, pictures())
+def test_every_loader_gives_the_features_of_the_backbone(loader, backbone, exported):
+    features = LOADERS[loader](exported, random_images())
     assert features.dtype == "float32"
-    np.testing.assert_allclose(features, backbone(pictures(), training=False), atol=1e-5)
+    np.testing.assert_allclose(features, backbone(random_images(), training=False), atol=1e-5)
 
 
-def test_hub_load_gives_the_features_of_the_backbone(hub, backbone, written):
-    network = hub.load(str(written))
-    np.testing.assert_allclose(network(pictures()), backbone(pictures()), atol=1e-5)
+def test_hub_load_gives_the_features_of_the_backbone(hub, backbone, exported):
+    network = hub.load(str(exported))
+    np.testing.assert_allclose(network(random_images()), backbone(random_images()), atol=1e-5)
     assert len(network.trainable_variables) == len(backbone.trainable_variables)
 
 
-def test_hub_keras_layer_is_a_layer_of_keras_2(hub, backbone, written):
+def test_hub_keras_layer_trains_in_keras_2_only(hub, backbone, exported):
     tf_keras = pytest.importorskip("tf_keras")
-    layer = hub.KerasLayer(str(written), trainable=True)
-    np.testing.assert_allclose(layer(pictures()), backbone(pictures()), atol=1e-5)
+    layer = hub.KerasLayer(str(exported), trainable=True)
+    np.testing.assert_allclose(layer(random_images()), backbone(random_images()), atol=1e-5)
     assert len(layer.trainable_weights) == len(backbone.trainable_weights)
 
     model = tf_keras.Sequential([tf_keras.Input((16, 16, 3)), layer, tf_keras.layers.Dense(1)])
     model.compile(tf_keras.optimizers.SGD(0.01), "mse")
-    losses = model.fit(pictures(), np.ones((4, 1)), epochs=5, verbose=0).history["loss"]
+    losses = model.fit(random_images(), np.ones((4, 1)), epochs=5, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     with pytest.raises(ValueError, match=r"Only instances of `keras\.Layer`"):
         keras.Sequential([keras.Input((16, 16, 3)), layer])
 
 
-def test_a_keras_model_trains_through_tfsm_layer(written):
+def test_a_keras_model_trains_through_tfsm_layer(exported):
     images = keras.Input((16, 16, 3))
-    layer = keras.layers.TFSMLayer(written, call_endpoint="serving_default")
+    layer = keras.layers.TFSMLayer(exported, call_endpoint="serving_default")
     model = keras.Model(images, keras.layers.Dense(1)(layer(images)["features"]))
     model.compile(keras.optimizers.SGD(0.01), "mse")
     before = layer.trainable_variables[0].numpy()
-    losses = model.fit(pictures(), np.ones((4, 1)), epochs=5, verbose=0).history["loss"]
+    losses = model.fit(random_images(), np.ones((4, 1)), epochs=5, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     assert not np.allclose(before, layer.trainable_variables[0].numpy())
 
 
-def test_a_loaded_keras_model_trains(written):
-    model = keras.Sequential([export.load(written), keras.layers.Dense(1)])
+def test_a_loaded_keras_model_trains(exported):
+    model = keras.Sequential([export.load(exported), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.01), "mse")
-    losses = model.fit(pictures(), np.ones((4, 1)), epochs=5, verbose=0).history["loss"]
+    losses = model.fit(random_images(), np.ones((4, 1)), epochs=5, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
 
 
 @pytest.mark.large
-def test_a_network_of_keras_applications_is_a_backbone(tmp_path):
+def test_keras_applications_are_exported(tmp_path):
     backbone = keras.applications.MobileNetV2(
         (32, 32, 3), alpha=0.35, weights=None, include_top=False, pooling="avg"
     )
     path = export.saved_model(backbone, tmp_path / "mobilenet")
     network = tf.saved_model.load(path)
-    np.testing.assert_allclose(network(pictures(2, 32)), backbone(pictures(2, 32)), atol=1e-5)
-    assert "blocks" not in network.signatures  # no layers of these names
+    np.testing.assert_allclose(
+        network(random_images(2, 32)), backbone(random_images(2, 32)), atol=1e-5
+    )
+    assert "blocks" not in network.signatures  # it has no layers with these names
     assert "no `blocks` signature" in (path / "README.md").read_text()
 
 
@@ -140,23 +145,27 @@ class Subclassed(keras.Model):
         return self.pool(self.drop(self.conv(images), training=training))
 
 
-def test_a_subclassed_model_is_a_backbone(tmp_path):
+def test_a_subclassed_model_is_exported(tmp_path):
     backbone = Subclassed()
-    backbone(pictures())
+    backbone(random_images())
     network = tf.saved_model.load(export.saved_model(backbone, tmp_path / "subclassed"))
-    np.testing.assert_allclose(network(pictures(2)), backbone(pictures(2)), atol=1e-5)
-    assert not np.allclose(network(pictures(), training=True), network(pictures(), training=True))
+    np.testing.assert_allclose(network(random_images(2)), backbone(random_images(2)), atol=1e-5)
+    assert not np.allclose(
+        network(random_images(), training=True), network(random_images(), training=True)
+    )
 
 
-def test_a_method_is_exported_through_its_backbone(tmp_path, backbone):
+def test_the_backbone_of_a_method_is_exported(tmp_path, backbone):
     path = export.saved_model(methods.SimCLR(backbone), tmp_path / "simclr")
-    np.testing.assert_allclose(export.load(path)(pictures()), backbone(pictures()), atol=1e-5)
+    np.testing.assert_allclose(
+        export.load(path)(random_images()), backbone(random_images()), atol=1e-5
+    )
     assert "the backbone of a `SimCLR` model" in (path / "README.md").read_text()
 
 
 @keras.saving.register_keras_serializable(package="test_export")
 class Forgetful(keras.layers.Layer):
-    """Its factor is not saved: a layer as users write them."""
+    """A layer whose `factor` is missing in its configuration, a common mistake."""
 
     factor = 1.0
 
@@ -164,33 +173,33 @@ class Forgetful(keras.layers.Layer):
         return features * self.factor
 
 
-def changed_by_saving():
+def model_changed_by_saving():
     tiny, last = Tiny((16, 16, 3), features=4), Forgetful()
     last.factor = 1.01
     return keras.Model(tiny.inputs[0], last(tiny.output))
 
 
-def test_an_artefact_that_differs_is_not_left_behind(tmp_path):
-    with pytest.raises(RuntimeError, match=r"does not give the backbone's outputs.*__call__ equal"):
-        export.saved_model(changed_by_saving(), tmp_path / "broken")
+def test_an_export_with_wrong_outputs_is_removed(tmp_path):
+    with pytest.raises(RuntimeError, match=r"differ from those of the backbone.*__call__ within"):
+        export.saved_model(model_changed_by_saving(), tmp_path / "broken")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_artefact_that_differs_does_not_replace_a_good_one(tmp_path):
+def test_an_export_with_wrong_outputs_does_not_replace_another(tmp_path):
     path = export.saved_model(Tiny((16, 16, 3), features=4), tmp_path / "good")
-    before = tf.saved_model.load(path)(pictures())
-    with pytest.raises(RuntimeError, match="does not give"):
-        export.saved_model(changed_by_saving(), path, overwrite=True)
-    np.testing.assert_array_equal(tf.saved_model.load(path)(pictures()), before)
+    before = tf.saved_model.load(path)(random_images())
+    with pytest.raises(RuntimeError, match="differ from those"):
+        export.saved_model(model_changed_by_saving(), path, overwrite=True)
+    np.testing.assert_array_equal(tf.saved_model.load(path)(random_images()), before)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_big_features_are_compared_by_their_scale():
+def test_the_tolerance_grows_with_the_features():
     big = np.array([1000.0, -2000.0], "float32")
     parity.compare("features", big, big + 0.015)
-    with pytest.raises(RuntimeError, match=r"equal to 2.0e-02.*difference of 3"):
+    with pytest.raises(RuntimeError, match=r"within 2.0e-02.*difference of 3"):
         parity.compare("features", big, big + 0.03)
-    with pytest.raises(RuntimeError, match=r"equal to 1\.0e-05"):
+    with pytest.raises(RuntimeError, match=r"within 1\.0e-05"):
         parity.compare("features", big / 2000, big / 2000 + 2e-5)
     with pytest.raises(RuntimeError, match="difference of nan"):
         parity.compare("features", big, big * np.nan)
@@ -204,11 +213,11 @@ def test_features_that_are_not_finite_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch, backbone):
+def test_an_interrupted_export_leaves_no_files(tmp_path, monkeypatch, backbone):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writing, "check_parity", interrupt)
+    monkeypatch.setattr(saved_model_module, "check_parity", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export.saved_model(backbone, tmp_path / "interrupted")
     assert list(tmp_path.iterdir()) == []
@@ -216,7 +225,7 @@ def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch, backbone):
 
 @pytest.fixture
 def fast(monkeypatch):
-    """Leaves TensorFlow's part out where only directories matter."""
+    """Writes no network, for tests of directories."""
 
     def write(backbone, image_shape, preprocessing, documents, draft):
         (draft / "saved_model.pb").write_text("graph")
@@ -224,27 +233,27 @@ def fast(monkeypatch):
         for name, text in documents.items():
             (draft / name).write_text(text)
 
-    monkeypatch.setattr(writing, "_write", write)
-    monkeypatch.setattr(writing, "check_parity", lambda *_: None)
+    monkeypatch.setattr(saved_model_module, "_write", write)
+    monkeypatch.setattr(saved_model_module, "check_parity", lambda *_: None)
 
 
 @pytest.mark.usefixtures("fast")
 class TestReplacing:
-    def test_what_is_there_is_refused(self, tmp_path, backbone):
+    def test_an_existing_export_is_refused(self, tmp_path, backbone):
         path = export.saved_model(backbone, tmp_path / "a", metrics={"knn": 1})
         with pytest.raises(FileExistsError, match="overwrite=True"):
             export.saved_model(backbone, path, metrics={"knn": 2})
         assert json.loads((path / "metrics.json").read_text()) == {"knn": 1}
 
     @pytest.mark.parametrize("exchange", [publish.exchange, lambda *_: False])
-    def test_an_artefact_is_replaced_on_request(self, exchange, tmp_path, backbone, monkeypatch):
+    def test_an_export_is_replaced_on_request(self, exchange, tmp_path, backbone, monkeypatch):
         monkeypatch.setattr(publish, "exchange", exchange)
         path = export.saved_model(backbone, tmp_path / "a", metrics={"knn": 1})
         export.saved_model(backbone, path, metrics={"knn": 2}, overwrite=True)
         assert json.loads((path / "metrics.json").read_text()) == {"knn": 2}
         assert list(tmp_path.iterdir()) == [path]
 
-    def test_the_old_one_comes_back_if_the_move_fails(self, tmp_path, backbone, monkeypatch):
+    def test_the_old_export_is_restored_if_the_move_fails(self, tmp_path, backbone, monkeypatch):
         path = export.saved_model(backbone, tmp_path / "a", metrics={"knn": 1})
         rename = os.rename
 
@@ -264,11 +273,11 @@ class TestReplacing:
         home = tmp_path / "home"
         home.mkdir()
         (home / "thesis.tex").write_text("years of work")
-        with pytest.raises(FileExistsError, match=r"nothing but an artefact.*Found: thesis.tex"):
+        with pytest.raises(FileExistsError, match=r"replaces only exports.*Found: thesis.tex"):
             export.saved_model(backbone, home, overwrite=True)
         assert (home / "thesis.tex").read_text() == "years of work"
 
-    def test_an_artefact_with_further_files_is_never_replaced(self, tmp_path, backbone):
+    def test_an_export_with_further_files_is_never_replaced(self, tmp_path, backbone):
         path = export.saved_model(backbone, tmp_path / "a")
         (path / "notes.txt").write_text("by hand")
         with pytest.raises(FileExistsError, match=r"notes.txt"):
@@ -277,10 +286,10 @@ class TestReplacing:
 
     def test_a_file_is_never_replaced(self, tmp_path, backbone):
         (tmp_path / "a").write_text("text")
-        with pytest.raises(FileExistsError, match="nothing but an artefact"):
+        with pytest.raises(FileExistsError, match="replaces only exports"):
             export.saved_model(backbone, tmp_path / "a", overwrite=True)
 
-    def test_a_link_stays_a_link(self, tmp_path, backbone):
+    def test_a_link_is_kept(self, tmp_path, backbone):
         path = export.saved_model(backbone, tmp_path / "a", metrics={"knn": 1})
         link = tmp_path / "latest"
         link.symlink_to(path)
@@ -288,7 +297,7 @@ class TestReplacing:
         assert link.is_symlink()
         assert json.loads((path / "metrics.json").read_text()) == {"knn": 2}
 
-    def test_parents_are_made_and_others_may_read(self, tmp_path, backbone):
+    def test_parents_are_created_with_the_same_permissions(self, tmp_path, backbone):
         path = export.saved_model(backbone, tmp_path / "new" / "a")
         assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(path.parent.stat().st_mode)
 
@@ -299,14 +308,14 @@ def frozen():
     return backbone
 
 
-def test_what_is_frozen_is_exported_after_what_the_message_says(tmp_path):
+def test_the_advice_for_frozen_models_works(tmp_path):
     backbone = Tiny((16, 16, 3), features=4)
     for layer in backbone.layers:
         layer.trainable = False
     advice = "set `model.trainable = False` and then True"
     with pytest.raises(ValueError, match=advice):
         export.saved_model(backbone, tmp_path / "a")
-    backbone.trainable = True  # it was, and Keras passes nothing on
+    backbone.trainable = True  # no change, so Keras does not pass it on to the layers
     with pytest.raises(ValueError, match=advice):
         export.saved_model(backbone, tmp_path / "a")
     backbone.trainable = False
@@ -338,7 +347,7 @@ def pooled(images):
         (lambda: pooled(keras.Input(batch_shape=(4, 8, 8, 3))), ValueError, "batches of any size"),
     ],
 )
-def test_what_is_not_a_backbone_is_refused(make, error, message, tmp_path):
+def test_other_models_are_refused(make, error, message, tmp_path):
     with pytest.raises(error, match=message):
         export.saved_model(make(), tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
@@ -350,13 +359,13 @@ def test_a_remote_path_is_refused(backbone):
 
 
 def test_a_strategys_scope_is_refused(tmp_path, monkeypatch, backbone):
-    monkeypatch.setattr(writing.distribute, "replica_count", lambda: 2)
-    with pytest.raises(RuntimeError, match="inside of one with 2 replicas"):
+    monkeypatch.setattr(saved_model_module.distribute, "replica_count", lambda: 2)
+    with pytest.raises(RuntimeError, match="in the scope of 2 replicas"):
         export.saved_model(backbone, tmp_path / "a")
 
 
-def test_loading_says_what_is_wrong(tmp_path, written):
-    with pytest.raises(FileNotFoundError, match=r"no artefact.*path=.*missing"):
+def test_loading_other_directories_is_an_error(tmp_path, exported):
+    with pytest.raises(FileNotFoundError, match=r"no export.*path=.*missing"):
         export.load(tmp_path / "missing")
     (tmp_path / "weights.h5").write_text("")
     with pytest.raises(ValueError, match=r"Expected: README.md, backbone.keras.*Found: weights.h5"):
@@ -364,7 +373,7 @@ def test_loading_says_what_is_wrong(tmp_path, written):
 
 
 @pytest.mark.large
-def test_the_documentations_snippets_run(tmp_path, monkeypatch):
+def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)

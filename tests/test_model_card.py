@@ -1,3 +1,5 @@
+"""Metadata and model card of an export."""
+
 import json
 import pathlib
 import re
@@ -16,7 +18,7 @@ def backbone():
     return Tiny((16, 16, 3), features=16)
 
 
-def test_metadata_is_json_that_says_what_was_given(tmp_path, backbone):
+def test_metadata_is_written_as_json_and_on_the_card(tmp_path, backbone):
     path = export.saved_model(
         backbone,
         tmp_path / "a",
@@ -49,10 +51,10 @@ def test_metadata_is_json_that_says_what_was_given(tmp_path, backbone):
     assert "settings.k" not in card
     assert "labelled |" not in card
     assert '"method": "SimCLR"' in card
-    assert f"16 numbers each and has {backbone.count_params():,} parameters" in card
+    assert f"16 features and has {backbone.count_params():,} parameters" in card
 
 
-def test_metadata_is_empty_where_nothing_was_given(tmp_path, backbone):
+def test_metadata_is_empty_by_default(tmp_path, backbone):
     path = export.saved_model(backbone, tmp_path / "a")
     assert (path / "recipe.json").read_text() == (path / "metrics.json").read_text() == "{}\n"
     assert (path / "README.md").read_text().count("recorded") == 2
@@ -61,29 +63,33 @@ def test_metadata_is_empty_where_nothing_was_given(tmp_path, backbone):
 @pytest.mark.parametrize(
     ("size", "share"), [((32, 32), 1.0), ((224, 224), 0.875), ((96, 64), None)]
 )
-def test_the_assumed_crop_is_that_of_evaluation(size, share):
+def test_the_default_crop_is_that_of_evaluation(size, share):
     assert model_card.preprocessing_contract((*size, 3))["centre_crop"] == share
 
 
 @pytest.mark.parametrize(
     ("metadata", "error", "message"),
     [
-        ({"metrics": {"loss": float("nan")}}, ValueError, "`metrics` must fit into JSON"),
-        ({"recipe": {"model": object()}}, ValueError, "`recipe` must fit into JSON"),
+        ({"metrics": {"loss": float("nan")}}, ValueError, "`metrics` must only contain"),
+        ({"recipe": {"model": object()}}, ValueError, "`recipe` must only contain"),
         ({"recipe": "simclr"}, TypeError, "`recipe` must be a mapping. Received: recipe='simclr'"),
-        ({"preprocessing": {"crop": 1}}, ValueError, r"takes only: range.*Received: crop"),
+        (
+            {"preprocessing": {"crop": 1}},
+            ValueError,
+            r"unknown entries. Expected: range.*Received: crop",
+        ),
         ({"preprocessing": {"channels": 1}}, ValueError, r"takes channels=3. Received: channels=1"),
         ({"preprocessing": {"size": (8, 8)}}, ValueError, r"takes size=\[16, 16\]"),
         ({"preprocessing": {"range": [0, 255]}}, ValueError, r"takes range=\[0, 1\]"),
     ],
 )
-def test_metadata_that_cannot_be_is_refused_first(metadata, error, message, tmp_path, backbone):
+def test_invalid_metadata_is_refused_before_writing(metadata, error, message, tmp_path, backbone):
     with pytest.raises(error, match=message):
         export.saved_model(backbone, tmp_path / "a", **metadata)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_model_cards_snippets_run(tmp_path, backbone):
+def test_the_examples_of_the_card_run(tmp_path, backbone):
     path = export.saved_model(backbone, tmp_path / "tiny")
     images = np.random.default_rng(0).uniform(size=(4, 16, 16, 3)).astype("float32")
     blocks = re.findall(r"```python\n(.*?)```", (path / "README.md").read_text(), re.DOTALL)

@@ -1,4 +1,4 @@
-"""Export: what others serve, fine-tune and run elsewhere; see docs/export.md."""
+"""Exports backbones for serving, fine-tuning and other runtimes; see docs/export.md."""
 
 from keras_ssl.export.lite import lite
 from keras_ssl.export.load import load

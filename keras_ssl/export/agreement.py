@@ -1,19 +1,24 @@
-"""How near another runtime's features must be to those of Keras."""
+"""Compares the features that another runtime computes with those of Keras."""
 
 import numpy as np
 
 
-def check_agreement(expected: np.ndarray, received: np.ndarray, least: float, what: str) -> float:
-    """Returns the smallest cosine between the features of an image here and there.
+def check_agreement(
+    expected: np.ndarray, received: np.ndarray, min_cosine: float, name: str
+) -> float:
+    """Returns the smallest cosine similarity between the expected and received features of an image.
+
+    The similarity of two zero vectors is 1.
 
     Args:
-        expected: (images, features), of Keras.
-        received: (images, features), of the written file.
-        least: cosine that every image must exceed.
-        what: the file's kind, for the message.
+        expected: features from Keras, (images, features).
+        received: features from the exported file, (images, features).
+        min_cosine: cosine similarity that every image must exceed.
+        name: name of the exported file in messages.
 
     Raises:
-        RuntimeError: if one does not, or a feature is not finite.
+        RuntimeError: if the shapes differ, an image does not exceed `min_cosine`, or a feature is not
+            finite.
 
     Example:
         >>> check_agreement(np.eye(2), np.eye(2), 0.9999, "network.onnx")
@@ -21,14 +26,14 @@ def check_agreement(expected: np.ndarray, received: np.ndarray, least: float, wh
     """
     if expected.shape != received.shape:
         raise RuntimeError(
-            f"The features of {what} have another shape, so nothing was written. "
+            f"The features of {name} have the wrong shape, so nothing was written. "
             f"Expected: {expected.shape}. Received: {received.shape}"
         )
     cosine = float(np.min(_cosines(expected.astype("float64"), received.astype("float64"))))
-    if not cosine > least:
+    if not cosine > min_cosine:
         raise RuntimeError(
-            f"The features of {what} are not those of the network, so nothing was written. "
-            f"Expected: a cosine above {least} for each of {len(expected)} images. "
+            f"The features of {name} differ from those of the network, so nothing was written. "
+            f"Expected: a cosine similarity above {min_cosine} for each of {len(expected)} images. "
             f"Received: {cosine:.6f}"
         )
     return cosine

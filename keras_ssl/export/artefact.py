@@ -1,4 +1,4 @@
-"""What an artefact runs: a Keras network as a reusable TF-Hub module with serving signatures."""
+"""The TensorFlow module of an export: a reusable TF-Hub module with serving signatures."""
 
 import re
 from collections.abc import Callable
@@ -13,19 +13,20 @@ _BLOCK_NAME = re.compile(r"stem|block\d+")
 
 
 class Artefact(tf.Module):
-    """A Keras network in the form that `tf.saved_model.save` writes and that can still be trained.
+    """Wraps a Keras network for `tf.saved_model.save`, so that the SavedModel can be trained.
 
-    Calling it maps images `(batch, height, width, channels)` to float32 features
-    `(batch, features)`, whatever precision the network computes in; `training=True` normalises by
-    the batch and updates the moving statistics. float32 images are what the network was trained
-    on; uint8 images are pixels, which are scaled and normalised first. `variables`,
-    `trainable_variables` and `regularization_losses` (functions without arguments) are what
-    TensorFlow Hub expects of a reusable module.
+    Calling it maps images `(batch, height, width, channels)` to features `(batch, features)`. The
+    features are float32, whatever the precision of the network. `training=True` normalizes with
+    batch statistics and updates the moving statistics. float32 images must be preprocessed already;
+    uint8 images are scaled and normalized.
+
+    TensorFlow Hub expects the attributes `variables`, `trainable_variables` and
+    `regularization_losses` (functions without arguments) in a reusable module.
 
     Args:
-        backbone: built `keras.Model`; its variables become the artefact's.
-        image_shape: `(height, width, channels)` of the images; `None` leaves a side free.
-        preprocessing: what turns pixels into what the network takes.
+        backbone: built `keras.Model`; its variables become those of the SavedModel.
+        image_shape: `(height, width, channels)` of the images; `None` for a free side.
+        preprocessing: converts pixels to inputs of the network.
 
     Example:
         >>> contract = model_card.preprocessing_contract((32, 32, 3))
@@ -37,7 +38,7 @@ class Artefact(tf.Module):
     Source: the reusable SavedModel interface, tensorflow.org/hub/reusable_saved_models.
     """
 
-    # `tf.Module` computes these, but only attributes become part of a SavedModel.
+    # `tf.Module` has these as properties, but a SavedModel only contains attributes.
     variables: Any = ()
     trainable_variables: Any = ()
     regularization_losses: Any = ()
@@ -48,15 +49,15 @@ class Artefact(tf.Module):
         image_shape: tuple[int | None, int | None, int],
         preprocessing: Preprocessing,
     ):
-        """Traces the network for inference and for training: only these traces are written."""
+        """Traces the network for inference and training; the SavedModel contains only these traces."""
         super().__init__()
         self._images = tf.TensorSpec((None, *image_shape), tf.float32, name="images")
         self._uint8 = tf.TensorSpec((None, *image_shape), tf.uint8, name="images")
         self._preprocessing = preprocessing
-        # Functions hold the models: TensorFlow would write every layer of one that is an attribute.
-        self._network = _hidden(backbone)
+        # Closures hold the models: TensorFlow would save every layer of a model that is an attribute.
+        self._network = _as_function(backbone)
         outputs = block_outputs(backbone)
-        self._blocks = _hidden(keras.Model(backbone.inputs[0], outputs)) if outputs else None
+        self._blocks = _as_function(keras.Model(backbone.inputs[0], outputs)) if outputs else None
         self.variables = [variable.value for variable in backbone.variables]
         self.trainable_variables = [variable.value for variable in backbone.trainable_variables]
         self.regularization_losses = [
@@ -64,7 +65,7 @@ class Artefact(tf.Module):
             for variable in backbone.trainable_variables
             if variable.regularizer is not None
         ]
-        # float32 first: a loaded artefact tries them in this order with what is no tensor.
+        # float32 first: a SavedModel tries the traces in this order if the input is not a tensor.
         for images in (self._images, self._uint8):
             for training in (False, True):
                 self.__call__.get_concrete_function(images, training=training)
@@ -73,16 +74,18 @@ class Artefact(tf.Module):
     def __call__(self, images, training=False):
         """Maps images to features, `(batch, features)`."""
         if images.dtype == tf.uint8:
-            # The float32 traces, which are there already: the network is written once for each.
-            return self(self._preprocessing.scaled(images), training=training)
+            # Calls the float32 trace, so that the SavedModel does not contain the network twice.
+            return self(self._preprocessing.scale(images), training=training)
         return tf.cast(self._network(images, training), tf.float32)
 
     def serving_signatures(self) -> dict[str, Any]:
-        """Returns what a server calls by name; "blocks" and "encoded" only where they can be.
+        """Returns the functions that a server calls by name.
 
-        "serving_default" takes what the network was trained on, float32; "uint8" pixels of the
-        network's size; "pixels" uint8 images of any size, of which it does the whole
-        preprocessing; "encoded" the bytes of image files.
+        - "serving_default" takes preprocessed float32 images.
+        - "uint8" takes uint8 images of the network's size, and scales and normalizes them.
+        - "pixels" takes uint8 images of any size, and does the full preprocessing.
+        - "encoded" takes the bytes of image files. It exists if the network has 1 or 3 channels.
+        - "blocks" returns the outputs of the blocks. It exists if `block_outputs` finds any.
         """
         height, width, channels = self._preprocessing.shape
         raw = tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")
@@ -114,8 +117,8 @@ class Artefact(tf.Module):
         return signatures
 
     def _encoded(self) -> Callable:
-        """Returns the signature that decodes image files, each of a size of its own."""
-        prepare = self._preprocessing.of_file
+        """Returns the signature that decodes image files, which may differ in size."""
+        prepare = self._preprocessing.prepare_file
         shape = self._preprocessing.shape
 
         def features_of_one(file):
@@ -123,7 +126,7 @@ class Artefact(tf.Module):
 
         @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="images")])
         def encoded(images):
-            if None in shape:  # images of several sizes make no batch
+            if None in shape:  # images of different sizes cannot form a batch
                 features = self.__call__.get_concrete_function(self._images, training=False)
                 spec = tf.TensorSpec(features.output_shapes[1:], tf.float32)
                 return {"features": tf.map_fn(features_of_one, images, fn_output_signature=spec)}
@@ -135,9 +138,9 @@ class Artefact(tf.Module):
 
 
 def block_outputs(backbone: keras.Model) -> dict[str, keras.KerasTensor]:
-    """Returns the outputs of a functional model's layers `stem`, `block1`, `block2`... by name.
+    """Returns the outputs of a functional model's layers `stem`, `block1`, `block2`, ... by name.
 
-    Other models, and models without such layers, give an empty dictionary.
+    The result is empty if the model is not functional or has no such layers.
 
     Example:
         >>> sorted(block_outputs(keras_ssl.backbones.Tiny()))
@@ -147,7 +150,7 @@ def block_outputs(backbone: keras.Model) -> dict[str, keras.KerasTensor]:
     return {layer.name: layer.output for layer in layers if _BLOCK_NAME.fullmatch(layer.name)}
 
 
-def _hidden(network: keras.Model) -> Callable[[tf.Tensor, bool], Any]:
+def _as_function(network: keras.Model) -> Callable[[tf.Tensor, bool], Any]:
     def call(images, training):
         return network(images, training=training)
 

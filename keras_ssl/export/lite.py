@@ -1,4 +1,4 @@
-"""LiteRT: a network as one .tflite file, for phones and small devices."""
+"""LiteRT export: a .tflite file for phones and small devices."""
 
 import os
 import pathlib
@@ -11,12 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssl.export.agreement import check_agreement
-from keras_ssl.export.backbone import checked_backbone, float32_copy, sample_images, shapes
+from keras_ssl.export.backbone import copy_to_float32, find_backbone, find_shapes, sample_images
 from keras_ssl.export.whole_file import whole_file
 
-# Of the features of an image: between Keras and the file, in LiteRT's own interpreter.
-_LEAST_COSINE = {None: 0.9999, "float16": 0.9999, "int8": 0.99}
-_CHECKED = 32  # images
+# Cosine similarity between an image's features from Keras and from LiteRT; must be exceeded.
+_MIN_COSINE = {None: 0.9999, "float16": 0.9999, "int8": 0.99}
+_CHECKED_IMAGES = 32
 
 
 def lite(
@@ -26,59 +26,59 @@ def lite(
     calibration: Any = None,
     overwrite: bool = False,
 ) -> pathlib.Path:
-    """Writes a backbone as a LiteRT file, whose signature maps `images` to `features`.
+    """Writes a backbone as a LiteRT file with a signature that maps `images` to `features`.
 
-    Images and features are float32 in every file; a batch may have any size. The file appears at
-    `path` only after LiteRT's interpreter has run it: the features of each image must have a cosine
-    above 0.9999 with those of the network, above 0.99 for "int8".
+    Images and features are float32, whatever `quantize` is. The batch size is free. The file is moved
+    to `path` only after LiteRT's interpreter has run it: for each image, the cosine similarity of its
+    features with those of the network must exceed 0.9999, or 0.99 for "int8".
 
     Args:
-        model: built `keras.Model` from float32 images `(batch, height, width, channels)` to
+        model: built `keras.Model` that maps float32 images `(batch, height, width, channels)` to
             features `(batch, features)`, or a model with such a `backbone`.
-        path: file to write, usually `*.tflite`. Missing parents are made.
-        quantize: what weights are stored in. `None`: float32. "float16": half the size, computed
-            in float32 where there is no hardware for less. "int8": a quarter of the size, and
-            integer arithmetic, whose ranges `calibration` gives.
-        calibration: `(n, height, width, channels)` images as the network takes them, float32, or
-            uint8, which are scaled to [0, 1]: a hundred or so of the kind that it will see. They
-            are also what the check compares; without them, it takes random ones.
-        overwrite: replace a file that is there.
+        path: file to write, usually `*.tflite`. Missing parent directories are created.
+        quantize: number format of the weights. `None`: float32. "float16": half the size; hardware
+            without float16 computes in float32. "int8": a quarter of the size; integer arithmetic
+            with ranges determined by `calibration`.
+        calibration: about a hundred typical inputs of the network, `(n, height, width, channels)`,
+            float32, or uint8, which are scaled to [0, 1]. The check uses the first 32 of them, or
+            four random images if there are none.
+        overwrite: whether to replace an existing file.
 
     Returns:
         `path`.
 
     Raises:
-        FileExistsError: if `path` is there and may not be replaced.
+        FileExistsError: if `path` exists and may not be replaced.
         ImportError: if LiteRT's runtime is not installed.
-        RuntimeError: if the file does not give the network's features.
+        RuntimeError: if the features of the file differ from those of the network.
         TypeError: if `model` is not a `keras.Model`.
-        ValueError: if the network cannot be exported, `quantize` is none of the above, or
-            `calibration` is missing or does not fit the network.
+        ValueError: if the network cannot be exported, `quantize` is unknown, or `calibration` is
+            missing or does not fit the network.
 
     Example:
         >>> lite(keras_ssl.backbones.Tiny(), "tiny.tflite")
         PosixPath('tiny.tflite')
     """
-    if quantize not in _LEAST_COSINE:
+    if quantize not in _MIN_COSINE:
         raise ValueError(
             f"`quantize` must be None, 'float16' or 'int8'. Received: quantize={quantize!r}"
         )
-    backbone = checked_backbone(model)
-    image_shape, _ = shapes(backbone)
+    backbone = find_backbone(model)
+    image_shape, _ = find_shapes(backbone)
     images = _checked_images(calibration, image_shape, needed=quantize == "int8")
-    interpreter = _interpreter()
+    interpreter = _import_interpreter()
     with whole_file(path, overwrite) as draft:
-        network = float32_copy(backbone)
-        draft.write_bytes(_converted(network, image_shape, quantize, images))
-        checked = images[:_CHECKED]
+        network = copy_to_float32(backbone)
+        draft.write_bytes(_convert(network, image_shape, quantize, images))
+        checked = images[:_CHECKED_IMAGES]
         received = _run(interpreter(str(draft)), checked)
         expected = np.asarray(network(checked, training=False))
         name = f"{pathlib.Path(path).name} (LiteRT, {quantize or 'float32'})"
-        check_agreement(expected, received, _LEAST_COSINE[quantize], name)
+        check_agreement(expected, received, _MIN_COSINE[quantize], name)
     return pathlib.Path(path)
 
 
-def _converted(
+def _convert(
     network: keras.Model, image_shape: tuple, quantize: str | None, images: np.ndarray
 ) -> bytes:
     @tf.function(input_signature=[tf.TensorSpec((None, *image_shape), tf.float32, name="images")])
@@ -92,7 +92,7 @@ def _converted(
     module = tf.Module()
     module.network_variables = [variable.value for variable in network.variables]
     with tempfile.TemporaryDirectory() as folder:
-        # By way of a SavedModel, whose variables the converter turns into constants.
+        # The converter turns the variables of a SavedModel into constants.
         tf.saved_model.save(module, folder, signatures={"serving_default": serving_default})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if quantize is not None:
@@ -104,12 +104,12 @@ def _converted(
         return converter.convert()
 
 
-def _interpreter() -> Any:
+def _import_interpreter() -> Any:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         raise ImportError(
-            'LiteRT files are checked in LiteRT\'s own runtime: pip install "keras_ssl[lite]". '
+            'Exporting to LiteRT needs its runtime, to check the file: pip install "keras_ssl[lite]". '
             f"{error}"
         ) from error
     return Interpreter
@@ -123,14 +123,14 @@ def _checked_images(calibration: Any, image_shape: tuple, needed: bool) -> np.nd
     if calibration is None and not needed:
         return sample_images(image_shape, 4)
     images = np.asarray(() if calibration is None else calibration)
-    free_or_equal = images.ndim == 4 and all(
+    shape_fits = images.ndim == 4 and all(
         side in (None, length) for side, length in zip(image_shape, images.shape[1:], strict=True)
     )
-    if not free_or_equal or not len(images) or images.dtype not in ("float32", "uint8"):
+    if not shape_fits or not len(images) or images.dtype not in ("float32", "uint8"):
         raise ValueError(
-            "`calibration` must be images as the network takes them, float32 or uint8, of shape "
-            f"(n, {', '.join(str(side or 'any') for side in image_shape)}); quantize='int8' needs "
-            f"them. Received: shape {images.shape}, dtype {images.dtype}"
+            "`calibration` must be inputs of the network, float32 or uint8, of shape "
+            f"(n, {', '.join(str(side or 'any') for side in image_shape)}), and is required for "
+            f"quantize='int8'. Received: shape {images.shape}, dtype {images.dtype}"
         )
     if images.dtype == np.uint8:
         images = images.astype("float32") / 255

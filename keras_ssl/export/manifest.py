@@ -1,4 +1,4 @@
-"""The SHA-256 of every file of an artefact, so that a damaged or exchanged file is noticed."""
+"""The manifest of an export: SHA-256 of every file, to detect damaged and exchanged files."""
 
 import hashlib
 import json
@@ -11,15 +11,15 @@ import tensorflow as tf
 
 from keras_ssl.export.publish import MANIFEST
 
-_NOT_LISTED = {MANIFEST, "README.md"}  # people improve a model card
-_CHUNK = 2**20
+_NOT_LISTED = {MANIFEST, "README.md"}  # a model card may be edited
+_CHUNK = 2**20  # bytes
 
 
 def write_manifest(directory: pathlib.Path) -> None:
-    """Writes manifest.json: format, versions, and size and SHA-256 of each file but README.md.
+    """Writes manifest.json: format, versions, and size and SHA-256 of each file except README.md.
 
     Args:
-        directory: a finished artefact.
+        directory: directory of a complete export.
     """
     files = {
         file.relative_to(directory).as_posix(): {
@@ -39,15 +39,15 @@ def write_manifest(directory: pathlib.Path) -> None:
 
 
 def verify(directory: str | os.PathLike) -> None:
-    """Compares the files of an artefact with its manifest.
+    """Compares the files of an export with its manifest.
 
-    Files that the manifest does not name are no part of the artefact, and are not looked at.
+    Files that are not in the manifest are ignored.
 
     Args:
-        directory: of the artefact.
+        directory: directory of the export.
 
     Raises:
-        ValueError: if a file is missing or differs; the first is named.
+        ValueError: if a file is missing or differs; the message names the first.
 
     Example:
         >>> verify(saved_model(keras_ssl.backbones.Tiny(), "saved_models/tiny"))
@@ -57,13 +57,13 @@ def verify(directory: str | os.PathLike) -> None:
         file = directory / name
         if not file.is_file():
             raise ValueError(
-                f"The artefact lacks a file that its manifest names. Expected: {name}, "
-                f"{expected['bytes']} bytes. Received: {str(directory)!r}, without it"
+                f"The export lacks a file that is in its manifest. Expected: {name}, "
+                f"{expected['bytes']} bytes. Received: {str(directory)!r} without it"
             )
         size, digest = file.stat().st_size, sha256(file)
         if digest != expected["sha256"]:
             raise ValueError(
-                "A file of the artefact is not the one that was exported, so it is not loaded. "
+                "A file is not the one that was exported, so the export is not loaded. "
                 f"Expected: {name} with {expected['bytes']} bytes and SHA-256 {expected['sha256']}. "
                 f"Received: {str(file)!r} with {size} bytes and SHA-256 {digest}"
             )
@@ -83,17 +83,17 @@ def _files(directory: pathlib.Path) -> dict[str, dict[str, Any]]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         files = content["files"]
-        known = content["format"] == 1 and all(
+        is_valid = content["format"] == 1 and all(
             {"bytes", "sha256"} <= entry.keys() and _is_below(name) for name, entry in files.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"manifest.json must list the files of the artefact. Received: {str(file)!r}, which "
+            f"manifest.json must list the files of the export. Received: {str(file)!r}, which "
             f"cannot be read: {error!r}"
         ) from error
-    if not known:
+    if not is_valid:
         raise ValueError(
-            "manifest.json must be of format 1, and name files below its directory with `bytes` and "
+            "manifest.json must have format 1, and list files below its directory with `bytes` and "
             f"`sha256`. Received: {str(file)!r}"
         )
     return files

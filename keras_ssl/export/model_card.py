@@ -1,4 +1,4 @@
-"""What lies beside an exported network: recipe, metrics, preprocessing contract and model card."""
+"""The metadata of an export: recipe, metrics, preprocessing contract and model card."""
 
 import json
 from collections.abc import Mapping
@@ -17,24 +17,24 @@ FILES = ("recipe.json", "metrics.json", "preprocessing.json", "README.md")
 def preprocessing_contract(
     image_shape: tuple[int | None, int | None, int], given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Returns what must be done to an image before a network sees it.
+    """Returns the preprocessing of images that a network expects.
 
-    The assumption is what `keras_ssl.augment.evaluation` does for square images; for a free or
-    oblong size nothing is cropped.
+    The default for square images is that of `keras_ssl.augment.evaluation`. If the size is free or
+    not square, nothing is cropped.
 
     Args:
         image_shape: `(height, width, channels)` of the network's images; `None` for a free side.
-        given: entries that differ from the assumption.
+        given: entries that differ from the default.
 
     Returns:
-        `range` of the pixels; `size` ([height, width]; None: any); `channels`; `mean` and `std` to
-        normalise by after scaling to `range` (one number per channel; None: no normalisation);
+        `range` of the pixels; `size` ([height, width]; None: any); `channels`; `mean` and `std` for
+        normalization after scaling to `range` (one number per channel; None: no normalization);
         `interpolation` and `antialias` of the resizing; `centre_crop` (side of the central square
-        that is kept, as a share of the image's shorter side; None: the whole image).
+        that is kept, as a share of the image's shorter side; None: the full image).
 
     Raises:
-        ValueError: if `given` has an unknown entry, one that the network cannot take, or one that
-            is no way to prepare images.
+        ValueError: if `given` has an unknown entry, an invalid value, or a value that the network
+            cannot take.
 
     Example:
         >>> preprocessing_contract((224, 224, 3))["centre_crop"]
@@ -42,7 +42,7 @@ def preprocessing_contract(
     """
     height, width, channels = image_shape
     size = [height, width] if height and width else None
-    assumed = {
+    defaults = {
         "range": [0, 1],
         "size": size,
         "channels": channels,
@@ -53,22 +53,22 @@ def preprocessing_contract(
         "centre_crop": augment.evaluation(height).share if height and height == width else None,
     }
     given = dict(given or {})
-    if unknown := set(given) - set(assumed):
+    if unknown := set(given) - set(defaults):
         raise ValueError(
-            f"`preprocessing` takes only: {', '.join(assumed)}. "
+            f"`preprocessing` has unknown entries. Expected: {', '.join(defaults)}. "
             f"Received: {', '.join(map(str, unknown))}"
         )
     for name in ("range", "channels", "size") if size else ("range", "channels"):
-        if name in given and json.loads(_json("preprocessing", given[name])) != assumed[name]:
+        if name in given and json.loads(_json("preprocessing", given[name])) != defaults[name]:
             raise ValueError(
-                f"`preprocessing` must fit the model, which takes {name}={assumed[name]}. "
+                f"`preprocessing` must fit the model, which takes {name}={defaults[name]}. "
                 f"Received: {name}={given[name]}"
             )
-    return _checked({**assumed, **given})
+    return _checked({**defaults, **given})
 
 
 def _checked(contract: dict[str, Any]) -> dict[str, Any]:
-    """Returns a contract that the graph can do what it says of, see `Preprocessing`."""
+    """Returns the contract; raises ValueError if `Preprocessing` cannot follow it."""
     methods = sorted(
         vars(tf.image.ResizeMethod)[word] for word in dir(tf.image.ResizeMethod) if word.isupper()
     )
@@ -88,26 +88,26 @@ def _checked(contract: dict[str, Any]) -> dict[str, Any]:
     if wrong is not None:
         name, expected = wrong
         raise ValueError(
-            f"`preprocessing` has no use for this {name}. Expected: {expected}. "
+            f"`preprocessing` has an invalid {name}. Expected: {expected}. "
             f"Received: {name}={contract[name]!r}"
         )
     return contract
 
 
-def documents(
+def render_documents(
     image_shape: tuple[int | None, int | None, int],
     metrics: Mapping[str, Any] | None,
     recipe: Mapping[str, Any] | None,
     preprocessing: Mapping[str, Any] | None,
 ) -> dict[str, str]:
-    """Returns the JSON files of an artefact by name; see `keras_ssl.export.saved_model`.
+    """Returns the JSON files of an export by name; see `keras_ssl.export.saved_model`.
 
     Raises:
         TypeError: if one of them is not a mapping.
-        ValueError: if one of them holds what JSON cannot, such as NaN.
+        ValueError: if one of them contains a value that JSON does not have, such as NaN.
 
     Example:
-        >>> documents((32, 32, 3), {"knn accuracy": 0.5}, None, None)["recipe.json"]
+        >>> render_documents((32, 32, 3), {"knn accuracy": 0.5}, None, None)["recipe.json"]
         '{}\\n'
     """
     given = {"metrics": metrics, "recipe": recipe, "preprocessing": preprocessing}
@@ -118,21 +118,21 @@ def documents(
     return {f"{name}.json": _json(name, dict(value or {})) + "\n" for name, value in given.items()}
 
 
-def text(
+def render(
     name: str,
     model: keras.Model,
     backbone: keras.Model,
     features: int,
     documents: dict[str, str],
 ) -> str:
-    """Returns the model card, Markdown made of facts about the model and of its documents.
+    """Returns the model card in Markdown.
 
     Args:
-        name: name of the artefact.
-        model: what was passed to `keras_ssl.export.saved_model`.
-        backbone: the network that is exported, `model` itself or its backbone.
-        features: number of features of an image.
-        documents: the JSON files, from `documents`.
+        name: name of the export.
+        model: the model that was passed to `keras_ssl.export.saved_model`.
+        backbone: the exported network: `model` or its backbone.
+        features: number of features per image.
+        documents: the JSON files, from `render_documents`.
     """
     contract = json.loads(documents["preprocessing.json"])
     height, width = contract["size"] or (224, 224)
@@ -141,17 +141,17 @@ def text(
     blocks = ", ".join(f"`{block}`" for block in block_outputs(backbone))
     sections = [
         f"# {name}",
-        f"The network `{backbone.name}`{origin}. It maps images to "
-        f"{features} numbers each and has {backbone.count_params():,} parameters. "
+        f"The network `{backbone.name}`{origin}. It maps each image to "
+        f"{features} features and has {backbone.count_params():,} parameters. "
         f"Written with TensorFlow {tf.__version__} and Keras {keras.__version__}.",
-        "## Load it",
+        "## Loading",
         _LOADING.format(name=name, images=images),
-        "## What goes in",
-        "To `network(...)` and to the signature `serving_default`, a float32 batch of images prepared "
-        "as preprocessing.json says; to the others, images that are not:",
+        "## Inputs",
+        "`network(...)` and the signature `serving_default` take a float32 batch of images with the "
+        "preprocessing in preprocessing.json:",
         _table(("", "value"), {key: json.dumps(value) for key, value in contract.items()}),
-        _SIGNATURES + (_FILES_TOO if contract["channels"] in (1, 3) else ""),
-        "## What comes out",
+        _SIGNATURES + (_ENCODED if contract["channels"] in (1, 3) else ""),
+        "## Outputs",
         "`features`, float32. "
         + (f"The signature `blocks` returns the outputs of {blocks}." if blocks else _NO_BLOCKS),
         "## Results",
@@ -164,7 +164,7 @@ def text(
 
 _LOADING = """`images` below is a float32 batch of shape {images}.
 
-For training in TensorFlow, and for inference without this package:
+In TensorFlow, for training, or for inference without keras_ssl:
 
 ```python
 import tensorflow as tf
@@ -183,7 +183,7 @@ layer = keras.layers.TFSMLayer("path/to/{name}", call_endpoint="serving_default"
 features = layer(images)["features"]
 ```
 
-As the Keras model it was, with all its layers:
+As a trainable Keras model with all its layers:
 
 ```python
 from keras_ssl import export
@@ -192,13 +192,13 @@ network = export.load("path/to/{name}")
 features = network(images)
 ```"""
 
-_SIGNATURES = """Signatures that begin with uint8 images, `network.signatures[NAME](images=...)`:
+_SIGNATURES = """These signatures preprocess in the graph, `network.signatures[NAME](images=...)`:
 
-- `uint8`: of the network's size; scaled and normalised in the graph.
-- `pixels`: of any size, one size in a batch; cropped, resized, scaled and normalised in the graph."""
+- `uint8`: uint8 images of the network's size; scales and normalizes.
+- `pixels`: uint8 images of any size, one size in a batch; crops, resizes, scales and normalizes."""
 
-_FILES_TOO = """
-- `encoded`: the bytes of JPEG, PNG, BMP or GIF files, one string each; decoded first."""
+_ENCODED = """
+- `encoded`: the bytes of JPEG, PNG, BMP or GIF files, one string each; decodes, then as `pixels`."""
 
 _NO_BLOCKS = (
     "The network has no layers named `block1`, `block2`..., so there is no `blocks` signature."
@@ -207,13 +207,16 @@ _NO_BLOCKS = (
 
 def _metrics(metrics: dict[str, Any]) -> str:
     if not metrics:
-        return "None were recorded."
+        return "No metrics were recorded."
     rows = {name: _short(value) for name, value in _flat(metrics).items()}
     return _table(("metric", "value"), rows) + "\n\nSettings and lists are in metrics.json."
 
 
 def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turns `{"knn": {"accuracy": 0.8}}` into `{"knn.accuracy": 0.8}`, numbers and words only."""
+    """Flattens `{"knn": {"accuracy": 0.8}}` to `{"knn.accuracy": 0.8}`, without settings and lists.
+
+    Of lists, only results of `few_labels` are kept, as text with mean and standard deviation.
+    """
     flat: dict[str, Any] = {}
     for name, value in metrics.items():
         if isinstance(value, dict):
@@ -235,7 +238,7 @@ def _short(value: Any) -> str:
 
 
 def _recipe(recipe: str) -> str:
-    return "None was recorded." if recipe == "{}\n" else f"```json\n{recipe}```"
+    return "No recipe was recorded." if recipe == "{}\n" else f"```json\n{recipe}```"
 
 
 def _table(head: tuple[str, str], rows: Mapping[str, str]) -> str:
@@ -252,13 +255,13 @@ def _json(name: str, value: Any) -> str:
         return json.dumps(value, indent=2, allow_nan=False, default=_plain)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"`{name}` must fit into JSON: finite numbers, text, lists and mappings. {error}. "
+            f"`{name}` must only contain finite numbers, text, lists and mappings. {error}. "
             f"Received: {name}={value!r}"
         ) from error
 
 
 def _plain(value: Any) -> Any:
-    """Turns what results are often made of into what JSON knows."""
+    """Converts types that are common in results to types that JSON has."""
     if isinstance(value, np.ndarray | np.generic | tf.Tensor):
         return np.asarray(value).tolist()
     if isinstance(value, Mapping):
@@ -267,4 +270,4 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if hasattr(value, "__fspath__"):
         return str(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

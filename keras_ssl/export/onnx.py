@@ -1,4 +1,4 @@
-"""ONNX: a network as one file for runtimes outside TensorFlow."""
+"""ONNX export: a file for runtimes other than TensorFlow."""
 
 import os
 import pathlib
@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssl.export.agreement import check_agreement
-from keras_ssl.export.backbone import checked_backbone, float32_copy, sample_images, shapes
+from keras_ssl.export.backbone import copy_to_float32, find_backbone, find_shapes, sample_images
 from keras_ssl.export.whole_file import whole_file
 
-_LEAST_COSINE = 0.9999
+_MIN_COSINE = 0.9999  # as in lite.py
 _IMAGES = 4
 
 
@@ -21,24 +21,24 @@ def onnx(
 ) -> pathlib.Path:
     """Writes a backbone as an ONNX file with the input `images` and the output `features`.
 
-    Both are float32, images `(batch, height, width, channels)` as in Keras; a batch may have any
-    size. The file appears at `path` only after onnxruntime has run it: the features of each of some
-    random images must have a cosine above 0.9999 with those of the network.
+    Both are float32; images are `(batch, height, width, channels)`, as in Keras. The batch size is
+    free. The file is moved to `path` only after onnxruntime has run it: for each of four random
+    images, the cosine similarity of its features with those of the network must exceed 0.9999.
 
     Args:
-        model: built `keras.Model` from float32 images `(batch, height, width, channels)` to
+        model: built `keras.Model` that maps float32 images `(batch, height, width, channels)` to
             features `(batch, features)`, or a model with such a `backbone`.
-        path: file to write, usually `*.onnx`. Missing parents are made.
-        opset: version of ONNX' operators.
-        overwrite: replace a file that is there.
+        path: file to write, usually `*.onnx`. Missing parent directories are created.
+        opset: version of the ONNX operators.
+        overwrite: whether to replace an existing file.
 
     Returns:
         `path`.
 
     Raises:
-        FileExistsError: if `path` is there and may not be replaced.
+        FileExistsError: if `path` exists and may not be replaced.
         ImportError: if tf2onnx or onnxruntime is not installed.
-        RuntimeError: if the file does not give the network's features.
+        RuntimeError: if the features of the file differ from those of the network.
         TypeError: if `model` is not a `keras.Model`.
         ValueError: if the network cannot be exported.
 
@@ -46,11 +46,11 @@ def onnx(
         >>> onnx(keras_ssl.backbones.Tiny(), "tiny.onnx")
         PosixPath('tiny.onnx')
     """
-    backbone = checked_backbone(model)
-    image_shape, _ = shapes(backbone)
-    tf2onnx, onnxruntime = _libraries()
+    backbone = find_backbone(model)
+    image_shape, _ = find_shapes(backbone)
+    tf2onnx, onnxruntime = _import_libraries()
     with whole_file(path, overwrite) as draft:
-        network = float32_copy(backbone)
+        network = copy_to_float32(backbone)
         spec = tf.TensorSpec((None, *image_shape), tf.float32, name="images")
 
         @tf.function(input_signature=[spec])
@@ -64,16 +64,16 @@ def onnx(
         session = onnxruntime.InferenceSession(str(draft), providers=["CPUExecutionProvider"])
         (received,) = session.run(["features"], {"images": images})
         expected = np.asarray(network(images, training=False))
-        check_agreement(expected, received, _LEAST_COSINE, f"{pathlib.Path(path).name} (ONNX)")
+        check_agreement(expected, received, _MIN_COSINE, f"{pathlib.Path(path).name} (ONNX)")
     return pathlib.Path(path)
 
 
-def _libraries() -> tuple[Any, Any]:
+def _import_libraries() -> tuple[Any, Any]:
     try:
         import onnxruntime
         import tf2onnx
     except ImportError as error:
         raise ImportError(
-            f'ONNX files need two packages: pip install "keras_ssl[onnx]". {error}'
+            f'Exporting to ONNX needs tf2onnx and onnxruntime: pip install "keras_ssl[onnx]". {error}'
         ) from error
     return tf2onnx, onnxruntime

@@ -1,4 +1,4 @@
-"""The check before an artefact comes to its place: every way in gives the backbone's outputs."""
+"""Checks that an export has the outputs of its backbone, for every signature and loader."""
 
 import pathlib
 from collections.abc import Callable
@@ -19,31 +19,31 @@ _TOLERANCE = 1e-5
 def check_parity(
     backbone: keras.Model, image_shape: tuple, preprocessing: Preprocessing, draft: pathlib.Path
 ) -> None:
-    """Raises RuntimeError unless the artefact in `draft` gives the outputs of the backbone."""
+    """Raises RuntimeError unless the export in `draft` has the outputs of the backbone."""
     random = np.random.default_rng(0)
     images = sample_images(image_shape, 2)
     shape = images.shape
     pixels = random.integers(0, 256, shape, np.uint8)
-    # Another size than the network's own: what a client has.
+    # Images of another size than the network's, as clients send them.
     raw = random.integers(0, 256, (2, shape[1] + 9, shape[2] + 13, shape[3]), np.uint8)
     blocks = block_outputs(backbone)
-    # Accelerators may choose another algorithm for the same convolution at every run; a CPU's
-    # arithmetic repeats itself, in half precision too.
+    # An accelerator may choose a different algorithm for the same convolution in every run. The
+    # arithmetic of a CPU is reproducible, also in half precision.
     with tf.device("/CPU:0"):
         served = tf.saved_model.load(str(draft))
         call = {
             name: lambda batch, run=signature: run(tf.constant(batch))
             for name, signature in served.signatures.items()
         }
-        run = in_graph(backbone)
+        run = to_graph(backbone)
         features = run(images)
         of_raw = run(tf.function(preprocessing)(raw))
         pairs = {
             "__call__": (features, served(images, training=False)),
             "serving_default": (features, call["serving_default"](images)["features"]),
-            "keras_ssl.export.load": (features, in_graph(load(draft))(images)),
+            "keras_ssl.export.load": (features, to_graph(load(draft))(images)),
             "uint8": (
-                run(tf.function(preprocessing.scaled)(pixels)),
+                run(tf.function(preprocessing.scale)(pixels)),
                 call["uint8"](pixels)["features"],
             ),
             "pixels": (of_raw, call["pixels"](raw)["features"]),
@@ -52,17 +52,17 @@ def check_parity(
             files = [tf.io.encode_png(image).numpy() for image in raw]
             pairs["encoded"] = (of_raw, call["encoded"](files)["features"])
         if blocks:
-            expected = in_graph(keras.Model(backbone.inputs[0], blocks))(images)
+            expected = to_graph(keras.Model(backbone.inputs[0], blocks))(images)
             received = call["blocks"](images)
             pairs |= {f"blocks/{name}": (expected[name], received[name]) for name in blocks}
     for name, (expected_value, value) in pairs.items():
         compare(name, np.asarray(expected_value, "float32"), np.asarray(value, "float32"))
 
 
-def in_graph(network: Callable) -> Callable[[Any], Any]:
-    """Returns a network in inference mode, traced once for each shape of images."""
+def to_graph(network: Callable) -> Callable[[Any], Any]:
+    """Returns a network in inference mode as a graph, traced once for each shape of images."""
 
-    # As a graph, because TensorFlow optimises the artefact's graph too.
+    # A graph, because TensorFlow also optimizes the graph of the export.
     @tf.function
     def run(batch):
         return network(batch, training=False)
@@ -71,17 +71,20 @@ def in_graph(network: Callable) -> Callable[[Any], Any]:
 
 
 def compare(name: str, expected: np.ndarray, received: np.ndarray) -> None:
-    """Raises RuntimeError unless both are equal to 1e-5, by the scale of the expected values."""
+    """Raises RuntimeError unless received and expected values are finite and agree to 1e-5.
+
+    If the largest absolute expected value exceeds 1, the tolerance is multiplied by it.
+    """
     if not np.isfinite(expected).all():
         raise RuntimeError(
-            "The backbone's outputs are not finite, so they cannot be checked and nothing was "
-            f"written. Expected: finite numbers from random images. Received: {name} with "
+            "The backbone's outputs are not finite, so nothing was written. "
+            f"Expected: finite outputs for random images. Received: {name} with "
             f"{np.count_nonzero(~np.isfinite(expected))} of {expected.size} not finite"
         )
     allowed = _TOLERANCE * max(1.0, float(np.abs(expected).max()))
     difference = float(np.abs(expected - received).max())
     if not difference <= allowed:
         raise RuntimeError(
-            "The written artefact does not give the backbone's outputs, so nothing was written. "
-            f"Expected: {name} equal to {allowed:.1e}. Received: a difference of {difference:.1e}"
+            "The outputs of the export differ from those of the backbone, so nothing was written. "
+            f"Expected: {name} within {allowed:.1e}. Received: a difference of {difference:.1e}"
         )

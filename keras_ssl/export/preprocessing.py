@@ -1,4 +1,4 @@
-"""The preprocessing contract as part of a graph: pixels or files in, what the network takes out."""
+"""The preprocessing contract as TensorFlow operations, from pixels or files to network inputs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +9,16 @@ from keras_ssl.data.verify import decode
 
 
 class Preprocessing:
-    """Does to images what a preprocessing contract says.
+    """Preprocesses images according to a preprocessing contract.
 
-    Without mean and std, and for square images, the result is that of
-    `keras_ssl.augment.evaluation`.
+    For a square size without mean and std, the result is that of `keras_ssl.augment.evaluation`.
 
     Args:
         contract: from `keras_ssl.export.model_card.preprocessing_contract`.
 
     Attributes:
-        shape: `(height, width, channels)` of the result; `None` where it is the image's own.
-        decodes: whether image files can be decoded to the network's channels.
+        shape: `(height, width, channels)` of the result; `None` for sides that are not resized.
+        decodes: whether image files can be decoded to the network's number of channels.
 
     Example:
         >>> contract = keras_ssl.export.model_card.preprocessing_contract((32, 32, 3))
@@ -33,10 +32,10 @@ class Preprocessing:
         self.decodes = contract["channels"] in (1, 3)
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        """Crops, resizes, scales and normalises.
+        """Crops, resizes, scales and normalizes images.
 
         Args:
-            images: (…, height, width, channels), uint8 or float in [0, 1].
+            images: (..., height, width, channels), uint8, or float in [0, 1].
 
         Returns:
             float32 images of the network's size.
@@ -53,10 +52,10 @@ class Preprocessing:
                 antialias=self._contract["antialias"],
             )
             images = tf.clip_by_value(images, 0.0, 1.0)  # bicubic weights overshoot
-        return self.scaled(images)
+        return self.scale(images)
 
-    def scaled(self, images: tf.Tensor) -> tf.Tensor:
-        """Scales images of the network's size to [0, 1], and normalises them by mean and std."""
+    def scale(self, images: tf.Tensor) -> tf.Tensor:
+        """Scales images of the network's size to [0, 1], and normalizes them by mean and std."""
         images = tf.image.convert_image_dtype(images, tf.float32)
         mean, std = self._contract["mean"], self._contract["std"]
         if mean is not None:
@@ -65,8 +64,8 @@ class Preprocessing:
             images /= tf.constant(std, tf.float32)
         return images
 
-    def of_file(self, encoded: tf.Tensor) -> tf.Tensor:
-        """Decodes the bytes of one JPEG, PNG, BMP or GIF file, a scalar string, and prepares it."""
+    def prepare_file(self, encoded: tf.Tensor) -> tf.Tensor:
+        """Decodes and preprocesses a JPEG, PNG, BMP or GIF file, given as a scalar string."""
         image = self(decode(encoded, self._contract["channels"]))
         return tf.ensure_shape(image, self.shape)
 

@@ -1,4 +1,4 @@
-"""An artefact comes to its place whole, or not at all."""
+"""Moves a complete export to its place without ever leaving an incomplete one there."""
 
 import ctypes
 import os
@@ -13,31 +13,31 @@ FILES = {"saved_model.pb", KERAS_FILE, MANIFEST, *model_card.FILES}
 _FILES_OF_TENSORFLOW = {"assets", "variables", "fingerprint.pb"}
 
 
-def refuse_to_destroy(target: pathlib.Path, overwrite: bool) -> None:
-    """Raises FileExistsError unless `target` is free, or an artefact that may be replaced."""
+def check_replaceable(target: pathlib.Path, overwrite: bool) -> None:
+    """Raises FileExistsError if `target` exists, unless it is an export that may be replaced."""
     if not target.exists():
         return
     if not overwrite:
         raise FileExistsError(
-            f"`path` is there already. Expected: a new path, or overwrite=True. Received: {target}"
+            f"`path` already exists. Expected: a new path, or overwrite=True. Received: {target}"
         )
     found = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
     others = found - FILES - _FILES_OF_TENSORFLOW
-    needed = FILES - {MANIFEST}  # artefacts from before there was one may go
+    needed = FILES - {MANIFEST}  # the first exports had no manifest
     if others or not found >= needed:
         raise FileExistsError(
-            "`overwrite=True` replaces nothing but an artefact of keras_ssl.export.saved_model. "
-            f"Expected in it: {listed(FILES)}. Found: {listed(found)}. Received: {target}"
+            "`overwrite=True` replaces only exports of keras_ssl.export.saved_model, without further "
+            f"files. Expected: {join_names(FILES)}. Found: {join_names(found)}. Received: {target}"
         )
 
 
 def publish(draft: pathlib.Path, target: pathlib.Path) -> None:
-    """Moves a finished draft to its place; an artefact that was there ends where the draft was."""
+    """Moves a complete draft to `target`; an export that was there is then at `draft`."""
     if not target.exists():
         os.rename(draft, target)
     elif not exchange(draft, target):
-        # The system has no exchange. If the process dies between these lines, the old artefact lies
-        # whole beside `target`.
+        # The system cannot exchange directories. If the process dies between these lines, the old
+        # export is complete, next to `target`.
         aside = draft.with_name(f"{draft.name}.replaced")
         os.rename(target, aside)
         try:
@@ -49,7 +49,7 @@ def publish(draft: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def exchange(first: pathlib.Path, second: pathlib.Path) -> bool:
-    """Exchanges two directories in one step; returns False where the system cannot."""
+    """Exchanges two directories atomically; returns False if the system cannot."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
     if renameat2 is None:
         return False
@@ -57,7 +57,7 @@ def exchange(first: pathlib.Path, second: pathlib.Path) -> bool:
     return renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
 
 
-def listed(names: set[str], most: int = 20) -> str:
-    """Returns names in their order, for a message."""
-    listed = sorted(names)
-    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "") or "nothing"
+def join_names(names: set[str], most: int = 20) -> str:
+    """Returns sorted names as text for a message, at most `most` of them."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:most]) + (", ..." if len(ordered) > most else "") or "nothing"

@@ -1,4 +1,4 @@
-"""One directory that is served, fine-tuned, and loaded as a Keras model again."""
+"""SavedModel export: a directory that can be served, fine-tuned and loaded as a Keras model."""
 
 import json
 import os
@@ -14,11 +14,11 @@ import tensorflow as tf
 from keras_ssl import distribute
 from keras_ssl.export import model_card
 from keras_ssl.export.artefact import Artefact
-from keras_ssl.export.backbone import checked_backbone, shapes
+from keras_ssl.export.backbone import find_backbone, find_shapes
 from keras_ssl.export.manifest import write_manifest
 from keras_ssl.export.parity import check_parity
 from keras_ssl.export.preprocessing import Preprocessing
-from keras_ssl.export.publish import KERAS_FILE, publish, refuse_to_destroy
+from keras_ssl.export.publish import KERAS_FILE, check_replaceable, publish
 
 
 def saved_model(
@@ -31,34 +31,34 @@ def saved_model(
 ) -> pathlib.Path:
     """Writes a backbone as a SavedModel that can be served and fine-tuned; see docs/export.md.
 
-    The directory appears at `path` whole and checked, or not at all: it is written beside `path`,
-    loaded again in both forms, and moved there only if every output equals the backbone's to 1e-5
-    (times the largest absolute value of that output, where this exceeds 1).
+    The directory is first written next to `path` and loaded again, as a SavedModel and as a Keras
+    model. It is moved to `path` only if every output equals the backbone's to 1e-5 (times the
+    largest absolute value of that output, if this exceeds 1). Otherwise `path` is not changed.
 
     Args:
         model: built `keras.Model` that maps float32 images `(batch, height, width, channels)` in
-            [0, 1] to features `(batch, features)`, or a model with such a network as its
-            `backbone`, as every method of `keras_ssl.methods` has: then the backbone is written.
-        path: local directory to write. Missing parents are made.
-        metrics: measured results, such as `{"knn": result}` with a result of `keras_ssl.evaluate`,
-            or numbers; becomes metrics.json.
-        recipe: how the network was trained; becomes recipe.json.
-        preprocessing: the parts of the preprocessing contract that differ from what
-            `keras_ssl.export.model_card.preprocessing_contract` assumes, such as
-            `{"centre_crop": None}`.
-        overwrite: replace an artefact that is there. A directory of any other kind, or one that
-            holds further files, is never replaced.
+            [0, 1] to features `(batch, features)`, or a model with such a `backbone`, such as a
+            method of `keras_ssl.methods`; then only the backbone is written.
+        path: local directory to write. Missing parent directories are created.
+        metrics: measured results: numbers, or results of `keras_ssl.evaluate`, as in
+            `{"knn": result}`. Written to metrics.json.
+        recipe: how the network was trained. Written to recipe.json.
+        preprocessing: entries of the preprocessing contract that differ from the defaults of
+            `keras_ssl.export.model_card.preprocessing_contract`, such as `{"centre_crop": None}`.
+        overwrite: whether to replace an existing export. A directory that is not an export, or
+            contains further files, is never replaced.
 
     Returns:
         `path`.
 
     Raises:
-        FileExistsError: if `path` is there and may not be replaced.
-        RuntimeError: if the written artefact does not give the backbone's outputs, or if this is
-            called inside the scope of a distribution strategy.
+        FileExistsError: if `path` exists and may not be replaced.
+        RuntimeError: if the outputs of the export differ from those of the backbone, or the function
+            is called in the scope of a distribution strategy.
         TypeError: if `model` is not a `keras.Model`, or metadata is not a mapping.
-        ValueError: if `model` does not map images to one vector each, or has weights of which none
-            is trainable; if metadata does not fit JSON or the model; if `path` is not local.
+        ValueError: if `model` does not map each image to one vector, or has weights of which none
+            is trainable; if metadata cannot be written as JSON or does not fit the model; if `path`
+            is not local.
 
     Example:
         >>> backbone = keras_ssl.backbones.Tiny()
@@ -70,29 +70,29 @@ def saved_model(
         raise ValueError(f"`path` must be a local directory. Received: path={path}")
     if distribute.replica_count() > 1:
         raise RuntimeError(
-            "No artefact can be written inside a strategy's scope. Expected: a call outside of it. "
-            f"Received: a call inside of one with {distribute.replica_count()} replicas"
+            "`saved_model` cannot be called in the scope of a strategy. Expected: a call outside of "
+            f"it. Received: a call in the scope of {distribute.replica_count()} replicas"
         )
-    backbone = checked_backbone(model)
-    image_shape, features = shapes(backbone)
-    documents = model_card.documents(image_shape, metrics, recipe, preprocessing)
+    backbone = find_backbone(model)
+    image_shape, features = find_shapes(backbone)
+    documents = model_card.render_documents(image_shape, metrics, recipe, preprocessing)
     prepare = Preprocessing(json.loads(documents["preprocessing.json"]))
-    # A symbolic link stays, and what it points to is replaced.
+    # A symbolic link is kept, and the directory that it points to is replaced.
     target = pathlib.Path(path).expanduser().resolve()
-    refuse_to_destroy(target, overwrite)
+    check_replaceable(target, overwrite)
 
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     draft.mkdir(parents=True)
     try:
         _write(backbone, image_shape, prepare, documents, draft)
-        card = model_card.text(target.name, model, backbone, features, documents)
+        card = model_card.render(target.name, model, backbone, features, documents)
         (draft / "README.md").write_text(card, encoding="utf-8")
         write_manifest(draft)
         check_parity(backbone, image_shape, prepare, draft)
-        refuse_to_destroy(target, overwrite)  # someone may have written there meanwhile
+        check_replaceable(target, overwrite)  # it may have changed meanwhile
         publish(draft, target)
     finally:
-        # It holds a draft that failed, the artefact that was replaced, or is gone.
+        # After an error, this is the draft; after a replacement, the old export.
         shutil.rmtree(draft, ignore_errors=True)
     return pathlib.Path(path)
 
@@ -105,15 +105,15 @@ def _write(
     draft: pathlib.Path,
 ) -> None:
     backbone.save(draft / KERAS_FILE, include_optimizer=False)
-    # The artefact is made of a copy, whose variables are plain ones whatever strategy the backbone
-    # is trained under.
-    twin = keras.models.load_model(draft / KERAS_FILE, compile=False)
-    for layer in twin._flatten_layers():
-        # There is nothing to synchronise on one replica, and TensorFlow warns at every load that it
-        # did not save the second derivative of the operation that would.
+    # A copy is exported: its variables are plain variables, even if the backbone was created under a
+    # strategy.
+    copy = keras.models.load_model(draft / KERAS_FILE, compile=False)
+    for layer in copy._flatten_layers():
+        # One replica needs no synchronization. With it, TensorFlow would warn at every load that the
+        # second derivative of its operation was not saved.
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = False
-    artefact = Artefact(twin, image_shape, prepare)
+    artefact = Artefact(copy, image_shape, prepare)
     tf.saved_model.save(artefact, str(draft), signatures=artefact.serving_signatures())
     for file, content in documents.items():
         (draft / file).write_text(content, encoding="utf-8")

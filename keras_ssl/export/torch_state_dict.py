@@ -1,4 +1,4 @@
-"""A backbone's weights under torchvision's names, for PyTorch."""
+"""PyTorch export: a backbone's weights with torchvision's names."""
 
 import keras
 import numpy as np
@@ -11,23 +11,22 @@ _STATISTIC = "running_var"
 
 
 def torch_state_dict(backbone: keras.Model) -> dict[str, np.ndarray]:
-    """Returns the weights and running statistics of a ResNet by torchvision's names.
+    """Returns the weights and running statistics of a ResNet with torchvision's names.
 
-    They load into torchvision's network of the same depth (timm's `resnet18d` or `resnet34d` where the
-    backbone is a ResNet-D), or into one of another width or stem that is built alike, and give the
-    same features.
+    torchvision's network of the same depth, width and stem can load them, and then computes the same
+    features. For a ResNet-D, that network is timm's `resnet18d` or `resnet34d`.
 
     Args:
         backbone: network of `keras_ssl.backbones.ResNet`, or a model with one as its `backbone`.
 
     Returns:
-        Arrays by name, in PyTorch's layout: float32, and the counters of batches as int64. The
-        classifier, `fc`, is not among them.
+        Arrays by name, in PyTorch's layout: float32, except for batch counters, which are int64.
+        There is no classifier (`fc`).
 
     Raises:
         TypeError: if `backbone` is not a Keras model.
-        ValueError: if torchvision has no counterpart: for selective kernels, for other networks, and
-            for networks that pad as TensorFlow does, such as those imported from SimCLR or BYOL.
+        ValueError: if torchvision has no such network: for networks with selective kernels, with
+            TensorFlow's padding (such as those imported from SimCLR or BYOL), or that are no ResNet.
 
     Example:
         ```python
@@ -62,8 +61,8 @@ def _check_padding(backbone: keras.Model) -> None:
     if different:
         raise ValueError(
             "torchvision has no counterpart for a network of TensorFlow: it would compute other "
-            "features. Expected: a keras_ssl.backbones.ResNet, whose padding is PyTorch's. Received: "
-            f"{backbone.name!r} with other padding, or a further projection, in {different}"
+            "features. Expected: a keras_ssl.backbones.ResNet, with PyTorch's padding. Received: "
+            f"{backbone.name!r} with other padding, or an additional projection, in {different}"
         )
 
 

@@ -1,4 +1,4 @@
-"""A file that appears at its place whole and checked, or not at all."""
+"""Writes a file atomically: readers see the complete file or none."""
 
 import contextlib
 import os
@@ -9,14 +9,16 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.Path]:
-    """Gives a draft beside `path`, and moves it there if the block ends without an error.
+    """Yields a draft next to `path`, and moves it to `path` if the block ends without an error.
+
+    After an error, the draft is deleted and `path` is unchanged.
 
     Args:
-        path: of the file. Missing parents are made.
-        overwrite: replace a file that is there.
+        path: file to write. Missing parent directories are created.
+        overwrite: whether to replace an existing file.
 
     Raises:
-        FileExistsError: if there is a file that may not be replaced, or a directory.
+        FileExistsError: if `path` is a directory, or a file that may not be replaced.
         ValueError: if `path` is not local.
 
     Example:
@@ -30,14 +32,14 @@ def whole_file(path: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.Pat
         raise FileExistsError(f"`path` must be a file. Received: {target}, a directory")
     if target.exists() and not overwrite:
         raise FileExistsError(
-            f"`path` is there already. Expected: a new path, or overwrite=True. Received: {target}"
+            f"`path` already exists. Expected: a new path, or overwrite=True. Received: {target}"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}{target.suffix}")
     try:
         yield draft
         with draft.open("rb+") as written:
-            os.fsync(written.fileno())  # a power cut leaves the old file or the new one
+            os.fsync(written.fileno())  # a power failure leaves the old or the new file
         os.replace(draft, target)
     finally:
         draft.unlink(missing_ok=True)

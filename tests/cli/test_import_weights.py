@@ -37,13 +37,13 @@ def test_import_a_file_of_torchvision(file, tmp_path):
     assert json.loads((out / "preprocessing.json").read_text())["mean"] == [0.485, 0.456, 0.406]
     status, _, error = call(*words)
     assert status == 1
-    assert "is there already" in error
+    assert "already exists" in error
 
 
 def test_wrong_files_and_options_are_refused(file, tmp_path):
     out = ("--out", tmp_path / "out")
     for words, message in (
-        ((file, "--kind", "moco", *out), "no checkpoint of MoCo"),
+        ((file, "--kind", "moco", *out), "not a MoCo checkpoint"),
         ((file, "--kind", "byol", *out), "cannot be read as a pickle of plain data"),
         ((tmp_path / "none", "--kind", "simclr", *out), "prefix of one checkpoint"),
         ((file, "--kind", "moco", "--prefix", "x.", *out), "goes with `--kind torchvision` only"),

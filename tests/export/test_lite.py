@@ -1,3 +1,5 @@
+"""LiteRT export: files that LiteRT runs, quantization and calibration."""
+
 import importlib
 import os
 
@@ -8,11 +10,11 @@ import pytest
 from keras_ssl import export, methods
 from keras_ssl.backbones import Tiny
 
-# The modules, not the functions of their names.
+# The module; `export.lite` is the function.
 lite_module = importlib.import_module("keras_ssl.export.lite")
 
 
-def pictures(batch=40, side=16, seed=0):
+def random_images(batch=40, side=16, seed=0):
     return np.random.default_rng(seed).uniform(size=(batch, side, side, 3)).astype("float32")
 
 
@@ -20,7 +22,7 @@ def pictures(batch=40, side=16, seed=0):
 def backbone():
     backbone = Tiny((16, 16, 3), features=16)
     for seed in range(3):
-        backbone(pictures(8, seed=seed), training=True)
+        backbone(random_images(8, seed=seed), training=True)
     return backbone
 
 
@@ -40,9 +42,9 @@ def cosines(a, b):
 @pytest.mark.parametrize(
     ("quantize", "least"), [(None, 0.999999), ("float16", 0.9999), ("int8", 0.99)]
 )
-def test_the_file_runs_in_litert(quantize, least, backbone, runtime, tmp_path):
-    path = export.lite(backbone, tmp_path / "a" / "tiny.tflite", quantize, pictures())
-    new = pictures(7, seed=9)
+def test_litert_computes_the_same_features(quantize, least, backbone, runtime, tmp_path):
+    path = export.lite(backbone, tmp_path / "a" / "tiny.tflite", quantize, random_images())
+    new = random_images(7, seed=9)
     expected = backbone(new, training=False).numpy()
     received = features_of(runtime, path, new)
     assert received.dtype == np.float32
@@ -53,13 +55,13 @@ def test_the_file_runs_in_litert(quantize, least, backbone, runtime, tmp_path):
 def test_quantized_files_are_smaller(runtime, tmp_path):
     backbone = Tiny((16, 16, 3), features=128)
     sizes = [
-        export.lite(backbone, tmp_path / f"{kind}.tflite", kind, pictures(8)).stat().st_size
+        export.lite(backbone, tmp_path / f"{kind}.tflite", kind, random_images(8)).stat().st_size
         for kind in (None, "float16", "int8")
     ]
     assert sizes[0] > 1.7 * sizes[1] > 1.7 * 1.5 * sizes[2]
 
 
-def test_a_method_in_half_precision_with_a_free_size_becomes_float32(runtime, tmp_path):
+def test_a_half_precision_method_with_a_free_size_is_exported_in_float32(runtime, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     backbone = keras.Sequential(
         [
@@ -71,23 +73,23 @@ def test_a_method_in_half_precision_with_a_free_size_becomes_float32(runtime, tm
     )
     keras.config.set_dtype_policy("float32")
     path = export.lite(methods.SimCLR(backbone), tmp_path / "free.tflite")
-    images = pictures(2, side=21)
+    images = random_images(2, side=21)
     expected = keras.ops.cast(backbone(images), "float32").numpy()
     np.testing.assert_allclose(features_of(runtime, path, images), expected, atol=0.02)
 
 
 def test_uint8_calibration_is_scaled(backbone, runtime, tmp_path, monkeypatch):
     seen = []
-    convert = lite_module._converted
+    convert = lite_module._convert
     monkeypatch.setattr(
-        lite_module, "_converted", lambda *given: seen.append(given[-1]) or convert(*given)
+        lite_module, "_convert", lambda *args: seen.append(args[-1]) or convert(*args)
     )
-    pixels = (pictures(4) * 255).astype(np.uint8)
+    pixels = (random_images(4) * 255).astype(np.uint8)
     export.lite(backbone, tmp_path / "a.tflite", "int8", pixels)
     np.testing.assert_allclose(seen[0], pixels / 255, atol=1e-6)
 
 
-def test_a_file_of_other_features_is_not_written(backbone, runtime, tmp_path, monkeypatch):
+def test_a_file_with_wrong_features_is_not_written(backbone, runtime, tmp_path, monkeypatch):
     path = tmp_path / "a.tflite"
     path.write_text("earlier")
     monkeypatch.setattr(lite_module, "_run", lambda _, images: np.eye(len(images), 16))
@@ -101,19 +103,19 @@ def test_a_file_of_other_features_is_not_written(backbone, runtime, tmp_path, mo
     ("given", "message"),
     [
         ({"quantize": "int4"}, "must be None, 'float16' or 'int8'. Received: quantize='int4'"),
-        ({"quantize": "int8"}, r"quantize='int8' needs them. Received: shape \(0,\)"),
-        ({"calibration": pictures(2, 8)}, r"\(n, 16, 16, 3\).*Received: shape \(2, 8, 8, 3\)"),
-        ({"calibration": pictures(2).astype("float64")}, "dtype float64"),
-        ({"calibration": pictures(2) * np.nan}, "must be finite"),
+        ({"quantize": "int8"}, r"required for quantize='int8'. Received: shape \(0,\)"),
+        ({"calibration": random_images(2, 8)}, r"\(n, 16, 16, 3\).*Received: shape \(2, 8, 8, 3\)"),
+        ({"calibration": random_images(2).astype("float64")}, "dtype float64"),
+        ({"calibration": random_images(2) * np.nan}, "must be finite"),
     ],
 )
-def test_what_cannot_be_is_refused_first(given, message, backbone, tmp_path):
+def test_invalid_arguments_are_refused_before_writing(given, message, backbone, tmp_path):
     with pytest.raises(ValueError, match=message):
         export.lite(backbone, tmp_path / "a.tflite", **given)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_missing_extra_is_named(backbone, tmp_path, monkeypatch):
+def test_missing_packages_are_named(backbone, tmp_path, monkeypatch):
     for name in ("ai_edge_litert.interpreter", "tf2onnx"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
     with pytest.raises(ImportError, match=r"keras_ssl\[lite\]"):

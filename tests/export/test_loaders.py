@@ -1,4 +1,4 @@
-"""Each loader in a process of its own, where keras_ssl cannot be imported."""
+"""Loads an export with every loader, each in a process that cannot import keras_ssl."""
 
 import importlib.util
 import json
@@ -15,11 +15,11 @@ from keras_ssl.backbones import Tiny
 
 LEGACY = pathlib.Path(__file__).parents[1] / "oracles" / "legacy_finetune.py"
 
-FRAME = """
+SCRIPT = """
 import sys, warnings
 
-sys.modules["keras_ssl"] = None  # from here on it cannot be imported
-warnings.simplefilter("ignore")  # of pkg_resources, which TensorFlow Hub imports
+sys.modules["keras_ssl"] = None  # makes importing it an error
+warnings.simplefilter("ignore")  # from pkg_resources, which TensorFlow Hub imports
 import numpy as np
 
 path, samples, out = sys.argv[1:]
@@ -55,8 +55,8 @@ of_pixels = keras.layers.TFSMLayer(path, call_endpoint="uint8", dtype="uint8")(p
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """An artefact, and what its backbone makes of some images."""
+def exported(tmp_path_factory):
+    """An export, a file with images, and the features of its backbone for them."""
     backbone = Tiny((16, 16, 3), features=16)
     random = np.random.default_rng(0)
     for _ in range(3):
@@ -74,21 +74,28 @@ def written(tmp_path_factory):
 
 def run(command):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
+    finished = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env=environment, cwd="/"
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return finished.stdout
 
 
 @pytest.mark.parametrize("loader", BODIES)
-def test_an_artefact_loads_where_keras_ssl_is_not(loader, written, tmp_path):
+def test_an_export_loads_without_keras_ssl(loader, exported, tmp_path):
     for needed in ("tensorflow_hub", "tf_keras") if loader.startswith("hub") else ():
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"needs {needed}")
-    path, samples, expected = written
+    path, samples, expected = exported
     run(
-        [sys.executable, "-c", FRAME.format(body=BODIES[loader]), path, samples, tmp_path / "o.npz"]
+        [
+            sys.executable,
+            "-c",
+            SCRIPT.format(body=BODIES[loader]),
+            path,
+            samples,
+            tmp_path / "o.npz",
+        ]
     )
     with np.load(tmp_path / "o.npz") as received:
         for name, value in expected.items():
@@ -97,10 +104,10 @@ def test_an_artefact_loads_where_keras_ssl_is_not(loader, written, tmp_path):
 
 @pytest.mark.skipif(
     "KERAS_SSL_LEGACY_PYTHON" not in os.environ,
-    reason="KERAS_SSL_LEGACY_PYTHON names no Python with TensorFlow 2.15 and tensorflow-addons",
+    reason="set KERAS_SSL_LEGACY_PYTHON to a Python with TensorFlow 2.15 and tensorflow-addons",
 )
-def test_tensorflow_2_15_with_addons_fine_tunes_it(written):
-    path, samples, _ = written
+def test_an_export_fine_tunes_in_tensorflow_2_15_with_addons(exported):
+    path, samples, _ = exported
     printed = run([os.environ["KERAS_SSL_LEGACY_PYTHON"], LEGACY, path, samples])
     report = json.loads(printed.splitlines()[-1])
     assert report["tensorflow"].startswith("2.15.")
@@ -111,11 +118,11 @@ def test_tensorflow_2_15_with_addons_fine_tunes_it(written):
         assert losses[-1] < 0.8 * losses[0], losses
 
 
-def test_keras_ssl_is_really_out_of_reach():
+def test_the_scripts_cannot_import_keras_ssl():
     command = [
         sys.executable,
         "-c",
         "import sys; sys.modules['keras_ssl'] = None; import keras_ssl",
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert "ModuleNotFoundError: import of keras_ssl halted" in done.stderr
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert "ModuleNotFoundError: import of keras_ssl halted" in finished.stderr

@@ -1,3 +1,5 @@
+"""The manifest of an export, and `export.load`, which verifies it."""
+
 import hashlib
 import json
 import shutil
@@ -16,28 +18,28 @@ def original():
 
 
 @pytest.fixture(scope="module")
-def written(original, tmp_path_factory):
+def exported(original, tmp_path_factory):
     return export.saved_model(original, tmp_path_factory.mktemp("artefacts") / "tiny")
 
 
 @pytest.fixture
-def copy(written, tmp_path):
-    return shutil.copytree(written, tmp_path / "copy")
+def copy(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "copy")
 
 
-def test_every_file_but_the_card_is_listed(written):
-    files = json.loads((written / "manifest.json").read_text())["files"]
-    found = {p.relative_to(written).as_posix() for p in written.rglob("*") if p.is_file()}
+def test_every_file_except_the_card_is_listed(exported):
+    files = json.loads((exported / "manifest.json").read_text())["files"]
+    found = {p.relative_to(exported).as_posix() for p in exported.rglob("*") if p.is_file()}
     assert set(files) == found - {"README.md", "manifest.json"}
     for name, entry in files.items():
-        content = (written / name).read_bytes()
+        content = (exported / name).read_bytes()
         assert entry == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 @pytest.mark.parametrize(
     "name", ["backbone.keras", "saved_model.pb", "metrics.json", "variables/variables.index"]
 )
-def test_a_changed_file_is_refused_by_its_name(name, copy):
+def test_a_changed_file_is_named(name, copy):
     content = bytearray((copy / name).read_bytes())
     content[-1] ^= 1
     (copy / name).write_bytes(content)
@@ -45,13 +47,13 @@ def test_a_changed_file_is_refused_by_its_name(name, copy):
         export.load(copy)
 
 
-def test_a_missing_file_is_refused_by_its_name(copy):
+def test_a_missing_file_is_named(copy):
     (copy / "variables" / "variables.index").unlink()
     with pytest.raises(ValueError, match=r"lacks a file.*Expected: variables/variables.index"):
         export.load(copy)
 
 
-def test_a_card_may_be_improved_and_notes_added(copy):
+def test_the_card_may_change_and_files_may_be_added(copy):
     (copy / "README.md").write_text("# Better")
     (copy / "notes.txt").write_text("by hand")
     assert export.load(copy).input_shape == (None, 8, 8, 3)
@@ -60,33 +62,33 @@ def test_a_card_may_be_improved_and_notes_added(copy):
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        ("{", "must list the files of the artefact"),
-        ("[]", "must list the files of the artefact"),
-        ('{"format": 2, "files": {}}', "must be of format 1"),
+        ("{", "must list the files of the export"),
+        ("[]", "must list the files of the export"),
+        ('{"format": 2, "files": {}}', "must have format 1"),
         ('{"format": 1, "files": {"../a": {"bytes": 1, "sha256": ""}}}', "below its directory"),
         ('{"format": 1, "files": {"/a": {"bytes": 1, "sha256": ""}}}', "below its directory"),
     ],
 )
-def test_a_manifest_that_is_none_is_refused(manifest, message, copy):
+def test_an_invalid_manifest_is_refused(manifest, message, copy):
     (copy / "manifest.json").write_text(manifest)
     with pytest.raises(ValueError, match=message):
         export.load(copy)
 
 
-def test_an_artefact_without_a_manifest_is_refused_and_can_be_replaced(copy, original):
+def test_an_export_without_a_manifest_is_not_loaded_but_can_be_replaced(copy, original):
     (copy / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"Missing: manifest.json"):
         export.load(copy)
     assert (export.saved_model(original, copy, overwrite=True) / "manifest.json").is_file()
 
 
-def test_a_loaded_network_fine_tunes_to_the_weights_of_the_original(written, original):
+def test_a_loaded_network_fine_tunes_like_the_original(exported, original):
     random = np.random.default_rng(0)
     images = random.uniform(size=(8, 8, 8, 3)).astype("float32")
     labels = np.arange(8) % 2
     before = original.get_weights()
     weights = []
-    for backbone in (keras.models.clone_model(original), export.load(written)):
+    for backbone in (keras.models.clone_model(original), export.load(exported)):
         if not weights:
             backbone.set_weights(before)
         head = keras.layers.Dense(2, kernel_initializer=keras.initializers.GlorotUniform(seed=1))

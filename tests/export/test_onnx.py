@@ -1,3 +1,5 @@
+"""ONNX export, the comparison of features, and atomic writing of files."""
+
 import importlib
 
 import numpy as np
@@ -8,10 +10,11 @@ from keras_ssl.backbones import ResNet, Tiny
 from keras_ssl.export.agreement import check_agreement
 from keras_ssl.export.whole_file import whole_file
 
+# The module; `export.onnx` is the function.
 onnx_module = importlib.import_module("keras_ssl.export.onnx")
 
 
-def pictures(batch=4, side=16, seed=0):
+def random_images(batch=4, side=16, seed=0):
     return np.random.default_rng(seed).uniform(size=(batch, side, side, 3)).astype("float32")
 
 
@@ -21,25 +24,25 @@ def onnxruntime():
     return pytest.importorskip("onnxruntime")
 
 
-def test_the_file_runs_in_onnxruntime(onnxruntime, tmp_path):
+def test_onnxruntime_computes_the_same_features(onnxruntime, tmp_path):
     backbone = ResNet(18, width=1 / 16, stem="small", input_shape=(None, None, 3))
-    backbone(pictures(8), training=True)
+    backbone(random_images(8), training=True)
     path = export.onnx(backbone, tmp_path / "new" / "resnet.onnx")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for images in (pictures(3, 16, 1), pictures(1, 25, 2)):
+    for images in (random_images(3, 16, 1), random_images(1, 25, 2)):
         (received,) = session.run(["features"], {"images": images})
         np.testing.assert_allclose(received, backbone(images, training=False), atol=1e-5)
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_file_of_other_features_is_not_written(onnxruntime, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_module, "_LEAST_COSINE", 1.1)
-    with pytest.raises(RuntimeError, match=r"a.onnx \(ONNX\) are not those of the network"):
+def test_a_file_with_wrong_features_is_not_written(onnxruntime, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_module, "_MIN_COSINE", 1.1)
+    with pytest.raises(RuntimeError, match=r"a.onnx \(ONNX\) differ from those of the network"):
         export.onnx(Tiny((8, 8, 3), features=4), tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_agreement_is_the_smallest_cosine_of_an_image():
+def test_agreement_is_the_smallest_cosine_similarity():
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2, 5, 7))
     expected = min(
@@ -48,9 +51,9 @@ def test_agreement_is_the_smallest_cosine_of_an_image():
     np.testing.assert_allclose(check_agreement(a, b, -1.0, "a"), expected, rtol=1e-12)
     assert check_agreement(np.zeros((2, 3)), np.zeros((2, 3)), 0.9, "a") == 1.0
     for other in (np.zeros((2, 3)), np.full((2, 3), np.nan)):
-        with pytest.raises(RuntimeError, match=r"cosine above 0\.9"):
+        with pytest.raises(RuntimeError, match=r"cosine similarity above 0\.9"):
             check_agreement(np.ones((2, 3)), other, 0.9, "a")
-    with pytest.raises(RuntimeError, match=r"another shape.*Expected: \(2, 3\)"):
+    with pytest.raises(RuntimeError, match=r"the wrong shape.*Expected: \(2, 3\)"):
         check_agreement(np.ones((2, 3)), np.ones((2, 4)), 0.9, "a")
 
 
@@ -70,7 +73,7 @@ def test_a_file_is_replaced_only_on_request(tmp_path):
         pass
 
 
-def test_an_interrupted_file_leaves_nothing(tmp_path):
+def test_an_interrupted_write_leaves_no_file(tmp_path):
     def interrupted():
         with whole_file(tmp_path / "a", False) as draft:
             draft.write_text("half")

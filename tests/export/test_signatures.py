@@ -1,4 +1,4 @@
-"""What a client may send: float32, pixels, pixels of any size, and files."""
+"""The signatures of a SavedModel: float32 images, uint8 images, images of any size, and files."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from keras_ssl.backbones import Tiny
 from keras_ssl.export import model_card
 from keras_ssl.export.preprocessing import Preprocessing
 
-NORMALISED = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "centre_crop": 0.875}
+NORMALIZED = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "centre_crop": 0.875}
 
 
 def pixels(batch=3, height=16, width=16, seed=0):
@@ -30,42 +30,43 @@ def backbone():
 
 
 @pytest.fixture(scope="module")
-def written(backbone, tmp_path_factory):
-    path = tmp_path_factory.mktemp("artefacts") / "normalised"
-    return export.saved_model(backbone, path, preprocessing=NORMALISED)
+def exported(backbone, tmp_path_factory):
+    path = tmp_path_factory.mktemp("artefacts") / "normalized"
+    return export.saved_model(backbone, path, preprocessing=NORMALIZED)
 
 
 @pytest.fixture(scope="module")
-def normalised(written):
-    return tf.saved_model.load(written)
+def normalized(exported):
+    return tf.saved_model.load(exported)
 
 
-def normalise(images):
-    """The contract's last step, in float64."""
-    mean, std = np.array(NORMALISED["mean"]), np.array(NORMALISED["std"])
+def normalize(images):
+    """The last step of the preprocessing contract, in float64."""
+    mean, std = np.array(NORMALIZED["mean"]), np.array(NORMALIZED["std"])
     return ((images.astype("float64") - mean) / std).astype("float32")
 
 
-def file_of(image, kind):
+def encode(image, kind):
     content = io.BytesIO()
     Image.fromarray(image).save(content, kind)
     return content.getvalue()
 
 
-def test_uint8_images_are_scaled_and_normalised(backbone, normalised):
-    expected = backbone(normalise(pixels() / 255))
-    np.testing.assert_allclose(normalised(tf.constant(pixels())), expected, atol=1e-5)
-    received = normalised.signatures["uint8"](images=tf.constant(pixels()))["features"]
+def test_uint8_images_are_scaled_and_normalized(backbone, normalized):
+    expected = backbone(normalize(pixels() / 255))
+    np.testing.assert_allclose(normalized(tf.constant(pixels())), expected, atol=1e-5)
+    received = normalized.signatures["uint8"](images=tf.constant(pixels()))["features"]
     np.testing.assert_allclose(received, expected, atol=1e-5)
-    # And what was float32 stays what it was.
+    # float32 images are passed on unchanged.
     images = pixels().astype("float32") / 255
-    received = normalised.signatures["serving_default"](images=tf.constant(images))["features"]
+    received = normalized.signatures["serving_default"](images=tf.constant(images))["features"]
     np.testing.assert_allclose(received, backbone(images), atol=1e-5)
 
 
-def test_uint8_images_train(backbone, written):
-    own = tf.saved_model.load(written)  # whose moving statistics may move
-    images = normalise(pixels() / 255)
+def test_uint8_images_train(backbone, exported):
+    # Not the fixture, because training changes the moving statistics.
+    own = tf.saved_model.load(exported)
+    images = normalize(pixels() / 255)
     expected = keras.models.clone_model(backbone)
     expected.set_weights(backbone.get_weights())
     features = own(tf.constant(pixels()), training=True)
@@ -74,41 +75,41 @@ def test_uint8_images_train(backbone, written):
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (48, 33), (9, 21)])
-def test_pixels_of_any_size_are_prepared_in_the_graph(height, width, backbone, normalised):
+def test_pixels_of_any_size_are_preprocessed(height, width, backbone, normalized):
     raw = pixels(2, height, width)
     side = round(0.875 * min(height, width))
     top, left = (height - side) // 2, (width - side) // 2
     square = raw[:, top : top + side, left : left + side].astype("float32") / 255
     small = tf.image.resize(square, (16, 16), "bicubic", antialias=True).numpy()
-    expected = backbone(normalise(np.clip(small, 0, 1)))
-    received = normalised.signatures["pixels"](images=tf.constant(raw))["features"]
+    expected = backbone(normalize(np.clip(small, 0, 1)))
+    received = normalized.signatures["pixels"](images=tf.constant(raw))["features"]
     np.testing.assert_allclose(received, expected, atol=2e-5)
 
 
-def test_files_of_different_sizes_make_one_batch(normalised):
+def test_files_of_different_sizes_form_a_batch(normalized):
     images = [pixels(1, 20 + 4 * i, 30)[0] for i in range(3)]
     kinds = ("PNG", "BMP", "JPEG")
-    files = [file_of(image, kind) for image, kind in zip(images, kinds, strict=True)]
-    received = normalised.signatures["encoded"](images=tf.constant(files))["features"]
+    files = [encode(image, kind) for image, kind in zip(images, kinds, strict=True)]
+    received = normalized.signatures["encoded"](images=tf.constant(files))["features"]
     for index, file in enumerate(files):
         decoded = tf.io.decode_image(file, 3, expand_animations=False)[None]
-        expected = normalised.signatures["pixels"](images=decoded)["features"][0]
+        expected = normalized.signatures["pixels"](images=decoded)["features"][0]
         np.testing.assert_allclose(received[index], expected, atol=1e-5)
 
 
-def test_a_file_that_is_no_image_is_refused(normalised):
+def test_a_file_that_is_not_an_image_is_refused(normalized):
     with pytest.raises(tf.errors.InvalidArgumentError, match="not the content of a JPEG"):
-        normalised.signatures["encoded"](images=tf.constant([b"no image"]))
+        normalized.signatures["encoded"](images=tf.constant([b"text"]))
 
 
-def test_a_free_size_takes_files_as_they_are(tmp_path):
+def test_nothing_is_resized_if_the_size_is_free(tmp_path):
     layers = keras.layers
     backbone = keras.Sequential(
         [keras.Input((None, None, 3)), layers.Conv2D(8, 3), layers.GlobalAveragePooling2D()]
     )
     network = tf.saved_model.load(export.saved_model(backbone, tmp_path / "free"))
     images = [pixels(1, 12, 20)[0], pixels(1, 24, 16)[0]]
-    files = tf.constant([file_of(image, "PNG") for image in images])
+    files = tf.constant([encode(image, "PNG") for image in images])
     received = network.signatures["encoded"](images=files)["features"]
     for feature, image in zip(received, images, strict=True):
         expected = backbone(image[None].astype("float32") / 255)[0]
@@ -117,18 +118,18 @@ def test_a_free_size_takes_files_as_they_are(tmp_path):
         np.testing.assert_allclose(raw, expected, atol=1e-5)
 
 
-def test_grey_networks_take_colour_files(tmp_path):
+def test_color_files_are_converted_for_grayscale_networks(tmp_path):
     backbone = Tiny((8, 8, 1), features=8)
     network = tf.saved_model.load(export.saved_model(backbone, tmp_path / "grey"))
     image = pixels(1, 8, 8)[0]
-    received = network.signatures["encoded"](images=tf.constant([file_of(image, "PNG")]))
+    received = network.signatures["encoded"](images=tf.constant([encode(image, "PNG")]))
     grey = tf.image.rgb_to_grayscale(image)[None]
     expected = network.signatures["pixels"](images=grey)["features"]
     np.testing.assert_allclose(received["features"], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [16, 96])
-def test_the_preprocessing_is_that_of_evaluation(size):
+def test_the_default_preprocessing_equals_evaluation(size):
     contract = model_card.preprocessing_contract((size, size, 3))
     raw = pixels(2, 130, 101)
     expected = augment.evaluation(size)(raw)
@@ -144,7 +145,7 @@ def test_the_preprocessing_is_that_of_evaluation(size):
         ({"std": [1, 0, 1]}, r"positive numbers. Received: std=\[1, 0, 1\]"),
     ],
 )
-def test_a_contract_that_cannot_be_followed_is_refused(given, message):
+def test_an_invalid_contract_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         model_card.preprocessing_contract((16, 16, 3), given)
 
