@@ -11,9 +11,8 @@ from keras_ssl import evaluate
 from keras_ssl.data import Source
 from keras_ssl.data.open_source import open_source
 from keras_ssl.data.verify import decode
-from keras_ssl.search.embed import image_names
+from keras_ssl.search.embed import image_names, weights_digest
 from keras_ssl.search.feature_file import FeatureFile
-from keras_ssl.search.shards import weights_digest
 
 
 def find_row(query: str, content: FeatureFile) -> int | None:
