@@ -73,7 +73,9 @@ def arrays(
         >>> len(source), source.image_shape
         (10, (32, 32, 3))
     """
-    return scale(raw_arrays(images, labels, class_names, name, value_range, data_format), value_range)
+    return scale(
+        raw_arrays(images, labels, class_names, name, value_range, data_format), value_range
+    )
 
 
 def raw_arrays(
@@ -90,16 +92,12 @@ def raw_arrays(
     if class_names is not None:
         class_names = [str(class_name) for class_name in class_names]
         if len(set(class_names)) < len(class_names):  # classes are matched by name
-            raise ValueError(
-                f"`class_names` must differ. Received: {class_names} for {name!r}"
-            )
+            raise ValueError(f"`class_names` must differ. Received: {class_names} for {name!r}")
     labels = validate_labels(labels, len(values), class_names, name)
     return ArraySource(values, labels, class_names, name)
 
 
-def npz(
-    path: str | os.PathLike, split: str = "train", value_range: Range = "full"
-) -> Source:
+def npz(path: str | os.PathLike, split: str = "train", value_range: Range = "full") -> Source:
     """Returns a source of the images in a NumPy `.npz` file.
 
     Args:

@@ -4,18 +4,36 @@ import hashlib
 import os
 import pathlib
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from keras_ssl.data import pillow_formats
+from keras_ssl.data.decoding import COMMON, decode_any, extensions
+from keras_ssl.data.file_headers import FileHeaders, read_headers
 from keras_ssl.data.source import Source, cpu_tensor
-from keras_ssl.data.verify import decode, find_unreadable
+from keras_ssl.data.verify import Decoder, decode, find_unreadable
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+RULES = 2  # see `image_folder`
+_FIRST_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+_SLOW = ("TIFF", "HEIF", "AVIF")  # kinds that Pillow decodes
 
 
 class FolderSource(Source):
-    """Image files, each decoded when it is read; see `image_folder`."""
+    """Image files, each decoded when it is read; see `image_folder`.
+
+    Args:
+        files: paths.
+        channels: 3 for RGB, or 1 for grayscale.
+        labels: see `Source`.
+        class_names: see `Source`.
+        skipped: see `Source`.
+        name: name of the source in messages.
+        headers: of the files; `None` reads every file as 8 bits, and leaves sizes unknown.
+        root: the folder; by default `name`.
+        unread: number of files in the folder that are not read, by extension.
+    """
 
     def __init__(
         self,
@@ -25,11 +43,70 @@ class FolderSource(Source):
         class_names: list[str] | None,
         skipped: dict[str, str],
         name: str,
+        headers: FileHeaders | None = None,
+        root: str | None = None,
+        unread: Mapping[str, int] | None = None,
     ):
-        super().__init__(name, len(files), (None, None, channels), labels, class_names, skipped)
+        height, width = (None, None) if headers is None else headers.one_size
+        shape = (height, width, channels)
+        super().__init__(name, len(files), shape, labels, class_names, skipped)
         self.files = files
+        self.root = name if root is None else root
+        self.headers = headers
+        self.unread = dict(unread or {})
+        if headers is not None:
+            self.dtype = headers.dtype
+            self.typical_side = headers.median_side
         self._files = cpu_tensor(np.array(files, dtype=object))
         self._channels = channels
+        # Earlier versions did not know the size of the images, and their runs must resume.
+        self._fingerprint_shape = (None, None, channels)
+        self._decoder = _decoder(headers)
+
+    def __repr__(self) -> str:
+        """Returns the name, the number of images and classes, and which files are not read."""
+        notes = []
+        if self.headers is not None:
+            slow = {kind: self.headers.kind_counts[kind] for kind in _SLOW}
+            slow = {kind: count for kind, count in slow.items() if count}
+            if slow:
+                counts = ", ".join(f"{count} {kind}" for kind, count in slow.items())
+                notes.append(f"{counts} decoded by Pillow, which is slower")
+        if self.unread:
+            by_count = sorted(self.unread.items(), key=lambda item: (-item[1], item[0]))
+            counts = ", ".join(f"{count} {extension}" for extension, count in by_count[:5])
+            more = f" and {len(by_count) - 5} other kinds" if len(by_count) > 5 else ""
+            notes.append(f"not read: {counts}{more}")
+            if advice := pillow_formats.advice(self.unread):
+                notes.append(advice)
+        return "; ".join([super().__repr__().removesuffix(">"), *notes]) + ">"
+
+    def part(
+        self,
+        indices: np.ndarray,
+        labels: np.ndarray | None,
+        class_names: list[str] | None,
+        name: str,
+    ) -> "FolderSource":
+        """Returns a source of some of the files, with other labels and another name.
+
+        Args:
+            indices: (m,) indices of the files, in order.
+            labels: (m,) labels, or `None`.
+            class_names: names of the labels.
+            name: name of the source in messages.
+        """
+        return FolderSource(
+            [self.files[index] for index in indices],
+            self._channels,
+            labels,
+            class_names,
+            self.skipped,
+            name,
+            None if self.headers is None else self.headers.keep(indices),
+            self.root,
+            self.unread,
+        )
 
     def fingerprint(self) -> str:
         """Returns a SHA-256 of the names of all files and the content of sixteen."""
@@ -38,9 +115,20 @@ class FolderSource(Source):
         return hashlib.sha256("\n".join([*names, super().fingerprint()]).encode()).hexdigest()
 
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
-        """Returns image number `index` as uint8 (height, width, channels)."""
+        """Returns image number `index` as (height, width, channels), in `dtype`."""
         with tf.device("CPU:0"):
-            return decode(tf.io.read_file(tf.gather(self._files, index)), self._channels)
+            image = self._decoder(tf.io.read_file(tf.gather(self._files, index)), self._channels)
+            return tf.ensure_shape(image, self.image_shape)
+
+
+def _decoder(headers: FileHeaders | None) -> Decoder:
+    """Returns the function that decodes the files."""
+    if headers is None:
+        return decode
+    dtype = tf.as_dtype(headers.dtype)
+    if dtype == tf.uint8 and set(headers.kind_counts).issubset((*COMMON, "")):
+        return decode  # the fewest operations
+    return lambda encoded, channels: decode_any(encoded, channels, dtype)
 
 
 def image_folder(
@@ -49,12 +137,17 @@ def image_folder(
     verify: bool = True,
     labelled: bool | str = "auto",
     progress: bool | None = None,
-) -> Source:
-    """Returns a source of the JPEG, PNG, BMP and GIF files in a folder and its subfolders.
+    rules: int = RULES,
+) -> FolderSource:
+    """Returns a source of the image files in a folder and its subfolders.
 
-    Images may have different sizes. Files are found by extension, in upper or lower case, and
-    sorted by name. Hidden files and folders, whose names start with a dot, are ignored. Symbolic
-    links are followed.
+    JPEG, PNG, BMP, GIF, WebP, JPEG XL (with TensorFlow 2.21), TIFF and AVIF files are read, and
+    HEIC files with the extra `images`. Pillow decodes TIFF, AVIF, HEIC and animated WebP, which is
+    slower than TensorFlow's decoders. `repr(source)` names the number of other files.
+
+    Images may have different sizes. The size in `image_shape` is known if all images have the same.
+    Files are found by extension, in upper or lower case, and sorted by name. Hidden files and
+    folders, whose names start with a dot, are ignored. Symbolic links are followed.
 
     Labels: if all images are in subfolders, each subfolder of `path` is a class. Classes are sorted
     by name, and deeper folders belong to the class above them. If any image lies directly in
@@ -62,8 +155,10 @@ def image_folder(
 
     Args:
         path: the folder.
-        channels: 3 decodes every image to RGB, 1 to grayscale. 16-bit files become 8-bit, animated
-            GIFs their first frame, and transparency is dropped.
+        channels: 3 decodes every image to RGB, 1 to grayscale. Animations become their first
+            frame, and transparency is dropped. If any file has 16 bits, the images are uint16, and
+            8-bit files are scaled to it. If any file has 32 bits, such as a float TIFF, the images
+            are float32 with the values as stored.
         verify: decode each file once now and skip those that fail. The "keras_ssl" logger names
             them, and `source.skipped` holds the reasons. Without verification, a damaged file stops
             the training when it is read.
@@ -71,6 +166,8 @@ def image_folder(
             labels as described above.
         progress: show a progress bar while verifying; `None` shows it on a terminal for more than
             2,000 files.
+        rules: 2, or 1 to find and read files as runs of earlier versions did, so that these can be
+            resumed: JPEG, PNG, BMP and GIF only, 16-bit files as 8-bit, and sizes unknown.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
@@ -94,11 +191,16 @@ def image_folder(
         raise NotADirectoryError(
             f"`path` must be a folder of images. Received: path={str(path)!r}, which is a file"
         )
-    found = _image_files(root)  # paths relative to the root, as tuples of names
+    wanted = extensions() if rules > 1 else _FIRST_EXTENSIONS
+    found, unread = _image_files(root, wanted)  # paths relative to the root, as tuples of names
     labels, class_names = _classes(found, labelled, root)
     files = [str(root.joinpath(*parts)) for parts in found]
 
-    skipped = find_unreadable(files, channels, progress) if verify else {}
+    headers = read_headers(files) if verify or rules > 1 else None
+    skipped = {}
+    if verify and headers is not None:
+        decoder = _decoder(headers if rules > 1 else None)
+        skipped = find_unreadable(files, channels, progress, headers.refused, decoder)
     if len(skipped) == len(files):
         raise ValueError(
             f"`path` must hold an image that can be decoded. Received: {str(path)!r}, where all "
@@ -108,10 +210,17 @@ def image_folder(
         kept = np.array([file not in skipped for file in files])
         labels = None if labels is None else labels[kept]
         files = [file for file in files if file not in skipped]
-    return FolderSource(files, channels, labels, class_names, skipped, name=str(path))
+        headers = None if headers is None else headers.keep(kept)
+    if rules < 2:
+        headers, unread = None, Counter()
+    name = str(path)
+    return FolderSource(files, channels, labels, class_names, skipped, name, headers, unread=unread)
 
 
-def _image_files(root: pathlib.Path) -> list[tuple[str, ...]]:
+def _image_files(
+    root: pathlib.Path, wanted: tuple[str, ...]
+) -> tuple[list[tuple[str, ...]], Counter[str]]:
+    """Returns the image files, and the number of others by extension."""
     found: list[tuple[str, ...]] = []
     others: Counter[str] = Counter()
     seen = set()  # real paths, because a link may lead back to a parent folder
@@ -127,17 +236,19 @@ def _image_files(root: pathlib.Path) -> list[tuple[str, ...]]:
             extension = os.path.splitext(name)[1].lower()
             if name.startswith("."):
                 others["hidden files"] += 1
-            elif extension in EXTENSIONS:
+            elif extension in wanted:
                 found.append((*parents, name))
             else:
                 others[f"*{extension}" if extension else "files without an extension"] += 1
     if not found:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
+        advice = pillow_formats.advice(others)
         raise ValueError(
-            f"`path` must hold image files ({', '.join(EXTENSIONS)}). Received: "
-            f"{str(root)!r}, which holds {kinds or 'no files'}"
+            f"`path` must hold image files ({', '.join(wanted)}). Received: "
+            f"{str(root)!r}, which holds {kinds or 'no files'}" + (f". {advice}" if advice else "")
         )
-    return sorted(found)
+    del others["hidden files"]
+    return sorted(found), others
 
 
 def _classes(

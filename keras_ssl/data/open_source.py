@@ -8,14 +8,23 @@ from collections.abc import Iterable
 import numpy as np
 from rich.console import Console
 
-from keras_ssl.data.arrays import npz
+from keras_ssl.data.arrays import raw_npz
+from keras_ssl.data.classes import match_source
 from keras_ssl.data.digits import digits
-from keras_ssl.data.image_folder import image_folder
+from keras_ssl.data.image_folder import RULES, FolderSource, image_folder
+from keras_ssl.data.label_table import (
+    EXTENSIONS,
+    TEST_WORDS,
+    TRAIN_WORDS,
+    find_label_table,
+    read_label_table,
+    warn_unused,
+    with_table,
+)
 from keras_ssl.data.named import tfds
+from keras_ssl.data.scaled import Range, scale, warn_if_little_used
 from keras_ssl.data.source import Source
 
-_TRAIN_FOLDERS = ("train",)
-_TEST_FOLDERS = ("val", "test", "validation", "valid")
 _HELD_OUT = 0.2  # share of the images that is held out for testing if there are no test images
 
 
@@ -24,15 +33,27 @@ def open_source(
     data_dir: str | os.PathLike | None = None,
     channels: int = 3,
     verify: bool = True,
+    value_range: Range = "full",
+    rules: int = RULES,
 ) -> tuple[Source, Source | None]:
     """Opens a data set: its training images, and its test images if it has any.
 
+    A folder may have sub-folders for training (`train` or `training`, in any case) and for testing
+    (`val`, `test`, `validation`, `valid` or `testing`; the first that is there). It may contain a
+    table of labels; see `keras_ssl.data.label_table`.
+
+    A warning is logged if the pixels use less than a twentieth of their range, or are constant.
+
     Args:
-        name: "digits"; `"tfds:<name>"`; the path of an .npz file; the path of a folder of images, which
-            may have the sub-folders `train` and `val` (or `test`); or a source, which is returned.
+        name: "digits"; `"tfds:<name>"`; the path of an .npz file; the path of a folder of images; the
+            path of a table of labels (.csv or .tsv) in a folder of images; or a source, which is
+            returned.
         data_dir: directory of TensorFlow Datasets.
         channels: channels of the images of a folder: 3, or 1 for grayscale.
         verify: decode all files of a folder, and leave out those that are damaged.
+        value_range: the values that become 0 and 1: (low, high); "auto", measured on the training
+            images; or "full", the range of the type. See `keras_ssl.data.scaled.scale`.
+        rules: see `image_folder`. With 1, layouts are recognized as in earlier versions too.
 
     Raises:
         FileNotFoundError: if `name` is neither a known name nor an existing path.
@@ -43,30 +64,80 @@ def open_source(
         >>> len(train), len(test)
         (1437, 360)
     """
+    train, test = _open(name, data_dir, channels, verify, value_range, rules)
+    if value_range == "full" and train.files is not None and train.dtype == np.float32:
+        raise ValueError(
+            "Image files of 32-bit values need their range: `--value-range LOW HIGH` or `auto` (in "
+            f"Python: value_range=(low, high)). Received: {train.name!r}"
+        )
+    train = scale(train, value_range)
+    if test is not None:
+        test = scale(test, train.value_range or "full")
+    warn_if_little_used(train)
+    return train, test
+
+
+def _open(
+    name: str | os.PathLike | Source,
+    data_dir: str | os.PathLike | None,
+    channels: int,
+    verify: bool,
+    value_range: Range,
+    rules: int,
+) -> tuple[Source, Source | None]:
+    """Returns the images before they are scaled by `value_range`."""
     if isinstance(name, Source):
         return name, None
     if name == "digits":
         return digits("train"), digits("test")
     if str(name).startswith("tfds:"):
         return _open_tfds(str(name).removeprefix("tfds:"), data_dir)
-    path = pathlib.Path(name)
+    path = pathlib.Path(name).expanduser()
     if not path.exists():
         near = difflib.get_close_matches(str(name), ["digits", "tfds:cifar10"], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise FileNotFoundError(
-            "Data must be 'digits', 'tfds:<name>', an .npz file, or a folder of images."
-            f"{hint} Received: {str(name)!r}, and there is no such file or folder"
+            "Data must be 'digits', 'tfds:<name>', an .npz file, a folder of images, or a .csv file "
+            f"of their labels.{hint} Received: {str(name)!r}, and there is no such file or folder"
         )
+    if path.suffix.lower() in EXTENSIONS and path.is_file():
+        table = read_label_table(path)
+        images = image_folder(path.parent, channels, verify, labelled=False)
+        return with_table(images, table)
     if path.is_file():
-        return _open_npz(path)
-    train_folder = _first_folder(path, _TRAIN_FOLDERS)
-    test_folder = _first_folder(path, _TEST_FOLDERS)
+        return _open_npz(path, value_range, "auto" if rules > 1 else "channels_last")
+    return _open_folder(path, channels, verify, rules)
+
+
+def _open_folder(
+    path: pathlib.Path, channels: int, verify: bool, rules: int
+) -> tuple[FolderSource, FolderSource | None]:
+    words = (TRAIN_WORDS, TEST_WORDS) if rules > 1 else (TRAIN_WORDS[:1], TEST_WORDS[:4])
+    train_folder, test_folder = (_first_folder(path, each, rules > 1) for each in words)
+    table = find_label_table(path) if rules > 1 else None
+    if table is not None and (table.splits is not None or train_folder is None):
+        images = image_folder(path, channels, verify, rules=rules)
+        try:
+            return with_table(images, table)
+        except ValueError as error:
+            warn_unused(table.path, error)
+            if train_folder is None:
+                return images, None
+            table = None
+
+    def part(folder: pathlib.Path) -> FolderSource:
+        images = image_folder(folder, channels, verify, rules=rules)
+        own = find_label_table(folder) if rules > 1 and table is None else table
+        try:
+            if own is not None:
+                return with_table(images, own, part_of_folder=True)[0]
+        except ValueError as error:
+            warn_unused(own.path, error)
+        return images
+
     if train_folder is None:
-        return image_folder(path, channels=channels, verify=verify), None
-    train = image_folder(train_folder, channels=channels, verify=verify)
-    if test_folder is None:
-        return train, None
-    return train, image_folder(test_folder, channels=channels, verify=verify)
+        return part(path), None
+    return part(train_folder), None if test_folder is None else part(test_folder)
 
 
 def open_labeled(
@@ -76,8 +147,13 @@ def open_labeled(
     seed: int = 0,
     console: Console | None = None,
     verify: bool = True,
+    strict: bool = False,
+    value_range: Range = "full",
+    rules: int = RULES,
 ) -> tuple[Source, Source]:
     """Opens labeled training and test images. Without test images, a fifth of the images is held out.
+
+    Classes are matched by name; see `keras_ssl.data.classes.match_source`.
 
     Args:
         name: see `open_source`.
@@ -86,25 +162,51 @@ def open_labeled(
         seed: seed of the split.
         console: where to print that images were skipped or held out; `None` prints nothing.
         verify: decode all files of a folder, and leave out those that are damaged.
+        strict: refuse test images of classes that the training images lack, instead of leaving them
+            out. Use it to train a network with one output per class.
+        value_range: see `open_source`. For a trained network, pass the range that it was trained with.
+        rules: see `open_source`.
 
     Raises:
         FileNotFoundError: if `name` is neither a known name nor an existing path.
-        ValueError: if the images have no labels.
+        ValueError: if the images have no labels, or their classes do not match.
     """
-    train, test = open_source(name, data_dir, channels, verify)
+    train, test = open_source(name, data_dir, channels, verify, value_range, rules)
     if console is not None:
         report_skipped(console, train, test)
+    train = keep_labeled(train, console)
+    test = None if test is None else keep_labeled(test, console)
     if test is not None:
-        return train, test
+        return train, match_source(train, test, strict)
     if train.labels is None:
         raise ValueError(
-            "Evaluation needs labels. Expected: class sub-folders, or arrays with labels. "
-            f"Received: {train.name!r}, without labels"
+            "Evaluation needs labels. Expected: class sub-folders, a .csv file with the columns file "
+            f"and label, or arrays with labels. Received: {train.name!r}, without labels"
         )
     train, test = train.split(_HELD_OUT, seed=seed)
     if console is not None:
         console.print(f"No separate test images: {len(test)} of the images were held out.")
     return train, test
+
+
+def keep_labeled(source: Source, console: Console | None = None) -> Source:
+    """Returns the images that have a label.
+
+    A source without any labels, or without random access, is returned unchanged.
+
+    Args:
+        source: images.
+        console: where to print how many images are left out; `None` prints nothing.
+    """
+    if not source.random_access or source.labels is None:
+        return source
+    has_label = np.asarray(source.labels) >= 0
+    if has_label.all():
+        return source
+    if console is not None:
+        count = len(source) - has_label.sum()
+        console.print(f"Without a label: {count} images of {source.name!r}, which are left out.")
+    return source.subset(has_label)
 
 
 def report_skipped(console: Console, *sources: Source | None):
@@ -126,12 +228,17 @@ def _open_tfds(name: str, data_dir: str | os.PathLike | None) -> tuple[Source, S
     return train, None
 
 
-def _open_npz(path: pathlib.Path) -> tuple[Source, Source | None]:
-    train = npz(path, "train")
+def _open_npz(
+    path: pathlib.Path, value_range: Range, data_format: str
+) -> tuple[Source, Source | None]:
+    train = raw_npz(path, "train", value_range, data_format)
     with np.load(path) as file:
         has_test = "x_test" in file.files
-    return train, npz(path, "test") if has_test else None
+    return train, raw_npz(path, "test", value_range, data_format) if has_test else None
 
 
-def _first_folder(path: pathlib.Path, names: Iterable[str]) -> pathlib.Path | None:
-    return next((path / name for name in names if (path / name).is_dir()), None)
+def _first_folder(path: pathlib.Path, words: Iterable[str], any_case: bool) -> pathlib.Path | None:
+    """Returns the sub-folder with the first of the names; the exact name first."""
+    folders = {folder.name: folder for folder in sorted(path.iterdir()) if folder.is_dir()}
+    lower = {name.lower(): folder for name, folder in reversed(folders.items())} if any_case else {}
+    return next((f for word in words if (f := folders.get(word) or lower.get(word))), None)

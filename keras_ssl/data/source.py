@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssl.data.labels import stratified_split
-from keras_ssl.data.parallel import IMAGES
+from keras_ssl.data.parallel import IMAGES, with_threads
+from keras_ssl.data.value_range import ValueRange
 
 _SAMPLES = 16  # images that a fingerprint reads
 
@@ -29,6 +30,11 @@ class Source(abc.ABC):
     Attributes:
         random_access: whether `read`, `subset` and `split` work. If not, the images can only be
             streamed, by `dataset` or `shuffled`.
+        typical_side: median of the shorter sides of the images in pixels; `None` if unknown.
+        files: paths of the images, in order; `None` if they are not files.
+        root: the folder that `files` are in, at any depth; `None` if they are not files.
+        value_range: the values that became 0 and 1, if the images were scaled; see
+            `keras_ssl.data.scaled`.
 
     Example:
         >>> source = keras_ssl.data.digits("train")
@@ -39,6 +45,9 @@ class Source(abc.ABC):
     """
 
     random_access = True
+    files: list[str] | None = None
+    root: str | None = None
+    value_range: ValueRange | None = None
 
     def __init__(
         self,
@@ -53,6 +62,9 @@ class Source(abc.ABC):
         self.image_shape = image_shape
         self.class_names = class_names
         self.skipped = {} if skipped is None else skipped
+        sides = [side for side in image_shape[:2] if side is not None]
+        self.typical_side = min(sides) if len(sides) == 2 else None
+        self._fingerprint_shape = image_shape
         self._size = size
         self._labels = labels
 
@@ -70,6 +82,11 @@ class Source(abc.ABC):
         """(n,) int64 labels in the order of the images, or `None`."""
         return self._labels
 
+    @functools.cached_property
+    def dtype(self) -> np.dtype:
+        """NumPy type of the pixels."""
+        return np.dtype(self.dataset().element_spec[0].dtype.as_numpy_dtype)
+
     @property
     def has_labels(self) -> bool:
         """Whether there are labels. Unlike `labels` of a streamed source, this reads no file."""
@@ -83,8 +100,7 @@ class Source(abc.ABC):
             index: scalar integer, 0 to `len(self) - 1`.
 
         Returns:
-            (height, width, channels) image in uint8; from arrays and TFDS sets also in uint16, and
-            from arrays in float32 in [0, 1].
+            (height, width, channels) image in uint8 or uint16, or float32 in [0, 1].
 
         Raises:
             TypeError: if the source has no random access.
@@ -120,7 +136,10 @@ class Source(abc.ABC):
         It covers the number of images, their shape, and, with random access, every n-th image, at
         most sixteen in all.
         """
-        digest = hashlib.sha256(f"{len(self)} {self.image_shape}".encode())
+        return self._pixel_fingerprint()
+
+    def _pixel_fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{len(self)} {self._fingerprint_shape}".encode())
         if self.random_access:
             for index in range(0, len(self), -(-len(self) // _SAMPLES)):
                 image = self.read(index).numpy()
@@ -134,7 +153,8 @@ class Source(abc.ABC):
         Labels are int64; -1 for an image without a label.
         """
         indices = tf.data.Dataset.range(len(self))
-        return indices.map(lambda index: (self.read(index), self.label(index)), IMAGES)
+        images = indices.map(lambda index: (self.read(index), self.label(index)), IMAGES)
+        return with_threads(images)
 
     def shuffled(
         self,
@@ -223,6 +243,11 @@ class Subset(Source):
             source.class_names,
             source.skipped,
         )
+        self.dtype, self.value_range = source.dtype, source.value_range
+        self.typical_side = source.typical_side
+        self._fingerprint_shape = source._fingerprint_shape
+        if source.files is not None:
+            self.files, self.root = [source.files[index] for index in chosen], source.root
         self._source = source
         self._indices = cpu_tensor(chosen)
 

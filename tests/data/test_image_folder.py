@@ -106,7 +106,7 @@ def test_folders_without_images(tmp_path):
     (tmp_path / "texts").mkdir()
     with pytest.raises(ValueError, match=r"\.jpg, \.jpeg, \.png, \.bmp, \.gif.*no file"):
         image_folder(tmp_path / "texts")
-    for name in ["a.txt", "b.TXT", "c.tif", "README"]:
+    for name in ["a.txt", "b.TXT", "c.raw", "README"]:
         (tmp_path / "texts" / name).write_text("")
     with pytest.raises(ValueError, match=r"holds 2 \*\.txt, 1 "):
         image_folder(tmp_path / "texts")
@@ -161,10 +161,25 @@ def test_cmyk_jpeg_16_bit_png_and_animated_gif(tmp_path, channels):
     ]  # fmt: skip
     cmyk, depth, moving = (image for image, _ in source.dataset().as_numpy_iterator())
     weights = [[0.299], [0.587], [0.114]] if channels == 1 else np.eye(3)
-    assert np.abs(cmyk - np.asarray(smooth(), np.float64) @ weights).max() < 10
-    np.testing.assert_array_equal(depth, np.repeat(sixteen[..., None] >> 8, channels, axis=-1))
+    assert source.dtype == cmyk.dtype == depth.dtype == np.uint16
+    assert np.abs(cmyk / 257 - np.asarray(smooth(), np.float64) @ weights).max() < 10
+    # The weights of grayscale add up to 0.9999.
+    expected = np.repeat(sixteen[..., None], channels, axis=-1)
+    np.testing.assert_allclose(depth, expected, atol=7 if channels == 1 else 0)
     red = np.full((24, 16, 3), [255, 0, 0]) @ weights
-    np.testing.assert_allclose(moving, red, atol=1)
+    np.testing.assert_allclose(moving / 257, red, atol=1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_first_rules_read_16_bits_as_8(tmp_path, channels):
+    sixteen = np.linspace(0, 65535, 24 * 16).reshape(24, 16).astype(np.uint16)
+    write(tmp_path / "depth.png", Image.fromarray(sixteen))
+    write(tmp_path / "new.webp")
+    source = image_folder(tmp_path, channels, rules=1)
+    assert len(source) == 1
+    assert source.image_shape == (None, None, channels)
+    expected = np.repeat(sixteen[..., None] >> 8, channels, axis=-1)
+    np.testing.assert_array_equal(source.read(0), expected)
 
 
 def test_reading_in_a_graph(classes):

@@ -26,7 +26,7 @@ def test_a_folder_of_images_has_no_test_images(tmp_path):
     write(tmp_path / "a.png")
     train, test = open_source(str(tmp_path))
     assert (len(train), test, train.labels) == (1, None, None)
-    assert open_source(str(tmp_path), channels=1)[0].image_shape == (None, None, 1)
+    assert open_source(str(tmp_path), channels=1)[0].image_shape == (8, 8, 1)
 
 
 @pytest.mark.parametrize("name", ["val", "test", "validation", "valid"])
