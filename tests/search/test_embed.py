@@ -47,7 +47,9 @@ def test_names_are_paths_with_the_prefix_of_the_source(tmp_path):
     found = read_features(embed(backbone, parts, tmp_path / "f.npz"))
     train = [f"train/{name}.png" for name in ("cat/a", "cat/b", "dog/a")]
     assert list(found.names) == [*train, "val/dog/c d.png"]
-    assert found.labels is None  # label 0 is a cat in one source and a dog in the other
+    # Label 0 is a cat in one source and a dog in the other: classes are joined by name.
+    assert found.labels.tolist() == [0, 0, 1, 1]
+    assert found.about["class_names"] == ["cat", "dog"]
     np.testing.assert_allclose(found.features[3:], evaluate.extract(backbone, parts["val"]).values)
 
 
