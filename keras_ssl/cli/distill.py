@@ -8,6 +8,7 @@ import tyro
 
 from keras_ssl.cli.finetune import default_out
 from keras_ssl.presets import build_augmentation, build_backbone, build_optimizer
+from keras_ssl.presets.batch_size import default_batch_size
 from keras_ssl.runs.settings import check_unchanged, read_settings
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class Distill:
     every crop."""
     epochs: int = 100
     """Passes over the data."""
-    batch_size: int = 256
-    """Global batch size: images per step, over all devices."""
+    batch_size: int | None = None
+    """Global batch size: images per step, over all devices. Default: 256, or the
+    largest power of two that is not larger than the data set."""
     augmentation: str | None = None
     """How images are augmented: crop-flip, or centred (handwriting and other centered
     objects), the default for digits."""
@@ -91,12 +93,20 @@ class Distill:
         console = open_console(quiet=not distribute.is_chief(strategy))
         train, test = open_source(str(settings.data), settings.data_dir, settings.channels)
         report_skipped(console, train, test)
+        if settings.batch_size is None:
+            batch_size = default_batch_size(len(train), strategy.num_replicas_in_sync)
+            settings = replace(settings, batch_size=batch_size)
         run = Run(str(settings.out))
         if not self.resume:
             run.check_new()
             load_teacher(teacher_directory(settings.teacher))  # fails before a directory is created
             Run.create(run.path, asdict(settings))
         console.print(f"Images: {train}\nRun: {run.path}")
+        steps = len(train) // (settings.batch_size or len(train))
+        console.print(
+            f"Length: {settings.epochs:,} epochs of {steps:,} steps of {settings.batch_size} images, "
+            f"{settings.epochs * steps:,} steps in all"
+        )
         try:
             student = distill(settings, train, run, strategy)
         except callbacks.Interrupted as stop:
@@ -117,9 +127,10 @@ class Distill:
                 f"--labelled-weight must lie in [0, 1]. Received: {self.labelled_weight}"
             )
         for name in ("epochs", "batch_size", "steps_per_execution"):
-            if getattr(self, name) < 1:
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 1. Received: {getattr(self, name)}")
+                raise ValueError(f"--{option} must be at least 1. Received: {value}")
         default = 0.1 if self.student is None else 1.0
         return replace(
             self,
@@ -181,21 +192,21 @@ def _distill(
             temperature=temperature,
             labelled_weight=settings.labelled_weight,
         )
-        steps = len(images) // settings.batch_size
+        batch_size = settings.batch_size or default_batch_size(len(images))
+        steps = len(images) // batch_size
         warmup = min(settings.warmup_epochs, settings.epochs // 10)
         optimizer = build_optimizer(
             settings.optimizer,
             settings.learning_rate,
             settings.weight_decay,
-            settings.batch_size,
+            batch_size,
             total_steps=settings.epochs * steps,
             warmup_steps=warmup * steps,
             factor=1.0 if settings.learning_rate else min(1.0, temperature),
         )
         distiller.compile(optimizer, steps_per_execution=settings.steps_per_execution)
     crops = build_augmentation(settings.augmentation, settings.data, student.input_shape[1])
-    epochs, batch_size = settings.epochs, settings.batch_size
-    train(distiller, images, crops, run, epochs, batch_size, seed=settings.seed)
+    train(distiller, images, crops, run, settings.epochs, batch_size, seed=settings.seed)
     return calibrated(student, temperature)
 
 

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from keras_ssl.cli.finetune_length import MIN_STEPS, finetune_epochs
+
 if TYPE_CHECKING:
     import keras
+    from rich.console import Console
 
     from keras_ssl.data import Source
     from keras_ssl.evaluate import Finetuned
@@ -40,6 +43,9 @@ class Finetune:
     epochs: int | None = None
     """Passes over the labeled images. Default: 60 (up to 5% of the labels) or 30, and
     more if those would be fewer than 1,000 steps."""
+    min_steps: int = MIN_STEPS
+    """Fewest steps: more epochs than --epochs are trained if they would be fewer steps;
+    twice as many from scratch; 0 for no floor."""
     batch_size: int = 128
     """Images per step."""
     optimizer: str | None = None
@@ -74,7 +80,7 @@ class Finetune:
         out = default_out("finetune", self.data, self.out)
         Run(out).check_new()
         train, test = open_labeled(self.data, self.data_dir, channels, self.seed, console)
-        result = finetune(model, train, test, self)
+        result = finetune(model, train, test, self, console)
         write_classifier(result, Run.create(out, asdict(replace(self, out=out))))
         console.print(str(result))
         console.print(f"Written: {out}\n  keras-ssl distill {out} --data DATA")
@@ -82,7 +88,11 @@ class Finetune:
 
 
 def finetune(
-    model: "keras.Model", train: "Source", test: "Source", command: Finetune
+    model: "keras.Model",
+    train: "Source",
+    test: "Source",
+    command: Finetune,
+    console: "Console | None" = None,
 ) -> "Finetuned":
     """Returns the result of fine-tuning a model with the settings of the command."""
     from keras_ssl import evaluate
@@ -90,9 +100,17 @@ def finetune(
 
     backbone: Any = getattr(model, "backbone", model)
     augmentation = build_augmentation(command.augmentation, command.data, backbone.input_shape[1])
+    epochs: int | None = command.epochs
+    if epochs is not None and train.labels is not None:
+        # An untrained network needs more steps than a pretrained one, see `evaluate.supervised`.
+        least = command.min_steps * (2 if command.from_scratch else 1)
+        rest = (command.labels, command.batch_size, least, command.seed)
+        epochs, reason = finetune_epochs(epochs, train.labels, *rest)
+        if reason and console is not None:
+            console.print(reason)
     settings: dict[str, Any] = {
         "labels": command.labels,
-        "epochs": command.epochs,
+        "epochs": epochs,
         "batch_size": command.batch_size,
         "learning_rate": command.learning_rate,
         "every": command.every,

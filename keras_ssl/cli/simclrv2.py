@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from keras_ssl.cli.distill import Distill, distill, write_student
 from keras_ssl.cli.finetune import Finetune, default_out, finetune, write_classifier
+from keras_ssl.cli.finetune_length import MIN_STEPS
 from keras_ssl.cli.recipes import recipe_run
+from keras_ssl.cli.simclrv2_table import show
 from keras_ssl.presets import Preset, SimCLR, SimCLRMemory
+from keras_ssl.presets.batch_size import LARGEST_DEFAULT, default_batch_size
 from keras_ssl.runs.settings import check_unchanged, read_settings
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from keras_ssl.data import Source
     from keras_ssl.distribute import Strategy
     from keras_ssl.runs import Run
+
+_WITH_WIDTH = ("resnet", "small-resnet", "tiny")  # networks whose number of filters can change
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,9 @@ class SimCLRv2:
     """Factor on its number of filters."""
     student: str | None = None
     """The small student. Default: the same architecture as the teacher."""
-    student_width: float = 0.5
-    """Factor on the number of filters of the student."""
+    student_width: float | None = None
+    """Factor on the number of filters of the student: relative to the teacher's, 0.5 by
+    default; with --student, on those of that network, 1 by default."""
     image_size: int | None = None
     """Side of the views in pixels. Default: as for pretrain."""
     policy: str | None = None
@@ -84,6 +90,10 @@ class SimCLRv2:
     finetune_epochs: int | None = None
     """Passes over the labeled images in fine-tuning and in training from scratch.
     Default: as for finetune."""
+    finetune_steps: int | None = None
+    """Fewest steps of fine-tuning: more epochs than --finetune-epochs are trained if
+    they would be fewer steps; twice as many from scratch; 0 for no floor. Default:
+    1000."""
     finetune_batch_size: int = 128
     """Images per step in fine-tuning and in training from scratch."""
     finetune_optimizer: str | None = None
@@ -96,8 +106,8 @@ class SimCLRv2:
     """Distillation: peak of the learning-rate schedule. Default: as for distill."""
     distill_weight_decay: float | None = None
     """Weight decay of distillation. Default: as for distill."""
-    batch_size: int = 256
-    """Global batch size of pretraining and distillation."""
+    batch_size: int | None = None
+    """Global batch size of pretraining and distillation. Default: as for pretrain."""
     chunks: int = 1
     """Parts of each device's batch in pretraining, as for pretrain."""
     seed: int = 0
@@ -136,6 +146,10 @@ class SimCLRv2:
         )
         for share in settings.labels:  # fails before the pretraining
             label_share(train, share, settings.seed)
+        if settings.batch_size is None:
+            batch_size = default_batch_size(len(train), strategy.num_replicas_in_sync)
+            settings = replace(settings, batch_size=batch_size)
+            console.print(f"Batch size: {settings.batch_size}, the default for {len(train)} images")
         stages = Stages(settings, train, test, run, console, strategy)
         stages.create(run, asdict(settings))
         try:
@@ -161,7 +175,31 @@ class SimCLRv2:
                 "--from-layer must lie in [0, --head-layers]. Received: "
                 f"--from-layer {self.from_layer}, --head-layers {self.head_layers}"
             )
-        return replace(self, out=default_out("simclrv2", self.data, self.out))
+        if self.finetune_steps is not None and self.finetune_steps < 0:
+            raise ValueError(
+                f"--finetune-steps must be at least 0. Received: {self.finetune_steps}"
+            )
+        return replace(
+            self._with_student_width(),
+            out=default_out("simclrv2", self.data, self.out),
+            finetune_steps=MIN_STEPS if self.finetune_steps is None else self.finetune_steps,
+        )
+
+    def _with_student_width(self) -> "SimCLRv2":
+        """Returns a copy whose `student_width` is the factor on the student's own filters."""
+        width = self.student_width
+        if width is not None and width <= 0:
+            raise ValueError(f"--student-width must be positive. Received: {width}")
+        if self.student is None:
+            width = (0.5 if width is None else width) * self.width
+        network = self.student or self.backbone
+        if width not in (None, 1.0) and not network.lower().startswith(_WITH_WIDTH):
+            raise ValueError(
+                "The small student needs a network of its own, because keras.applications have a fixed "
+                "width. Expected: --student NAME, without --student-width. "
+                f"Received: --backbone {self.backbone}, --student {self.student}, a width of {width:g}"
+            )
+        return replace(self, student_width=1.0 if width is None else width)
 
     def _resume(self) -> "SimCLRv2":
         from keras_ssl.runs.directory import Run
@@ -170,7 +208,8 @@ class SimCLRv2:
         expected = "--resume takes the run directory of `keras-ssl simclrv2`."
         required = ("labels", "student_width", "distill_epochs")
         saved = read_settings(SimCLRv2, run.config, run.path, required, expected)
-        given, defaults = asdict(self), asdict(SimCLRv2())
+        given = asdict(self._with_student_width())
+        defaults = asdict(SimCLRv2()._with_student_width())
         check_unchanged(asdict(saved), {**given, "out": None}, {**defaults, "out": None})
         return replace(saved, out=run.path, strategy=self.strategy)
 
@@ -183,6 +222,7 @@ class SimCLRv2:
         }
         small |= {"backbone": "tiny", "student": "tiny", "width": 0.25, "student_width": 0.125}
         small |= {"epochs": 2, "finetune_epochs": 1, "distill_epochs": 1, "warmup_epochs": 0}
+        small |= {"finetune_steps": 0}
         queue_size = min(self.queue_size, 24)
         return replace(self, labels=(0.5,), queue_size=queue_size, **small)
 
@@ -277,6 +317,7 @@ class Stages:
             data=str(s.data),
             labels=share,
             epochs=s.finetune_epochs,
+            min_steps=s.finetune_steps or 0,  # runs of earlier versions had no floor
             batch_size=s.finetune_batch_size,
             every=20,
             seed=s.seed,
@@ -291,7 +332,7 @@ class Stages:
         common = Distill(
             data=s.data,
             epochs=s.distill_epochs,
-            batch_size=s.batch_size,
+            batch_size=s.batch_size or LARGEST_DEFAULT,  # a number once the images are open
             optimizer=s.distill_optimizer,
             learning_rate=s.distill_learning_rate,
             weight_decay=s.distill_weight_decay,
@@ -306,7 +347,7 @@ class Stages:
             common,
             teacher=again.path,
             student=s.student or s.backbone,
-            student_width=s.student_width,
+            student_width=s.student_width or 1.0,
             temperature=1.0,
         )
         small = self._distill("small student", share, small)
@@ -337,7 +378,11 @@ class Stages:
         self.console.print(f"{name}, {command.labels:.0%} of the labels")
         self.create(run, asdict(replace(command, out=run.path)))
         with self.strategy.scope():
-            result = finetune(pretrained.method(), self.images, self.test, command)
+            result = finetune(pretrained.method(), self.images, self.test, command, self.console)
+        self.console.print(
+            f"{name}: {100 * result.accuracy:.1f}% after {result.settings['steps']:,} steps "
+            f"({result.settings['epochs']:,} epochs)"
+        )
         if distribute.is_chief(self.strategy):
             write_classifier(result, run)
         distribute.gather(self.strategy, 0)
@@ -389,25 +434,3 @@ def label_share(train: "Source", share: float, seed: int) -> "Source":
             f"Received: {train.name!r}, without labels"
         )
     return train.subset(evaluate.label_subset(train.labels, share, seed))
-
-
-def show(rows: list[dict[str, Any]], console: "Console"):
-    """Prints the table of a run."""
-    from rich.table import Table
-
-    table = Table(title="SimCLRv2: accuracy in % with a share of the labels, and cost")
-    for name in ("labels", "network"):
-        table.add_column(name, no_wrap=True)
-    for name in ("accuracy", "parameters", "MFLOPs", "MiB", "images/s"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(
-            f"{row['labels']:.4g}",
-            row["network"],
-            f"{100 * row['accuracy']:.1f}",
-            f"{row['parameters']:,}",
-            f"{row['flops'] / 1e6:,.1f}",
-            f"{row['bytes'] / 2**20:.2f}",
-            f"{row['images_per_second']:,.0f}",
-        )
-    console.print(table)

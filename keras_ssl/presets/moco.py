@@ -64,11 +64,12 @@ class MoCo(QueuePreset):
     def resolve(self, images: ImageFacts, replicas: int = 1, *args, **kwargs) -> "Self":
         """Returns a copy in which every option has a value; see `Preset.resolve`."""
         preset = super().resolve(images, replicas, *args, **kwargs)
-        groups = self.groups or _default_groups(self.batch_size, replicas * self.chunks)
-        if groups != 1 and (self.batch_size % groups or groups % (replicas * self.chunks)):
+        batch_size = int(preset.batch_size or 0)  # a number once resolved
+        groups = self.groups or _default_groups(batch_size, replicas * self.chunks)
+        if groups != 1 and (batch_size % groups or groups % (replicas * self.chunks)):
             raise ValueError(
                 "`groups` must be 1, or divide `batch_size` and be a multiple of the number of "
-                f"replicas times `chunks`. Received: groups={groups}, batch_size={self.batch_size}, "
+                f"replicas times `chunks`. Received: groups={groups}, batch_size={batch_size}, "
                 f"{replicas} replicas, chunks={self.chunks}"
             )
         return replace(preset, groups=groups)

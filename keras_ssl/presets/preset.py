@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keras_ssl.presets.backbones import build_backbone
+from keras_ssl.presets.batch_size import LARGEST_DEFAULT, default_batch_size
 from keras_ssl.presets.lookup import unknown_name
 from keras_ssl.presets.optimizers import build_optimizer
 from keras_ssl.presets.policies import LARGEST_WITHOUT_BLUR, build_policy
@@ -59,8 +60,9 @@ class Preset:
 
     epochs: int = 100
     """Passes over the data."""
-    batch_size: int = 256
-    """Global batch size: images per step, over all devices."""
+    batch_size: int | None = None
+    """Global batch size: images per step, over all devices. Default: 256, or the
+    largest power of two that is not larger than the data set."""
     backbone: str = "resnet18"
     """resnet18, 34, 50, 101, 152, 200 (from 50 on also with selective kernels:
     resnet50-sk), small-resnet, tiny, or the name of a network of keras.applications."""
@@ -131,7 +133,7 @@ class Preset:
             self.optimizer,
             self.learning_rate,
             self.weight_decay,
-            self.batch_size,
+            self.batch_size or LARGEST_DEFAULT,
             total_steps=self.epochs * steps_per_epoch,
             warmup_steps=int(warmup_epochs * steps_per_epoch),
             scaling=self.scaling,
@@ -165,16 +167,17 @@ class Preset:
             ValueError: if an option makes no sense.
         """
         self.check()
-        if self.chunks > 1 and self.batch_size % (self.chunks * replicas):
+        batch_size = self.batch_size or default_batch_size(images.image_count, replicas)
+        if self.chunks > 1 and batch_size % (self.chunks * replicas):
             raise ValueError(
                 "`chunks` must divide the batch of each device evenly. Received: "
-                f"chunks={self.chunks}, batch_size={self.batch_size}, {replicas} devices"
+                f"chunks={self.chunks}, batch_size={batch_size}, {replicas} devices"
             )
         height, width = sides
         size = self.image_size or (height if height is not None and height == width else 224)
         default = self.large_policy if size > LARGEST_WITHOUT_BLUR else self.small_policy
         policy = self.policy or ("centred" if centred else default)
-        return replace(self, image_size=size, policy=policy)
+        return replace(self, batch_size=batch_size, image_size=size, policy=policy)
 
     def shrink(self) -> "Self":
         """Returns a preset that trains on 64 images within seconds, to check that everything runs."""

@@ -8,16 +8,18 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_ssl import callbacks, distribute
 from keras_ssl.data import Source
 from keras_ssl.data.open_source import open_labeled, open_source, report_skipped
 from keras_ssl.methods import SelfSupervised
 from keras_ssl.presets import ImageFacts, Preset, find_preset, option_owners
+from keras_ssl.presets.batch_size import batch_size_error
 from keras_ssl.runs.console import open_console
 from keras_ssl.runs.directory import Run
+from keras_ssl.runs.plan import accelerated, describe
 from keras_ssl.runs.settings import PretrainSettings, check_unchanged
+from keras_ssl.runs.smaller_network import smaller_network_advice
 from keras_ssl.runs.training import train
 
 Images = str | os.PathLike | Source | tuple[Source, Source]
@@ -33,9 +35,9 @@ def pretrain(
 ) -> Run:
     """Trains an encoder on images without labels, into a run directory.
 
-    Prints the images, the run directory and a progress bar. Ctrl-C (in a notebook: interrupt) stops
-    after the current step and saves; `pretrain(resume=run_directory)` continues with the batches that
-    would have come next.
+    Prints the images, the run directory, what will be trained and for how long, and a progress bar with
+    the speed and the time left. Ctrl-C (in a notebook: interrupt) stops after the current step and
+    saves; `pretrain(resume=run_directory)` continues with the batches that would have come next.
 
     Args:
         data: the images: "digits"; `"tfds:<name>"`; the path of an .npz file; the path of a folder of
@@ -93,22 +95,28 @@ def pretrain(
     console = open_console(quiet=not distribute.is_chief(strategy))
     images, test = _open(data, given)
     precision = keras.config.dtype_policy().name
+    chosen_batch, resumed = given.preset.batch_size is not None, run is not None
     try:
         run, model, given, monitors = _prepare(given, run, out, images, test, strategy)
         console.print(f"Images: {images}")
         report_skipped(console, images, test)
         console.print(f"Run: {run.path}")
+        preset, facts = given.preset, _image_facts(images, given.preset)
+        for line in describe(preset, model, len(images), strategy, chosen_batch):
+            console.print(line)
         try:
             history = train(
                 model,
                 images,
-                given.preset.build_policy(),
+                preset.build_policy(),
                 run,
-                given.preset.epochs,
-                given.preset.batch_size,
-                given.preset.seed,
+                preset.epochs,
+                int(preset.batch_size or 0),  # a number once resolved
+                preset.seed,
                 monitors,
-                finish=given.preset.views_on,
+                finish=preset.views_on,
+                # The network of a run cannot change when it is resumed.
+                advise=None if resumed else lambda s: smaller_network_advice(preset, facts, s),
             )
         except callbacks.Interrupted as stop:
             console.print(f"Stopped after step {stop.step}; everything is saved. To continue:")
@@ -185,8 +193,8 @@ def _prepare(
         facts = _image_facts(images, given.preset)
         preset = given.preset
         if preset.precision == "auto":
-            accelerated = any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
-            preset = replace(preset, precision="mixed_bfloat16" if accelerated else "float32")
+            precision = "mixed_bfloat16" if accelerated() else "float32"
+            preset = replace(preset, precision=precision)
         replicas, sides = strategy.num_replicas_in_sync, images.image_shape[:2]
         preset = preset.resolve(facts, replicas, sides, centred=given.data == "digits")
         given = replace(given, preset=preset)
@@ -199,7 +207,7 @@ def _prepare(
     with strategy.scope():
         model = preset.build_model(preset.build_backbone(facts), facts)
         model.compile(
-            preset.build_optimizer(len(images) // preset.batch_size),
+            preset.build_optimizer(len(images) // int(preset.batch_size or 0)),
             steps_per_execution=preset.steps_per_execution,
             chunks=preset.chunks,
         )
@@ -233,11 +241,9 @@ def _image_facts(images: Source, preset: Preset) -> ImageFacts:
 
 
 def _check_count(preset: Preset, facts: ImageFacts, images: Source):
-    if len(images) < preset.batch_size:
-        raise ValueError(
-            "`batch_size` must not be larger than the data set. Received: "
-            f"batch_size={preset.batch_size}, and {len(images)} images in {images.name!r}"
-        )
+    batch_size = int(preset.batch_size or 0)
+    if len(images) < batch_size:
+        raise batch_size_error(batch_size, len(images), images.name, preset.chunks)
     if facts.image_count not in (0, len(images)):  # 0: the run did not record it
         raise ValueError(
             f"A run resumes with the images that it started with. Expected: {facts.image_count} "

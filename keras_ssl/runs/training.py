@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -21,6 +21,7 @@ from keras_ssl.callbacks import (
 from keras_ssl.data import Source, views
 from keras_ssl.methods import Learner, SelfSupervised
 from keras_ssl.methods.momentum import MomentumMethod
+from keras_ssl.presets.batch_size import batch_size_error
 from keras_ssl.runs.directory import HistoryFile, Run
 from keras_ssl.runs.identity import identity
 
@@ -39,6 +40,7 @@ def train(
     mid_epoch_interval: float = 600.0,
     keep: int = 2,
     finish: str = "host",
+    advise: Callable[[float], str | None] | None = None,
 ) -> list[dict[str, float]]:
     """Trains a compiled model on views of images, from the newest checkpoint of a run onwards.
 
@@ -66,6 +68,8 @@ def train(
         mid_epoch_interval: seconds after which a long epoch gets a checkpoint in its middle.
         keep: number of checkpoints to keep.
         finish: where the views are finished, "host" or "step"; see `keras_ssl.data.views`.
+        advise: called with the estimated seconds of the whole run when the speed is known; returns a
+            text to print, or `None`.
 
     Returns:
         The values of each epoch, such as `{"epoch": 1, "loss": 5.2}`.
@@ -87,12 +91,10 @@ def train(
         ```
     """
     strategy = model.distribute_strategy
-    distribute.check_batch_size(batch_size, strategy.num_replicas_in_sync)
+    replicas = strategy.num_replicas_in_sync
     if len(source) < batch_size:
-        raise ValueError(
-            "`batch_size` must not be larger than the data set: there would be no batch. "
-            f"Received: batch_size={batch_size}, and {len(source)} images in {source.name!r}"
-        )
+        raise batch_size_error(batch_size, len(source), source.name, replicas)
+    distribute.check_batch_size(batch_size, replicas)
     with distribute.other_workers(strategy), _locked(run, strategy):
         settings = identity(model, source, policy, batch_size, seed)
         start = restore(model, run.checkpoints, settings)
@@ -127,7 +129,7 @@ def train(
                 mid_epoch_interval=mid_epoch_interval,
                 settings=settings,
             )
-            _fit(model, batches, run, checkpoint, epochs, callbacks)
+            _fit(model, batches, run, checkpoint, epochs, callbacks, advise)
     return run.history
 
 
@@ -138,15 +140,17 @@ def _fit(
     checkpoint: Checkpoint,
     epochs: int,
     callbacks: Sequence[keras.callbacks.Callback],
+    advise: Callable[[float], str | None] | None,
 ):
     steps, start = checkpoint.steps_per_epoch, checkpoint.start
     # Inference costs a third of training, so measuring a sixteenth of the images costs about 2%.
-    images = steps * tf.nest.flatten(batches.element_spec)[0].shape[0]
+    batch_size = tf.nest.flatten(batches.element_spec)[0].shape[0]
+    images = steps * batch_size
     monitors = []
     if isinstance(model, SelfSupervised):
         monitors = [CollapseMonitor(images=min(512, max(64, images // 16)))]
     written: list[keras.callbacks.Callback] = []  # by the first worker only
-    bar = ProgressBar(steps, start)
+    bar = ProgressBar(steps, start, batch_size=batch_size, advise=advise)
     if distribute.is_chief(model.distribute_strategy):
         log = keras.callbacks.TensorBoard(run.logs, write_graph=False)
         written = [log, HistoryFile(run), bar]

@@ -110,16 +110,91 @@ def test_stop_releases_the_screen():
     assert not bar._bar.live.is_started
 
 
-def test_a_long_epoch_prints_lines_where_no_bar_can_be_drawn(monkeypatch):
-    monkeypatch.setattr("keras_ssl.callbacks.progress._SECONDS", 0.0)
-    console = Console(file=io.StringIO())
-    bar = ProgressBar(steps_per_epoch=3, console=console)
-    bar.set_params({"epochs": 2})
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only moves when a test says so."""
+
+    class Clock:
+        now = 0.0
+
+        def __call__(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr("keras_ssl.callbacks.progress._clock", clock)
+    return clock
+
+
+def run(bar, clock, seconds, epochs, between=0.0, executions=None):
+    """Calls a bar as `fit` does. Each execution takes the next of `seconds`; the last one repeats."""
+    bar.set_params({"epochs": epochs})
     bar.on_train_begin()
-    bar.on_epoch_begin(1)
-    bar.on_train_batch_end(0, {"loss": 0.25})
+    times = iter(seconds)
+    lines = []
+    for epoch in range(epochs):
+        bar.on_epoch_begin(epoch)
+        for batch in executions or range(bar.steps_per_epoch):
+            bar.on_train_batch_begin(batch)
+            clock.now += (last := next(times, seconds[-1]))
+            assert last > 0
+            bar.on_train_batch_end(batch, {"loss": 0.25})
+            lines.append((clock.now, bar.console.file.getvalue().count("\n")))
+        bar.on_epoch_end(epoch, {"loss": 0.25})
+        clock.now += between
+    bar.on_train_end()
+    return lines
+
+
+def test_the_speed_is_printed_within_a_minute_without_the_time_to_compile(clock):
+    screen = console(terminal=False)
+    bar = ProgressBar(1000, console=screen, batch_size=256)
+    printed = run(bar, clock, [40.0, 2.0], epochs=2)
+    first, second, *_ = screen.file.getvalue().splitlines()
+    # 40 s to compile, then 2 s for each of the 1,995 steps that are left
+    assert first == (
+        "step 6/2000: first step 40 s with compiling, then 2 s per step, "
+        "128 images/s, about 66 min left"
+    )
+    assert second.startswith("step 37/2000, epoch 1/2: loss 0.250, 128 images/s, about 65 min left")
+    assert next(now for now, lines in printed if lines) <= 60
+
+
+def test_lines_come_at_most_every_ten_minutes(clock):
+    screen = console(terminal=False)
+    run(ProgressBar(3000, console=screen, batch_size=64), clock, [60.0, 30.0], epochs=1)
+    lines = screen.file.getvalue().splitlines()
+    assert 3000 * 30 / 600 * 0.9 < len(lines) < 3000 * 30 / 600 * 1.1  # 25 hours
+
+
+def test_slow_steps_print_the_time_of_the_first_one(clock):
+    screen = console(terminal=False)
+    run(ProgressBar(3, console=screen, batch_size=64), clock, [70.0, 50.0], epochs=1)
+    lines = screen.file.getvalue().splitlines()
+    assert lines[0] == "step 1/3, epoch 1/1: loss 0.250, first step 70 s with compiling"
+    assert "then 50 s per step, 1.28 images/s, about 50 s left" in lines[1]
+
+
+def test_a_first_step_of_more_than_a_minute_is_reported(monkeypatch):
+    monkeypatch.setattr("keras_ssl.callbacks.progress._SECONDS", 0.02)
+    screen = console(terminal=False)
+    bar = ProgressBar(3, console=screen)
+    bar.set_params({"epochs": 1})
+    bar.on_train_begin()
+    bar._reminder.join()
     bar.stop()
-    assert console.file.getvalue() == "step 4/6: loss 0.250\n"
+    assert "The first step has not finished after 0 s" in screen.file.getvalue()
+
+
+def test_advice_is_given_once_with_the_time_of_the_whole_training(clock):
+    screen, times = console(terminal=True), []
+
+    def advise(seconds):
+        times.append(seconds)
+        return "Try a smaller network."
+
+    run(ProgressBar(10, console=screen, advise=advise), clock, [40.0, 6.0], epochs=4)
+    assert times == [40 * 6.0]
+    assert "Try a smaller network." in screen.file.getvalue()
 
 
 @pytest.mark.parametrize("installed", [False, True])

@@ -27,8 +27,8 @@ def pretrained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def teacher(pretrained, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "teacher"
-    words = ["--data", "digits", "--labels", 0.1, "--epochs", 2, "--out", path]
-    status, out, err = call("finetune", pretrained, *words)
+    words = ["--data", "digits", "--labels", 0.1, "--epochs", 2, "--min-steps", 0]
+    status, out, err = call("finetune", pretrained, *words, "--out", path)
     assert status == 0, err
     assert f"keras-ssl distill {path} --data DATA\n" in out
     return path
@@ -74,7 +74,18 @@ def test_finetune_writes_a_classifier_and_what_it_measured(teacher):
 
 @pytest.mark.large
 def test_finetune_of_an_export_and_from_scratch(teacher, tmp_path):
-    words = ["--data", "digits", "--labels", 0.02, "--epochs", 1, "--batch-size", 16]
+    words = [
+        "--data",
+        "digits",
+        "--labels",
+        0.02,
+        "--epochs",
+        1,
+        "--min-steps",
+        0,
+        "--batch-size",
+        16,
+    ]
     for extra, name in (([], "finetune"), (["--from-scratch"], "supervised")):
         path = tmp_path / name
         status, _, err = call("finetune", teacher / "export", *words, *extra, "--out", path)

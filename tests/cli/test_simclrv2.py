@@ -9,7 +9,7 @@ from tests.command_line import call
 
 QUICK = ["--data", "digits", "--batch-size", 128]
 WHOLE = [*QUICK, "--backbone", "tiny", "--student-width", 0.25, "--labels", 0.05]
-EPOCHS = ["--epochs", 1, "--finetune-epochs", 1, "--distill-epochs", 1]
+EPOCHS = ["--epochs", 1, "--finetune-epochs", 1, "--finetune-steps", 0, "--distill-epochs", 1]
 
 
 @pytest.fixture(scope="module")
