@@ -37,6 +37,7 @@ def test_metadata_is_written_as_json_and_on_the_card(tmp_path, backbone):
     assert read["recipe"] == {"method": "SimCLR", "widths": [0, 1], "data": "images"}
     assert json.loads((path / "preprocessing.json").read_text()) == {
         "range": [0, 1],
+        "value_range": None,
         "size": [16, 16],
         "channels": 3,
         "mean": [0.5, 0.5, 0.5],
@@ -80,6 +81,7 @@ def test_the_default_crop_is_that_of_evaluation(size, share):
         ),
         ({"preprocessing": {"channels": 1}}, ValueError, r"takes channels=3. Received: channels=1"),
         ({"preprocessing": {"size": (8, 8)}}, ValueError, r"takes size=\[16, 16\]"),
+        ({"class_names": ["cat", "dog"]}, ValueError, "Received: 2 names and 16 scores"),
         ({"preprocessing": {"range": [0, 255]}}, ValueError, r"takes range=\[0, 1\]"),
     ],
 )

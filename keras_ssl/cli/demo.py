@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from keras_ssl.cli.export import loading_lines
 from keras_ssl.presets import SimCLR
+from keras_ssl.runs.paths import check_new
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,12 @@ class Demo:
     """Passes over the 1,437 training images."""
     seed: int = 0
     """Random seed."""
+
+    def check(self):
+        """Checks the options without importing TensorFlow; raises an error that names the wrong one."""
+        SimCLR(epochs=self.epochs, seed=self.seed).check()
+        if self.out is not None:
+            check_new(self.out)
 
     def execute(self) -> int:
         """Trains, evaluates, draws and exports; returns the exit status."""

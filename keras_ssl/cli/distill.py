@@ -6,9 +6,21 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from keras_ssl.cli.checks import EXPORT_FILE, check_data, check_least, check_strategy
+from keras_ssl.cli.export import load_value_range
 from keras_ssl.cli.finetune import default_out
-from keras_ssl.presets import build_augmentation, build_backbone, build_optimizer
+from keras_ssl.presets import (
+    AUGMENTATIONS,
+    OPTIMIZERS,
+    backbone_names,
+    build_augmentation,
+    build_backbone,
+    build_optimizer,
+    check_rate,
+    spell,
+)
 from keras_ssl.presets.batch_size import default_batch_size
+from keras_ssl.runs.paths import absolute_path, check_new, describe, is_run, read_config
 from keras_ssl.runs.settings import check_unchanged, read_settings
 
 if TYPE_CHECKING:
@@ -45,6 +57,9 @@ class Distill:
     teacher's weights (self-distillation)."""
     student_width: float = 1.0
     """Factor on the number of filters of the student."""
+    input_scale: float = 255
+    """Factor on pixels in [0, 1] before ConvNeXt, EfficientNet and MobileNetV3, as for
+    pretrain. Runs of earlier versions keep 1."""
     temperature: float | None = None
     """Temperature of both softmaxes. Default: 0.1 for self-distillation, 1 for another
     student."""
@@ -80,27 +95,62 @@ class Distill:
     steps_per_execution: int = 1
     """Training steps per call of the compiled function."""
 
+    def check(self):
+        """Checks the options without importing TensorFlow; raises an error that names the wrong one."""
+        settings = self._resume() if self.resume else self._complete()
+        check_data(settings.data)
+        check_strategy(settings.strategy)
+        if self.resume:
+            return
+        if self.teacher is None:
+            raise ValueError("`distill` needs a teacher: a directory. Received: none")
+        teacher = teacher_directory(self.teacher)
+        if not (teacher.expanduser() / EXPORT_FILE).is_file():
+            raise FileNotFoundError(
+                "The teacher must be the directory of a SavedModel, or the run directory of a "
+                f"fine-tuning or distillation. Received: {str(self.teacher)!r}, "
+                f"{describe(self.teacher)}"
+            )
+        if self.out is not None:
+            check_new(self.out)
+
     def execute(self) -> int:
         """Distills or resumes, tests the student and writes it; returns the exit status."""
         settings = self._resume() if self.resume else self._complete()
         from keras_ssl import callbacks, distribute
+        from keras_ssl.data.image_folder import RULES
         from keras_ssl.data.open_source import open_source, report_skipped
         from keras_ssl.distill import load_teacher
-        from keras_ssl.runs.console import open_console
+        from keras_ssl.runs.console import describe_stop, open_console
         from keras_ssl.runs.directory import Run
 
         strategy = distribute.strategy(settings.strategy)
         console = open_console(quiet=not distribute.is_chief(strategy))
-        train, test = open_source(str(settings.data), settings.data_dir, settings.channels)
+        run = Run(str(settings.out))
+        # A run that goes on finds, reads and scales its images as when it started.
+        rules = run.config.get("data_rules", 1) if self.resume else RULES
+        teacher_range = load_value_range(settings.teacher) if settings.teacher else None
+        value_range = run.value_range if self.resume else teacher_range
+        train, test = open_source(
+            str(settings.data),
+            settings.data_dir,
+            settings.channels,
+            value_range=value_range or "full",
+            rules=rules,
+        )
         report_skipped(console, train, test)
         if settings.batch_size is None:
             batch_size = default_batch_size(len(train), strategy.num_replicas_in_sync)
             settings = replace(settings, batch_size=batch_size)
-        run = Run(str(settings.out))
         if not self.resume:
             run.check_new()
             load_teacher(teacher_directory(settings.teacher))  # fails before a directory is created
-            Run.create(run.path, asdict(settings))
+            images = {
+                "value_range": value_range and value_range.to_json(),
+                "data_rules": rules,
+            }
+            names = teacher_class_names(settings)
+            Run.create(run.path, {**asdict(settings), **names, **images})
         console.print(f"Images: {train}\nRun: {run.path}")
         steps = len(train) // (settings.batch_size or len(train))
         console.print(
@@ -110,8 +160,7 @@ class Distill:
         try:
             student = distill(settings, train, run, strategy)
         except callbacks.Interrupted as stop:
-            console.print(f"Stopped after step {stop.step}; everything is saved. To continue:")
-            console.print(f"  keras-ssl distill --resume {run.path}")
+            console.print(describe_stop(stop.step, f"keras-ssl distill --resume {run.path}"))
             return 128 + stop.signal
         if distribute.is_chief(strategy):
             measured = write_student(student, test, run)
@@ -126,31 +175,40 @@ class Distill:
             raise ValueError(
                 f"--labelled-weight must lie in [0, 1]. Received: {self.labelled_weight}"
             )
-        for name in ("epochs", "batch_size", "steps_per_execution"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 1. Received: {value}")
+        counts = ("epochs", "batch_size", "steps_per_execution")
+        check_least(1, **{name: getattr(self, name) for name in counts})
+        check_least(0, seed=self.seed, warmup_epochs=self.warmup_epochs)
+        check_rate("--learning-rate", self.learning_rate)
+        check_rate("--weight-decay", self.weight_decay, zero=True)
+        check_rate("--temperature", self.temperature)
+        check_rate("--student-width", self.student_width)
+        spell("optimizer", self.optimizer, OPTIMIZERS)
+        if self.student is not None:
+            spell("backbone", self.student, backbone_names())
+        if self.augmentation is not None:
+            spell("augmentation", self.augmentation, AUGMENTATIONS)
         default = 0.1 if self.student is None else 1.0
         return replace(
             self,
+            teacher=self.teacher and self.teacher.absolute(),
+            data=absolute_path(self.data),
+            data_dir=self.data_dir and self.data_dir.absolute(),
             out=default_out("distill", self.data, self.out),
             temperature=default if self.temperature is None else self.temperature,
         )
 
     def _resume(self) -> "Distill":
-        from keras_ssl.runs.directory import Run
-
-        run = Run(str(self.resume))
+        path = pathlib.Path(str(self.resume))
         saved = read_settings(
             Distill,
-            run.config,
-            run.path,
+            read_config(path),
+            path,
             ("teacher", "student", "temperature"),
             "--resume takes the run directory of a distillation.",
         )
         check_unchanged(asdict(saved), asdict(self), asdict(Distill()))
-        return replace(saved, out=run.path, strategy=self.strategy)
+        data, data_dir = self.data or saved.data, self.data_dir or saved.data_dir
+        return replace(saved, data=data, data_dir=data_dir, out=path, strategy=self.strategy)
 
 
 def distill(settings: Distill, train: "Source", run: "Run", strategy: "Strategy") -> "keras.Model":
@@ -211,9 +269,13 @@ def _distill(
 
 
 def write_student(student: "keras.Model", test: "Source | None", run: "Run") -> dict[str, float]:
-    """Writes the student as a SavedModel, and returns and writes its cost and accuracy."""
+    """Writes the student as a SavedModel, and returns and writes its cost and accuracy.
+
+    The class names and the range of pixel values are those in the run's `config.json`.
+    """
     from keras_ssl import evaluate, export
     from keras_ssl.evaluate.result import accuracies, best_classes
+    from keras_ssl.export.class_names import complete_class_names
 
     measured: dict[str, float] = evaluate.cost(student).to_dict()
     if test is not None and test.has_labels:
@@ -221,8 +283,15 @@ def write_student(student: "keras.Model", test: "Source | None", run: "Run") -> 
         best = best_classes(found.values)
         accuracy = accuracies(best, found.targets, found.values.shape[1])[0]
         measured = {"accuracy": accuracy, **measured}
+    names = complete_class_names(run.config.get("class_names"), student.output_shape[-1])
     export.saved_model(
-        student, run.export_path, metrics=measured, recipe=run.config, overwrite=True
+        student,
+        run.export_path,
+        metrics=measured,
+        recipe=run.config,
+        preprocessing=run.preprocessing,
+        overwrite=True,
+        class_names=names,
     )
     run.add_metrics(measured)
     return measured
@@ -236,7 +305,14 @@ def teacher_directory(teacher: pathlib.Path | None) -> pathlib.Path:
     """
     if teacher is None:
         raise ValueError("`distill` needs a teacher: a directory. Received: none")
-    return teacher / "export" if (teacher / "config.json").is_file() else teacher
+    return teacher / "export" if is_run(teacher) else teacher
+
+
+def teacher_class_names(settings: Distill) -> dict[str, list[str] | None]:
+    """Returns the setting `class_names` of a distillation: the teacher's classes, if it names them."""
+    from keras_ssl.export.class_names import read_class_names
+
+    return {"class_names": read_class_names(teacher_directory(settings.teacher))}
 
 
 def _build_student(settings: Distill, teacher: "keras.Model") -> "keras.Model":
@@ -246,5 +322,6 @@ def _build_student(settings: Distill, teacher: "keras.Model") -> "keras.Model":
     if settings.student is None:
         return encoder(teacher)
     side, _, channels = teacher.input_shape[1:]
-    backbone = build_backbone(settings.student, settings.student_width, (side, side, channels))
+    shape = (side, side, channels)
+    backbone = build_backbone(settings.student, settings.student_width, shape, settings.input_scale)
     return with_classes(backbone, teacher.output_shape[-1], settings.seed, name="student")

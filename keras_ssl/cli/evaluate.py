@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 import tyro
 
+from keras_ssl.cli.checks import check_data, check_least, check_model
+from keras_ssl.cli.export import load_value_range
+from keras_ssl.runs.paths import is_run
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -29,10 +33,26 @@ class Evaluate:
     seed: int = 0
     """Random seed of the draws, and of the split if there are no test images."""
 
+    def check(self):
+        """Checks the options without importing TensorFlow; raises an error that names the wrong one."""
+        check_model(self.run)
+        check_data(self.data)
+        check_least(1, draws=self.draws, batch_size=self.batch_size)
+        check_least(0, seed=self.seed)
+        check_least(1, labels_per_class=min(self.labels_per_class, default=None))
+        if self.baselines and not is_run(self.run):
+            raise ValueError(
+                "--baselines needs a run directory, which describes the untrained encoder. "
+                f"Received: {str(self.run)!r}"
+            )
+
     def execute(self) -> int:
         """Prints a table, writes metrics.json, and returns the exit status."""
         from keras_ssl import export
         from keras_ssl.data.open_source import open_labeled
+        from keras_ssl.evaluate.classifier_parts import encoder_of_classifier
+        from keras_ssl.export.class_names import read_class_names
+        from keras_ssl.runs.classification import measure_classifier, show_classifier
         from keras_ssl.runs.console import open_console
         from keras_ssl.runs.directory import Run
         from keras_ssl.runs.report import measure, show
@@ -52,14 +72,24 @@ class Evaluate:
             )
             console.print(f"Written: {run.path / 'metrics.json'}")
             return 0
-        if self.baselines:
-            raise ValueError(
-                "--baselines needs a run directory, which describes the untrained encoder. "
-                f"Received: {str(self.run)!r}"
-            )
-        encoder = export.load(self.run)
+        network = export.load(self.run)
+        encoder = encoder_of_classifier(network)
+        classifies = encoder is not None
+        encoder = encoder if classifies else network
         channels = encoder.input_shape[-1]
-        train, test = open_labeled(self.data, self.data_dir, channels, self.seed, console)
+        train, test = open_labeled(
+            self.data,
+            self.data_dir,
+            channels,
+            self.seed,
+            console,
+            value_range=load_value_range(self.run) or "full",
+        )
         rows = measure({"trained": encoder}, train, test, *settings, self.seed, self.batch_size)
         show(rows, console)
+        if classifies:
+            names = read_class_names(self.run)
+            result = measure_classifier(network, names, test, self.batch_size)
+            if result is not None:
+                show_classifier(result, console)
         return 0

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from keras_ssl.cli.checks import check_data, check_least, check_model
+from keras_ssl.cli.export import load_value_range
 from keras_ssl.cli.finetune_length import MIN_STEPS, finetune_epochs
+from keras_ssl.presets import AUGMENTATIONS, check_rate, spell
+from keras_ssl.runs.paths import absolute_path, check_new
 
 if TYPE_CHECKING:
     import keras
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
     from keras_ssl.data import Source
     from keras_ssl.evaluate import Finetuned
     from keras_ssl.runs import Run
+
+_OPTIMIZERS = ("lars", "sgd")
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,29 @@ class Finetune:
     seed: int = 0
     """Random seed of the choice of labels, the new layer, the order and the crops."""
 
+    def check(self):
+        """Checks the options without importing TensorFlow; raises an error that names the wrong one."""
+        check_model(self.run)
+        check_data(self.data)
+        if self.out is not None:
+            check_new(self.out)
+        if not 0 < self.labels <= 1:
+            raise ValueError(f"--labels must lie in (0, 1]. Received: {self.labels}")
+        check_least(1, epochs=self.epochs, batch_size=self.batch_size, every=self.every)
+        check_least(0, min_steps=self.min_steps)
+        check_least(0, seed=self.seed, warmup_epochs=self.warmup_epochs, from_layer=self.from_layer)
+        check_rate("--learning-rate", self.learning_rate)
+        check_rate("--weight-decay", self.weight_decay, zero=True)
+        if self.optimizer is not None:
+            spell("optimizer", self.optimizer, _OPTIMIZERS)
+        if self.augmentation is not None:
+            spell("augmentation", self.augmentation, AUGMENTATIONS)
+        if self.from_scratch and self.from_layer:
+            raise ValueError(
+                "--from-scratch starts with an untrained backbone, without a head. "
+                f"Received: --from-layer {self.from_layer}"
+            )
+
     def execute(self) -> int:
         """Fine-tunes and tests, and writes the classifier and the results; returns the exit status."""
         from keras_ssl import export
@@ -79,11 +108,32 @@ class Finetune:
         channels = getattr(model, "backbone", model).input_shape[-1]
         out = default_out("finetune", self.data, self.out)
         Run(out).check_new()
-        train, test = open_labeled(self.data, self.data_dir, channels, self.seed, console)
+        value_range = load_value_range(self.run)
+        train, test = open_labeled(
+            self.data,
+            self.data_dir,
+            channels,
+            self.seed,
+            console,
+            strict=True,
+            value_range=value_range or "full",
+        )
         result = finetune(model, train, test, self, console)
-        write_classifier(result, Run.create(out, asdict(replace(self, out=out))))
-        console.print(str(result))
+        saved = replace(
+            self,
+            run=self.run.absolute(),
+            data=str(absolute_path(self.data)),
+            data_dir=self.data_dir and self.data_dir.absolute(),
+            out=out,
+        )
+        images = {
+            "class_names": train.class_names,
+            "value_range": value_range and value_range.to_json(),
+        }
+        write_classifier(result, Run.create(out, {**asdict(saved), **images}))
+        show(result, console)
         console.print(f"Written: {out}\n  keras-ssl distill {out} --data DATA")
+        console.print(f"  keras-ssl predict {out} --data DATA")
         return 0
 
 
@@ -119,11 +169,6 @@ def finetune(
         "augmentation": augmentation,
     }
     if command.from_scratch:
-        if command.from_layer:
-            raise ValueError(
-                "--from-scratch starts with an untrained backbone, without a head. "
-                f"Received: --from-layer {command.from_layer}"
-            )
         if command.weight_decay is not None:
             settings["weight_decay"] = command.weight_decay
         return evaluate.supervised(backbone, train, test, **settings)
@@ -132,26 +177,63 @@ def finetune(
         train,
         test,
         from_layer=command.from_layer,
-        optimizer=command.optimizer,
+        optimizer=command.optimizer and spell("optimizer", command.optimizer, _OPTIMIZERS),
         weight_decay=command.weight_decay or 0.0,
         **settings,
     )
 
 
 def write_classifier(result: "Finetuned", run: "Run"):
-    """Writes a fine-tuned classifier as a SavedModel, and its history and results."""
+    """Writes a fine-tuned classifier as a SavedModel, and its history and results.
+
+    The class names and the range of pixel values are those in the run's `config.json`.
+    """
     from keras_ssl import evaluate, export
+    from keras_ssl.export.class_names import complete_class_names
 
     network = result.network
     if network is None:
         raise ValueError("`result` must contain its network. Received: network=None")
     measured = {"accuracy": result.accuracy, **evaluate.cost(network).to_dict()}
+    names = complete_class_names(run.config.get("class_names"), network.output_shape[-1])
     export.saved_model(
-        network, run.export_path, metrics=measured, recipe=run.config, overwrite=True
+        network,
+        run.export_path,
+        metrics=measured,
+        recipe=run.config,
+        preprocessing=run.preprocessing,
+        overwrite=True,
+        class_names=names,
     )
     for line in result.history:
         run.add_epoch(int(line["epoch"]), {k: v for k, v in line.items() if k != "epoch"})
     run.add_metrics({**measured, "result": result.to_dict()})
+
+
+def show(result: "Finetuned", console: "Console"):
+    """Prints the accuracies of a fine-tuning as a table, and its settings below."""
+    from rich.table import Table
+
+    protocol = "Supervised from scratch" if result.protocol == "supervised" else "Fine-tuned"
+    table = Table(title=f"{protocol}: accuracy in % of {result.test_size:,} test images")
+    columns = {"labels": f"{result.train_size:,}", "top 1": f"{100 * result.accuracy:.1f}"}
+    if result.top5 is not None:
+        columns["top 5"] = f"{100 * result.top5:.1f}"
+    mean_per_class = getattr(result, "mean_per_class", None)
+    if mean_per_class is not None:
+        columns["mean per class"] = f"{100 * mean_per_class:.1f}"
+    columns["best of all epochs"] = f"{100 * result.best_accuracy:.1f}"
+    for name in columns:
+        table.add_column(name, justify="right")
+    table.add_row(*columns.values())
+    console.print(table)
+    settings = Table(title="Settings", show_header=False)
+    for name, value in result.settings.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else value
+        settings.add_row(
+            name.replace("_", " "), f"{text:.4g}" if isinstance(text, float) else str(text)
+        )
+    console.print(settings)
 
 
 def default_out(command: str, data: str | None, out: pathlib.Path | None) -> pathlib.Path:

@@ -32,8 +32,8 @@ class ImportWeights:
     prefix: str = ""
     """Prefix of the names in a torchvision file; tensors without it are left out."""
 
-    def execute(self) -> int:
-        """Reads the weights, writes and checks the SavedModel; returns the exit status."""
+    def check(self):
+        """Checks the options without importing TensorFlow; raises an error that names the wrong one."""
         if self.image_size < 0:
             raise ValueError(
                 "`--image-size` must be a number of pixels, or 0 for any size. "
@@ -44,6 +44,18 @@ class ImportWeights:
                 "`--prefix` goes with `--kind torchvision` only. "
                 f"Received: prefix={self.prefix!r}, kind={self.kind!r}"
             )
+        if not self.file.parent.is_dir():  # the prefix of a checkpoint is no file itself
+            raise FileNotFoundError(
+                f"There must be a file with weights. Received: {str(self.file)!r}, whose folder does "
+                "not exist"
+            )
+        if self.out.exists():
+            raise FileExistsError(
+                f"--out must be a new directory. Received: {str(self.out)!r}, which exists"
+            )
+
+    def execute(self) -> int:
+        """Reads the weights, writes and checks the SavedModel; returns the exit status."""
         from keras_ssl import export
         from keras_ssl.runs.console import open_console
 

@@ -3,15 +3,17 @@
 import json
 import pathlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from typing import Annotated, Any
 
 import tyro
 
+from keras_ssl.cli.checks import check_data, check_least, check_strategy
 from keras_ssl.cli.recipes import recipe_run
 from keras_ssl.cli.words import option_value
-from keras_ssl.presets import PRESETS, find_preset, option_owners
-from keras_ssl.runs.settings import PretrainSettings
+from keras_ssl.presets import PRESETS, Preset, find_preset, option_owners
+from keras_ssl.runs.paths import check_new, is_run, read_config
+from keras_ssl.runs.settings import PretrainSettings, read_pretrain_settings, resume_settings
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Pretrain(PretrainSettings):
     """Run directory to create. Default: runs/<method>-<data>-<date and time>."""
     resume: pathlib.Path | None = None
     """Run directory to continue; its own settings apply. With --data, a run starts
-    there if there is none: one command line for the first start and every restart."""
+    there if there is none: one command line for the first start and every restart. A
+    larger --epochs lengthens the run: learning rate and momentum then follow the
+    schedule of the longer run from the next step on."""
     recipe: str | None = None
     """Name of a recipe, or path of a recipe file: its settings become the defaults.
     --recipe alone lists them."""
@@ -40,6 +44,50 @@ class Pretrain(PretrainSettings):
     """Train for a few steps on noise with a small network, to check that everything
     runs."""
 
+    def check(self):
+        """Checks the options without importing TensorFlow; raises an error that names the wrong one."""
+        check_strategy(self.strategy)
+        check_least(0, knn_every=self.knn_every)
+        self.preset.check()
+        if self.channels not in (1, 3):
+            raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels!r}")
+        if self.knn_data is not None:
+            check_data(self.knn_data, "--knn-data")
+        if self.resume is not None and (is_run(self.resume) or self.data is None):
+            resume_settings(read_config(self.resume), self.resume, self._given(), self._explicit())
+        elif self.data is None and not self.smoke:
+            raise ValueError(
+                "`pretrain` needs images. Expected: --data DATA, or --resume RUN. Received: neither"
+            )
+        elif self.resume is None and self.out is not None and self.recipe is None:
+            check_new(self.out)
+        if self.data is not None and not self.smoke:
+            check_data(self.data)
+
+    def _given(self) -> PretrainSettings:
+        values = {each.name: getattr(self, each.name) for each in fields(PretrainSettings)}
+        return PretrainSettings(**{**values, "preset": self._preset()})
+
+    def _preset(self) -> Preset:
+        return self.preset.shrink() if self.smoke else self.preset
+
+    def _explicit(self) -> dict[str, Any]:
+        """Returns the settings that the user gave: those that differ from the defaults.
+
+        These are the settings of the run to resume, see `with_options_of_method`.
+        """
+        saved = None if self.recipe else settings_of_run(self.resume)
+        default = saved or PretrainSettings()
+        of_run = {each.name for each in fields(PretrainSettings)} - {"data", "strategy", "preset"}
+        pairs = {name: (getattr(self, name), getattr(default, name)) for name in sorted(of_run)}
+        if saved is not None and saved.preset.method == self.preset.method:
+            preset = self._preset()
+            pairs |= {
+                name: (getattr(preset, name), getattr(saved.preset, name))
+                for name in preset.options()
+            }
+        return {name: given for name, (given, own) in pairs.items() if given != own}
+
     def execute(self) -> int:
         """Trains, and returns the exit status."""
         from keras_ssl import callbacks, distribute
@@ -48,23 +96,11 @@ class Pretrain(PretrainSettings):
 
         strategy = distribute.strategy(self.strategy)
         images: Any = noise() if self.smoke else self.data
-        preset = self.preset.shrink() if self.smoke else self.preset
         out, resume = self.out, self.resume
         if self.recipe is not None and resume is None:  # a recipe starts or continues its run
             out, resume = None, out or recipe_run(self.recipe, self.smoke)
         try:
-            run = pretrain(
-                images,
-                preset,
-                out,
-                resume,
-                strategy,
-                data_dir=self.data_dir,
-                channels=self.channels,
-                verify=self.verify,
-                knn_every=self.knn_every,
-                knn_data=self.knn_data,
-            )
+            run = pretrain(images, self._preset(), out, resume, strategy, **self._explicit())
         except callbacks.Interrupted as stop:
             return 128 + stop.signal  # the shell's convention
         if distribute.is_chief(strategy):
@@ -96,7 +132,13 @@ def with_options_of_method(words: Sequence[str], default: Pretrain) -> Pretrain:
         ValueError: if the method is unknown or not that of the recipe, or an option belongs to another
             method.
     """
-    method = option_value(words, "method") or _method_of_run(option_value(words, "resume"))
+    resumed = option_value(words, "resume")
+    saved = None if default.recipe or option_value(words, "recipe") else settings_of_run(resumed)
+    if saved is not None:
+        own = {each.name: getattr(saved, each.name) for each in fields(PretrainSettings)}
+        kept = {"data": default.data, "strategy": default.strategy}  # these may differ each time
+        default = replace(default, **{**own, **kept})
+    method = option_value(words, "method") or _method_of_run(resumed)
     preset = default.preset
     if method and find_preset(method) is not type(preset):
         if recipe := option_value(words, "recipe"):
@@ -119,10 +161,18 @@ def with_options_of_method(words: Sequence[str], default: Pretrain) -> Pretrain:
     values = {each.name: getattr(default, each.name) for each in fields(default)}
     values |= {"preset": preset, "method": preset.method}
     annotation: Any = Annotated[type(preset), tyro.conf.arg(name=preset.method)]  # type: ignore
-    own = [("preset", annotation, field(default=preset))]
-    kind = make_dataclass("Pretrain", own, bases=(Pretrain,), frozen=True)
+    field_of_preset = [("preset", annotation, field(default=preset))]
+    kind = make_dataclass("Pretrain", field_of_preset, bases=(Pretrain,), frozen=True)
     kind.__doc__ = f"{Pretrain.__doc__}\n\nMethods:\n\n{_list_methods()}"
     return kind(**values)
+
+
+def settings_of_run(path: str | pathlib.Path | None) -> PretrainSettings | None:
+    """Returns the settings of a pretraining run, or `None` if there is no such run."""
+    try:
+        return read_pretrain_settings(read_config(path or ""), pathlib.Path(path or ""))[0]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _method_of_run(path: str | None) -> str | None:

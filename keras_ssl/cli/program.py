@@ -2,41 +2,54 @@
 
 import contextlib
 import functools
+import importlib
 import operator
 import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
 
-from keras_ssl.cli.demo import Demo
-from keras_ssl.cli.distill import Distill
-from keras_ssl.cli.embed import Embed
-from keras_ssl.cli.evaluate import Evaluate
-from keras_ssl.cli.export import Export
-from keras_ssl.cli.finetune import Finetune
-from keras_ssl.cli.import_weights import ImportWeights
-from keras_ssl.cli.pretrain import Pretrain, with_options_of_method
 from keras_ssl.cli.recipes import list_recipes, load_recipe, read_recipe
-from keras_ssl.cli.search import Search
-from keras_ssl.cli.simclrv2 import SimCLRv2
 from keras_ssl.cli.words import option_value
 
-COMMANDS: dict[str, type] = {
-    "pretrain": Pretrain,
-    "evaluate": Evaluate,
-    "finetune": Finetune,
-    "distill": Distill,
-    "simclrv2": SimCLRv2,
-    "export": Export,
-    "import": ImportWeights,
-    "embed": Embed,
-    "search": Search,
-    "demo": Demo,
+_PLACES = {
+    "pretrain": ("keras_ssl.cli.pretrain", "Pretrain"),
+    "evaluate": ("keras_ssl.cli.evaluate", "Evaluate"),
+    "finetune": ("keras_ssl.cli.finetune", "Finetune"),
+    "distill": ("keras_ssl.cli.distill", "Distill"),
+    "simclrv2": ("keras_ssl.cli.simclrv2", "SimCLRv2"),
+    "export": ("keras_ssl.cli.export", "Export"),
+    "import": ("keras_ssl.cli.import_weights", "ImportWeights"),
+    "embed": ("keras_ssl.cli.embed", "Embed"),
+    "predict": ("keras_ssl.cli.predict", "Predict"),
+    "search": ("keras_ssl.cli.search", "Search"),
+    "demo": ("keras_ssl.cli.demo", "Demo"),
 }
+
+
+class _Commands(Mapping[str, type]):
+    """The class of each command; its module is imported when the command is looked up."""
+
+    def __getitem__(self, name: str) -> type:
+        module, kind = _PLACES[name]
+        return getattr(importlib.import_module(module), kind)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+COMMANDS: Mapping[str, type] = _Commands()
+_DESCRIPTION = (
+    "Self-supervised pretraining for Keras: pretrain, evaluate, distill, export. "
+    "keras-ssl --version prints the version."
+)
 
 # Errors that a user can fix: shown as one message, without a traceback.
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
@@ -54,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         command = parse(words)
+        command.check()  # before TensorFlow is imported, which takes seconds
         with _quiet_start():
             import tensorflow as tf
 
@@ -84,32 +98,43 @@ def parse(words: Sequence[str]) -> Any:
 
     Raises:
         ValueError: if a method or recipe is unknown, or an option belongs to another method.
-        SystemExit: with status 0 after `--help` or a list of recipes; with 2 if the words are invalid.
+        SystemExit: with status 0 after `--help`, `--version` or a list of recipes; with 2 if the words
+            are invalid.
     """
-    kinds: dict[str, type] = dict(COMMANDS)
-    defaults: dict[str, Any] = {}
+    if list(words) in (["--version"], ["-V"]):
+        import importlib.metadata
+
+        print(f"keras_ssl {importlib.metadata.version('keras_ssl')}")
+        raise SystemExit(0)
     name = words[0] if words else ""
+    if name not in COMMANDS:
+        commands = [Annotated[COMMANDS[each], tyro.conf.subcommand(each)] for each in COMMANDS]
+        any_command: Any = functools.reduce(operator.or_, commands)
+        return tyro.cli(
+            any_command,
+            prog="keras-ssl",
+            description=_DESCRIPTION,
+            args=list(words),
+        )
+    kind, default = COMMANDS[name], None
     if name in ("pretrain", "simclrv2") and (recipe := option_value(words, "recipe")) is not None:
         if not recipe:
-            print(list_recipes(name, COMMANDS[name]))
+            print(list_recipes(name, kind))
             raise SystemExit(0)
-        defaults[name] = load_recipe(recipe, name, COMMANDS[name])
+        default = load_recipe(recipe, name, kind)
     if name == "pretrain":
-        defaults[name] = with_options_of_method(words, defaults.get(name, Pretrain()))
-        kinds[name] = type(defaults[name])
-    commands = [
-        Annotated[kind, tyro.conf.subcommand(each, default=defaults[each])]
-        if each in defaults
-        else Annotated[kind, tyro.conf.subcommand(each)]
-        for each, kind in kinds.items()
-    ]
-    kind: Any = functools.reduce(operator.or_, commands)
+        from keras_ssl.cli.pretrain import with_options_of_method
+
+        default = with_options_of_method(words, default or kind())
+        kind = type(default)
+    options: dict[str, Any] = {} if default is None else {"default": default}
     return tyro.cli(
         kind,
-        prog="keras-ssl",
-        description="Self-supervised pretraining for Keras: pretrain, evaluate, distill, export.",
-        args=list(words),
+        prog=f"keras-ssl {name}",
+        description=kind.__doc__,
+        args=list(words[1:]),
         config=(tyro.conf.OmitArgPrefixes,),
+        **options,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import tyro
 
+from keras_ssl.cli.checks import check_data, check_least, check_model
 from keras_ssl.cli.export import load_encoder
 
 
@@ -27,6 +28,19 @@ class Search:
     """Picture to write."""
     count: int = 10
     """Number of neighbors."""
+
+    def check(self):
+        """Checks the options without importing TensorFlow; raises an error that names the wrong one."""
+        if not self.features.is_file():
+            raise FileNotFoundError(
+                "The feature file must be one that `keras-ssl embed` wrote. "
+                f"Received: {str(self.features)!r}, and there is no such file"
+            )
+        check_least(1, count=self.count)
+        if self.model is not None:
+            check_model(self.model)
+        if self.data is not None:
+            check_data(self.data)
 
     def execute(self) -> int:
         """Prints the names of the nearest images and draws them; returns the exit status."""

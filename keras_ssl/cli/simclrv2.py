@@ -4,13 +4,15 @@ import pathlib
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from keras_ssl.cli.distill import Distill, distill, write_student
+from keras_ssl.cli.checks import check_data, check_strategy
+from keras_ssl.cli.distill import Distill, distill, teacher_class_names, write_student
 from keras_ssl.cli.finetune import Finetune, default_out, finetune, write_classifier
 from keras_ssl.cli.finetune_length import MIN_STEPS
 from keras_ssl.cli.recipes import recipe_run
 from keras_ssl.cli.simclrv2_table import show
 from keras_ssl.presets import Preset, SimCLR, SimCLRMemory
 from keras_ssl.presets.batch_size import LARGEST_DEFAULT, default_batch_size
+from keras_ssl.runs.paths import absolute_path, read_config
 from keras_ssl.runs.settings import check_unchanged, read_settings
 
 if TYPE_CHECKING:
@@ -60,6 +62,9 @@ class SimCLRv2:
     student_width: float | None = None
     """Factor on the number of filters of the student: relative to the teacher's, 0.5 by
     default; with --student, on those of that network, 1 by default."""
+    input_scale: float = 255
+    """Factor on pixels before some networks, as for pretrain. Runs of earlier versions
+    keep 1."""
     image_size: int | None = None
     """Side of the views in pixels. Default: as for pretrain."""
     policy: str | None = None
@@ -78,7 +83,7 @@ class SimCLRv2:
     epochs: int = 100
     """Passes over the data in pretraining."""
     optimizer: str | None = None
-    """Optimizer of pretraining: lars, sgd or adam. Default: lars."""
+    """Optimizer of pretraining, as for pretrain. Default: auto."""
     learning_rate: float | None = None
     """Pretraining: peak of the learning-rate schedule. Default: the reference's."""
     scaling: str = "none"
@@ -122,12 +127,22 @@ class SimCLRv2:
     """Train for a few steps on noise with a small network, to check that everything
     runs."""
 
+    def check(self):
+        """Checks the options without importing TensorFlow; raises an error that names the wrong one."""
+        check_strategy(self.strategy)
+        if self.resume:
+            self._resume()
+        elif not self.smoke:
+            check_data(self._complete().data)
+            self.preset().check()
+
     def execute(self) -> int:
         """Runs the stages that are not done yet, and prints the table; returns the exit status."""
         from keras_ssl import callbacks, distribute
         from keras_ssl.cli.smoke import noise
+        from keras_ssl.data.image_folder import RULES
         from keras_ssl.data.open_source import open_labeled
-        from keras_ssl.runs.console import open_console
+        from keras_ssl.runs.console import describe_stop, open_console
         from keras_ssl.runs.directory import Run
 
         command = self._shrink() if self.smoke else self
@@ -141,8 +156,12 @@ class SimCLRv2:
         strategy = distribute.strategy(settings.strategy)
         console = open_console(quiet=not distribute.is_chief(strategy))
         source = (str(settings.data), settings.data_dir, settings.channels, settings.seed)
+        # A run that goes on finds and reads its images as when it started.
+        rules = run.config.get("data_rules", 1) if command.resume else RULES
         train, test = (
-            noise() if self.smoke else open_labeled(*source, console, verify=settings.verify)
+            noise()
+            if self.smoke
+            else open_labeled(*source, console, verify=settings.verify, strict=True, rules=rules)
         )
         for share in settings.labels:  # fails before the pretraining
             label_share(train, share, settings.seed)
@@ -151,13 +170,12 @@ class SimCLRv2:
             settings = replace(settings, batch_size=batch_size)
             console.print(f"Batch size: {settings.batch_size}, the default for {len(train)} images")
         stages = Stages(settings, train, test, run, console, strategy)
-        stages.create(run, asdict(settings))
+        stages.create(run, {**asdict(settings), "data_rules": rules})
         try:
             pretrained = stages.pretrain()
             rows = [row for share in settings.labels for row in stages.train(pretrained, share)]
         except callbacks.Interrupted as stop:
-            console.print(f"Stopped after step {stop.step}; everything is saved. To continue:")
-            console.print(f"  keras-ssl simclrv2 --resume {run.path}")
+            console.print(describe_stop(stop.step, f"keras-ssl simclrv2 --resume {run.path}"))
             return 128 + stop.signal
         if distribute.is_chief(strategy):
             run.add_metrics({"rows": rows})
@@ -181,6 +199,9 @@ class SimCLRv2:
             )
         return replace(
             self._with_student_width(),
+            data=absolute_path(self.data),
+            data_dir=self.data_dir and self.data_dir.absolute(),
+            pretrained=self.pretrained and self.pretrained.absolute(),
             out=default_out("simclrv2", self.data, self.out),
             finetune_steps=MIN_STEPS if self.finetune_steps is None else self.finetune_steps,
         )
@@ -202,16 +223,15 @@ class SimCLRv2:
         return replace(self, student_width=1.0 if width is None else width)
 
     def _resume(self) -> "SimCLRv2":
-        from keras_ssl.runs.directory import Run
-
-        run = Run(str(self.resume))
+        path = pathlib.Path(str(self.resume))
         expected = "--resume takes the run directory of `keras-ssl simclrv2`."
         required = ("labels", "student_width", "distill_epochs")
-        saved = read_settings(SimCLRv2, run.config, run.path, required, expected)
+        saved = read_settings(SimCLRv2, read_config(path), path, required, expected)
         given = asdict(self._with_student_width())
         defaults = asdict(SimCLRv2()._with_student_width())
         check_unchanged(asdict(saved), {**given, "out": None}, {**defaults, "out": None})
-        return replace(saved, out=run.path, strategy=self.strategy)
+        data, data_dir = self.data or saved.data, self.data_dir or saved.data_dir
+        return replace(saved, data=data, data_dir=data_dir, out=path, strategy=self.strategy)
 
     def _shrink(self) -> "SimCLRv2":
         small: dict[str, Any] = {
@@ -235,7 +255,8 @@ class SimCLRv2:
             "width": self.width,
             "image_size": self.image_size,
             "policy": self.policy,
-            "optimizer": self.optimizer or "lars",
+            "optimizer": self.optimizer or "auto",
+            "input_scale": self.input_scale,
             "learning_rate": self.learning_rate,
             "scaling": self.scaling,
             "weight_decay": self.weight_decay,
@@ -334,6 +355,7 @@ class Stages:
             epochs=s.distill_epochs,
             batch_size=s.batch_size or LARGEST_DEFAULT,  # a number once the images are open
             optimizer=s.distill_optimizer,
+            input_scale=s.input_scale,
             learning_rate=s.distill_learning_rate,
             weight_decay=s.distill_weight_decay,
             seed=s.seed,
@@ -376,7 +398,8 @@ class Stages:
         if run.metrics:
             return run
         self.console.print(f"{name}, {command.labels:.0%} of the labels")
-        self.create(run, asdict(replace(command, out=run.path)))
+        names = {"class_names": self.images.class_names}
+        self.create(run, {**asdict(replace(command, out=run.path)), **names})
         with self.strategy.scope():
             result = finetune(pretrained.method(), self.images, self.test, command, self.console)
         self.console.print(
@@ -412,7 +435,7 @@ class Stages:
             return run
         self.console.print(f"{name}, {share:.0%} of the labels")
         settings = replace(command, out=run.path)
-        self.create(run, asdict(settings))
+        self.create(run, {**asdict(settings), **teacher_class_names(settings)})
         student = distill(settings, self.images, run, self.strategy)
         if distribute.is_chief(self.strategy):
             write_student(student, self.test, run)

@@ -58,12 +58,12 @@ def check_image_size(encoded: tf.Tensor) -> tf.Tensor:
         ],
         default=lambda: tf.constant(-1, tf.int64),
     )
-    is_image = tf.debugging.Assert(pixels >= 0, ["not the content of a JPEG, PNG, BMP or GIF file"])
-    is_small = tf.debugging.Assert(
-        pixels <= MOST_PIXELS, [f"more pixels than {MOST_PIXELS} would be decoded:", pixels]
+    is_image = _check(pixels >= 0, "not the content of a JPEG, PNG, BMP or GIF file")
+    is_small = _check(
+        pixels <= MOST_PIXELS, f"more pixels than {MOST_PIXELS} would be decoded:", pixels
     )
     # In a graph, only these control dependencies make the decoder wait for the checks. Eagerly,
-    # `Assert` has already raised, or returned `None`.
+    # `_check` has already raised, or returned `None`.
     checks = [check for check in (is_image, is_small) if check is not None]
     with tf.control_dependencies(checks):
         return tf.identity(encoded)
@@ -105,3 +105,16 @@ def gif_pixels(content: bytes) -> int:
 def _color_table_size(flags: int) -> int:
     """Returns the size in bytes of the color table that a flags byte announces."""
     return 3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0
+
+
+def _check(condition: tf.Tensor, message: str, *values: tf.Tensor) -> tf.Operation | None:
+    """Raises InvalidArgumentError with a message; in a graph, returns the operation that does.
+
+    Eagerly, `tf.debugging.Assert` would put the representation of the tensor before the message.
+    """
+    if not tf.executing_eagerly():
+        return tf.debugging.Assert(condition, [message, *values])
+    if not condition:
+        text = " ".join([message, *(str(value.numpy()) for value in values)])
+        raise tf.errors.InvalidArgumentError(None, None, text)
+    return None

@@ -1,7 +1,7 @@
 """The TensorFlow module of an export: a reusable TF-Hub module with serving signatures."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -18,7 +18,7 @@ class Artefact(tf.Module):
     Calling it maps images `(batch, height, width, channels)` to features `(batch, features)`. The
     features are float32, whatever the precision of the network. `training=True` normalizes with
     batch statistics and updates the moving statistics. float32 images must be preprocessed already;
-    uint8 images are scaled and normalized.
+    uint8 images are scaled and normalized, unless the value range is of another type.
 
     TensorFlow Hub expects the attributes `variables`, `trainable_variables` and
     `regularization_losses` (functions without arguments) in a reusable module.
@@ -27,6 +27,9 @@ class Artefact(tf.Module):
         backbone: built `keras.Model`; its variables become those of the SavedModel.
         image_shape: `(height, width, channels)` of the images; `None` for a free side.
         preprocessing: converts pixels to inputs of the network.
+        class_names: for a classifier, the names of the classes whose scores it returns. The
+            signatures then return `scores` instead of `features`, and the signature "class_names"
+            returns the names.
 
     Example:
         >>> contract = model_card.preprocessing_contract((32, 32, 3))
@@ -48,12 +51,15 @@ class Artefact(tf.Module):
         backbone: keras.Model,
         image_shape: tuple[int | None, int | None, int],
         preprocessing: Preprocessing,
+        class_names: Sequence[str] | None = None,
     ):
         """Traces the network for inference and training; the SavedModel contains only these traces."""
         super().__init__()
         self._images = tf.TensorSpec((None, *image_shape), tf.float32, name="images")
         self._uint8 = tf.TensorSpec((None, *image_shape), tf.uint8, name="images")
         self._preprocessing = preprocessing
+        self._class_names = list(class_names or ())
+        self._output = output_name(class_names)
         # Closures hold the models: TensorFlow would save every layer of a model that is an attribute.
         self._network = _as_function(backbone)
         outputs = block_outputs(backbone)
@@ -66,7 +72,8 @@ class Artefact(tf.Module):
             if variable.regularizer is not None
         ]
         # float32 first: a SavedModel tries the traces in this order if the input is not a tensor.
-        for images in (self._images, self._uint8):
+        specs = (self._images, self._uint8) if self._takes_uint8 else (self._images,)
+        for images in specs:
             for training in (False, True):
                 self.__call__.get_concrete_function(images, training=training)
 
@@ -78,32 +85,42 @@ class Artefact(tf.Module):
             return self(self._preprocessing.scale(images), training=training)
         return tf.cast(self._network(images, training), tf.float32)
 
+    @property
+    def _takes_uint8(self) -> bool:
+        return self._preprocessing.pixel_type == tf.uint8
+
     def serving_signatures(self) -> dict[str, Any]:
         """Returns the functions that a server calls by name.
 
         - "serving_default" takes preprocessed float32 images.
-        - "uint8" takes uint8 images of the network's size, and scales and normalizes them.
-        - "pixels" takes uint8 images of any size, and does the full preprocessing.
+        - "uint8" takes uint8 images of the network's size, and scales and normalizes them. It exists
+          unless the value range is of another type.
+        - "pixels" takes images of any size, uint8 or the type of the value range, and does the full
+          preprocessing.
         - "encoded" takes the bytes of image files. It exists if the network has 1 or 3 channels.
         - "blocks" returns the outputs of the blocks. It exists if `block_outputs` finds any.
+        - "class_names", of a classifier, takes nothing and returns the names of its classes.
         """
         height, width, channels = self._preprocessing.shape
-        raw = tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")
+        pixel_type = self._preprocessing.pixel_type
+        raw = tf.TensorSpec((None, None, None, channels), pixel_type, name="images")
 
         @tf.function(input_signature=[self._images])
         def serving_default(images):
-            return {"features": self(images, training=False)}
+            return {self._output: self(images, training=False)}
 
         @tf.function(input_signature=[self._uint8])
         def uint8(images):
-            return {"features": self(images, training=False)}
+            return {self._output: self(images, training=False)}
 
         @tf.function(input_signature=[raw])
         def pixels(images):
             prepared = tf.ensure_shape(self._preprocessing(images), (None, height, width, channels))
-            return {"features": self(prepared, training=False)}
+            return {self._output: self(prepared, training=False)}
 
-        signatures = {"serving_default": serving_default, "uint8": uint8, "pixels": pixels}
+        signatures = {"serving_default": serving_default, "pixels": pixels}
+        if self._takes_uint8:
+            signatures["uint8"] = uint8
         if self._preprocessing.decodes:
             signatures["encoded"] = self._encoded()
         if block_network := self._blocks:
@@ -114,6 +131,13 @@ class Artefact(tf.Module):
                 return {name: tf.cast(output, tf.float32) for name, output in outputs.items()}
 
             signatures["blocks"] = blocks
+        if names := self._class_names:
+
+            @tf.function(input_signature=[])
+            def class_names():
+                return {"class_names": tf.constant(names)}
+
+            signatures["class_names"] = class_names
         return signatures
 
     def _encoded(self) -> Callable:
@@ -129,12 +153,17 @@ class Artefact(tf.Module):
             if None in shape:  # images of different sizes cannot form a batch
                 features = self.__call__.get_concrete_function(self._images, training=False)
                 spec = tf.TensorSpec(features.output_shapes[1:], tf.float32)
-                return {"features": tf.map_fn(features_of_one, images, fn_output_signature=spec)}
+                return {self._output: tf.map_fn(features_of_one, images, fn_output_signature=spec)}
             spec = tf.TensorSpec(shape, tf.float32)
             prepared = tf.map_fn(prepare, images, fn_output_signature=spec)
-            return {"features": self(prepared, training=False)}
+            return {self._output: self(prepared, training=False)}
 
         return encoded
+
+
+def output_name(class_names: Sequence[str] | None) -> str:
+    """Returns the name of an export's output: "scores" of a classifier, otherwise "features"."""
+    return "features" if class_names is None else "scores"
 
 
 def block_outputs(backbone: keras.Model) -> dict[str, keras.KerasTensor]:

@@ -1,7 +1,7 @@
 """The metadata of an export: recipe, metrics, preprocessing contract and model card."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssl import augment
-from keras_ssl.export.artefact import block_outputs
+from keras_ssl.data.value_range import ValueRange
+from keras_ssl.export.artefact import block_outputs, output_name
+from keras_ssl.export.preprocessing import Preprocessing
 
 FILES = ("recipe.json", "metrics.json", "preprocessing.json", "README.md")
 
@@ -27,7 +29,9 @@ def preprocessing_contract(
         given: entries that differ from the default.
 
     Returns:
-        `range` of the pixels; `size` ([height, width]; None: any); `channels`; `mean` and `std` for
+        `range` of the pixels; `value_range`, the pixel values that become its ends (a dictionary with
+        `low` and `high`, one number per channel, and the type `of` the pixels; None: the range of
+        the type); `size` ([height, width]; None: any); `channels`; `mean` and `std` for
         normalization after scaling to `range` (one number per channel; None: no normalization);
         `interpolation` and `antialias` of the resizing; `centre_crop` (side of the central square
         that is kept, as a share of the image's shorter side; None: the full image).
@@ -44,6 +48,7 @@ def preprocessing_contract(
     size = [height, width] if height and width else None
     defaults = {
         "range": [0, 1],
+        "value_range": None,
         "size": size,
         "channels": channels,
         "mean": None,
@@ -85,6 +90,12 @@ def _checked(contract: dict[str, Any]) -> dict[str, Any]:
             wrong = name, f"{contract['channels']} numbers, one per channel, or None"
     if contract["std"] is not None and not np.all(np.asarray(contract["std"], "float64") > 0):
         wrong = "std", "positive numbers"
+    if contract["value_range"] is not None:
+        try:
+            pixels = ValueRange.from_json(contract["value_range"])
+            pixels.check_channels(contract["channels"], "preprocessing")
+        except (ValueError, TypeError, KeyError) as error:
+            wrong = "value_range", f"a dictionary with low, high and of ({error})"
     if wrong is not None:
         name, expected = wrong
         raise ValueError(
@@ -99,6 +110,7 @@ def render_documents(
     metrics: Mapping[str, Any] | None,
     recipe: Mapping[str, Any] | None,
     preprocessing: Mapping[str, Any] | None,
+    class_names: Sequence[str] | None = None,
 ) -> dict[str, str]:
     """Returns the JSON files of an export by name; see `keras_ssl.export.saved_model`.
 
@@ -114,7 +126,10 @@ def render_documents(
     for name, value in given.items():
         if value is not None and not isinstance(value, Mapping):
             raise TypeError(f"`{name}` must be a mapping. Received: {name}={value!r}")
-    given["preprocessing"] = preprocessing_contract(image_shape, preprocessing)
+    contract = preprocessing_contract(image_shape, preprocessing)
+    if class_names is not None:
+        contract["class_names"] = list(class_names)
+    given["preprocessing"] = contract
     return {f"{name}.json": _json(name, dict(value or {})) + "\n" for name, value in given.items()}
 
 
@@ -135,6 +150,8 @@ def render(
         documents: the JSON files, from `render_documents`.
     """
     contract = json.loads(documents["preprocessing.json"])
+    class_names = contract.pop("class_names", None)
+    output = output_name(class_names)
     height, width = contract["size"] or (224, 224)
     images = f"(batch, {height}, {width}, {contract['channels']})"
     origin = "" if model is backbone else f", the backbone of a `{type(model).__name__}` model"
@@ -142,17 +159,18 @@ def render(
     sections = [
         f"# {name}",
         f"The network `{backbone.name}`{origin}. It maps each image to "
-        f"{features} features and has {backbone.count_params():,} parameters. "
+        f"{features} {output} and has {backbone.count_params():,} parameters. "
         f"Written with TensorFlow {tf.__version__} and Keras {keras.__version__}.",
         "## Loading",
-        _LOADING.format(name=name, images=images),
+        _LOADING.format(name=name, images=images, output=output),
         "## Inputs",
         "`network(...)` and the signature `serving_default` take a float32 batch of images with the "
         "preprocessing in preprocessing.json:",
         _table(("", "value"), {key: json.dumps(value) for key, value in contract.items()}),
-        _SIGNATURES + (_ENCODED if contract["channels"] in (1, 3) else ""),
+        _signatures(contract),
         "## Outputs",
-        "`features`, float32. "
+        f"`{output}`, float32. "
+        + ("" if class_names is None else _classes(class_names))
         + (f"The signature `blocks` returns the outputs of {blocks}." if blocks else _NO_BLOCKS),
         "## Results",
         _metrics(json.loads(documents["metrics.json"])),
@@ -170,7 +188,7 @@ In TensorFlow, for training, or for inference without keras_ssl:
 import tensorflow as tf
 
 network = tf.saved_model.load("path/to/{name}")
-features = network(images, training=False)
+{output} = network(images, training=False)
 variables = network.trainable_variables
 ```
 
@@ -180,7 +198,7 @@ As a layer of a Keras 3 model:
 import keras
 
 layer = keras.layers.TFSMLayer("path/to/{name}", call_endpoint="serving_default", dtype="float32")
-features = layer(images)["features"]
+{output} = layer(images)["{output}"]
 ```
 
 As a trainable Keras model with all its layers:
@@ -189,13 +207,25 @@ As a trainable Keras model with all its layers:
 from keras_ssl import export
 
 network = export.load("path/to/{name}")
-features = network(images)
+{output} = network(images)
 ```"""
 
-_SIGNATURES = """These signatures preprocess in the graph, `network.signatures[NAME](images=...)`:
 
-- `uint8`: uint8 images of the network's size; scales and normalizes.
-- `pixels`: uint8 images of any size, one size in a batch; crops, resizes, scales and normalizes."""
+def _signatures(contract: Mapping[str, Any]) -> str:
+    preprocessing = Preprocessing(contract)
+    pixels = preprocessing.pixel_type.name
+    lines = _SIGNATURES + (_UINT8 if pixels == "uint8" else "") + _PIXELS.format(pixels=pixels)
+    return lines + (_ENCODED if preprocessing.decodes else "")
+
+
+_SIGNATURES = """These signatures preprocess in the graph, `network.signatures[NAME](images=...)`:
+"""
+
+_UINT8 = """
+- `uint8`: uint8 images of the network's size; scales and normalizes."""
+
+_PIXELS = """
+- `pixels`: {pixels} images of any size, one size in a batch; crops, resizes, scales and normalizes."""
 
 _ENCODED = """
 - `encoded`: the bytes of JPEG, PNG, BMP or GIF files, one string each; decodes, then as `pixels`."""
@@ -205,11 +235,48 @@ _NO_BLOCKS = (
 )
 
 
+def _classes(names: Sequence[str]) -> str:
+    return (
+        "One score per class, before the softmax. The classes are, in order: "
+        f"{', '.join(f'`{name}`' for name in names)}. The signature `class_names` returns them. "
+    )
+
+
 def _metrics(metrics: dict[str, Any]) -> str:
     if not metrics:
         return "No metrics were recorded."
-    rows = {name: _short(value) for name, value in _flat(metrics).items()}
-    return _table(("metric", "value"), rows) + "\n\nSettings and lists are in metrics.json."
+    evaluations = metrics.get("evaluations", [])
+    repeated = ("data", "rows", "classifier") if evaluations else ()  # of the newest evaluation
+    own = {name: value for name, value in metrics.items() if name not in repeated}
+    tables = [_metric_table(own)] if _flat(own) else []
+    newest = {
+        json.dumps([each.get("train", each["data"]), each.get("test")]): each
+        for each in evaluations
+    }
+    for each in newest.values():
+        results = {name: each[name] for name in ("rows", "classifier") if name in each}
+        tables.append(f"{_describe_evaluation(each)}\n\n{_metric_table(results)}")
+    return "\n\n".join([*tables, "Settings and lists are in metrics.json."])
+
+
+def _metric_table(metrics: Mapping[str, Any]) -> str:
+    return _table(
+        ("metric", "value"), {name: _short(value) for name, value in _flat(metrics).items()}
+    )
+
+
+def _describe_evaluation(evaluation: Mapping[str, Any]) -> str:
+    """Returns the data set, its size, and the date and step of an evaluation by `Run.evaluate`."""
+    if "train" not in evaluation:  # of an earlier version, which recorded no more
+        return f"### {evaluation['data']}"
+    train, test = evaluation["train"], evaluation["test"]
+    step = evaluation.get("step")
+    after = "" if step is None else f", after training step {step:,}"
+    return (
+        f"### {evaluation['data']}\n\nMeasured {evaluation['date']}{after}: "
+        f"{train['images']:,} training images (fingerprint `{train['fingerprint'][:8]}`), "
+        f"{test['images']:,} test images (`{test['fingerprint'][:8]}`)."
+    )
 
 
 def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -220,7 +287,8 @@ def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in metrics.items():
         if isinstance(value, dict):
-            flat |= {} if name == "settings" else _flat(value, f"{prefix}{name}.")
+            skipped = name in ("settings", "per_class")
+            flat |= {} if skipped else _flat(value, f"{prefix}{name}.")
         elif isinstance(value, list):
             for entry in value:
                 if isinstance(entry, dict) and entry.keys() >= {"per_class", "mean", "std"}:

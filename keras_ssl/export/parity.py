@@ -17,15 +17,30 @@ _TOLERANCE = 1e-5
 
 
 def check_parity(
-    backbone: keras.Model, image_shape: tuple, preprocessing: Preprocessing, draft: pathlib.Path
+    backbone: keras.Model,
+    image_shape: tuple,
+    preprocessing: Preprocessing,
+    draft: pathlib.Path,
+    output: str = "features",
 ) -> None:
-    """Raises RuntimeError unless the export in `draft` has the outputs of the backbone."""
+    """Raises RuntimeError unless the export in `draft` has the outputs of the backbone.
+
+    Args:
+        backbone: the exported network.
+        image_shape: `(height, width, channels)` of its images; `None` for a free side.
+        preprocessing: that of the export.
+        draft: directory of the export.
+        output: name of the signatures' output; see `keras_ssl.export.artefact.output_name`.
+    """
     random = np.random.default_rng(0)
     images = sample_images(image_shape, 2)
     shape = images.shape
-    pixels = random.integers(0, 256, shape, np.uint8)
+    kind = preprocessing.pixel_type.as_numpy_dtype
+    most = 256 if kind == np.uint8 else 2**16
+    pixels = random.integers(0, most, shape).astype(kind)
     # Images of another size than the network's, as clients send them.
-    raw = random.integers(0, 256, (2, shape[1] + 9, shape[2] + 13, shape[3]), np.uint8)
+    size = (2, shape[1] + 9, shape[2] + 13, shape[3])
+    raw = random.integers(0, most, size).astype(kind)
     blocks = block_outputs(backbone)
     # An accelerator may choose a different algorithm for the same convolution in every run. The
     # arithmetic of a CPU is reproducible, also in half precision.
@@ -40,17 +55,16 @@ def check_parity(
         of_raw = run(tf.function(preprocessing)(raw))
         pairs = {
             "__call__": (features, served(images, training=False)),
-            "serving_default": (features, call["serving_default"](images)["features"]),
+            "serving_default": (features, call["serving_default"](images)[output]),
             "keras_ssl.export.load": (features, to_graph(load(draft))(images)),
-            "uint8": (
-                run(tf.function(preprocessing.scale)(pixels)),
-                call["uint8"](pixels)["features"],
-            ),
-            "pixels": (of_raw, call["pixels"](raw)["features"]),
+            "pixels": (of_raw, call["pixels"](raw)[output]),
         }
+        if "uint8" in call:
+            scaled = run(tf.function(preprocessing.scale)(pixels))
+            pairs["uint8"] = (scaled, call["uint8"](pixels)[output])
         if preprocessing.decodes:
             files = [tf.io.encode_png(image).numpy() for image in raw]
-            pairs["encoded"] = (of_raw, call["encoded"](files)["features"])
+            pairs["encoded"] = (of_raw, call["encoded"](files)[output])
         if blocks:
             expected = to_graph(keras.Model(backbone.inputs[0], blocks))(images)
             received = call["blocks"](images)

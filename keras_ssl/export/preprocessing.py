@@ -5,7 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_ssl.data.verify import decode
+from keras_ssl.data.decoding import decode_common
+from keras_ssl.data.value_range import ValueRange
 
 
 class Preprocessing:
@@ -18,7 +19,8 @@ class Preprocessing:
 
     Attributes:
         shape: `(height, width, channels)` of the result; `None` for sides that are not resized.
-        decodes: whether image files can be decoded to the network's number of channels.
+        decodes: whether image files can be decoded to the network's number of channels and type.
+        pixel_type: type of images that are not preprocessed: uint8, or that of the value range.
 
     Example:
         >>> contract = keras_ssl.export.model_card.preprocessing_contract((32, 32, 3))
@@ -29,13 +31,18 @@ class Preprocessing:
     def __init__(self, contract: Mapping[str, Any]):
         self._contract = contract
         self.shape = (*(contract["size"] or (None, None)), contract["channels"])
-        self.decodes = contract["channels"] in (1, 3)
+        found = contract.get("value_range")
+        self._value_range = None if found is None else ValueRange.from_json(found)
+        of = "uint8" if self._value_range is None else self._value_range.of
+        self.pixel_type = tf.as_dtype(of if of in ("uint8", "uint16") else "float32")
+        self.decodes = contract["channels"] in (1, 3) and self.pixel_type != tf.float32
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Crops, resizes, scales and normalizes images.
 
         Args:
-            images: (..., height, width, channels), uint8, or float in [0, 1].
+            images: (..., height, width, channels): uint8, or float in [0, 1]; with a value range,
+                values of that range in any type.
 
         Returns:
             float32 images of the network's size.
@@ -43,7 +50,7 @@ class Preprocessing:
         share, size = self._contract["centre_crop"], self._contract["size"]
         if share is not None:
             images = _central_square(images, share)
-        images = tf.image.convert_image_dtype(images, tf.float32)
+        images = self._to_unit(images)
         if size is not None:
             images = tf.image.resize(
                 images,
@@ -52,11 +59,18 @@ class Preprocessing:
                 antialias=self._contract["antialias"],
             )
             images = tf.clip_by_value(images, 0.0, 1.0)  # bicubic weights overshoot
-        return self.scale(images)
+        return self._normalize(images)
 
     def scale(self, images: tf.Tensor) -> tf.Tensor:
         """Scales images of the network's size to [0, 1], and normalizes them by mean and std."""
-        images = tf.image.convert_image_dtype(images, tf.float32)
+        return self._normalize(self._to_unit(images))
+
+    def _to_unit(self, images: tf.Tensor) -> tf.Tensor:
+        if self._value_range is not None:
+            return self._value_range(images)
+        return tf.image.convert_image_dtype(images, tf.float32)
+
+    def _normalize(self, images: tf.Tensor) -> tf.Tensor:
         mean, std = self._contract["mean"], self._contract["std"]
         if mean is not None:
             images -= tf.constant(mean, tf.float32)
@@ -66,7 +80,7 @@ class Preprocessing:
 
     def prepare_file(self, encoded: tf.Tensor) -> tf.Tensor:
         """Decodes and preprocesses a JPEG, PNG, BMP or GIF file, given as a scalar string."""
-        image = self(decode(encoded, self._contract["channels"]))
+        image = self(decode_common(encoded, self._contract["channels"], self.pixel_type))
         return tf.ensure_shape(image, self.shape)
 
 

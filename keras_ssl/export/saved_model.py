@@ -5,7 +5,7 @@ import os
 import pathlib
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_ssl import distribute
 from keras_ssl.export import model_card
-from keras_ssl.export.artefact import Artefact
+from keras_ssl.export.artefact import Artefact, output_name
 from keras_ssl.export.backbone import find_backbone, find_shapes
 from keras_ssl.export.manifest import write_manifest
 from keras_ssl.export.parity import check_parity
@@ -28,6 +28,7 @@ def saved_model(
     recipe: Mapping[str, Any] | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    class_names: Sequence[str] | None = None,
 ) -> pathlib.Path:
     """Writes a backbone as a SavedModel that can be served and fine-tuned; see docs/export.md.
 
@@ -47,6 +48,9 @@ def saved_model(
             `keras_ssl.export.model_card.preprocessing_contract`, such as `{"centre_crop": None}`.
         overwrite: whether to replace an existing export. A directory that is not an export, or
             contains further files, is never replaced.
+        class_names: for a classifier, whose output are scores before the softmax, the names of its
+            classes in order. They are written to preprocessing.json and the model card, and a
+            signature returns them; the output of the other signatures is named `scores`.
 
     Returns:
         `path`.
@@ -57,8 +61,8 @@ def saved_model(
             is called in the scope of a distribution strategy.
         TypeError: if `model` is not a `keras.Model`, or metadata is not a mapping.
         ValueError: if `model` does not map each image to one vector, or has weights of which none
-            is trainable; if metadata cannot be written as JSON or does not fit the model; if `path`
-            is not local.
+            is trainable; if metadata cannot be written as JSON or does not fit the model; if there
+            is not one class name per score; if `path` is not local.
 
     Example:
         >>> backbone = keras_ssl.backbones.Tiny()
@@ -75,7 +79,16 @@ def saved_model(
         )
     backbone = find_backbone(model)
     image_shape, features = find_shapes(backbone)
-    documents = model_card.render_documents(image_shape, metrics, recipe, preprocessing)
+    if class_names is not None:
+        class_names = [str(name) for name in class_names]
+        if len(class_names) != features:
+            raise ValueError(
+                "`class_names` must have one name for each score of the model. Received: "
+                f"{len(class_names)} names and {features} scores"
+            )
+    documents = model_card.render_documents(
+        image_shape, metrics, recipe, preprocessing, class_names
+    )
     prepare = Preprocessing(json.loads(documents["preprocessing.json"]))
     # A symbolic link is kept, and the directory that it points to is replaced.
     target = pathlib.Path(path).expanduser().resolve()
@@ -84,11 +97,11 @@ def saved_model(
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     draft.mkdir(parents=True)
     try:
-        _write(backbone, image_shape, prepare, documents, draft)
+        _write(backbone, image_shape, prepare, documents, draft, class_names)
         card = model_card.render(target.name, model, backbone, features, documents)
         (draft / "README.md").write_text(card, encoding="utf-8")
         write_manifest(draft)
-        check_parity(backbone, image_shape, prepare, draft)
+        check_parity(backbone, image_shape, prepare, draft, output_name(class_names))
         check_replaceable(target, overwrite)  # it may have changed meanwhile
         publish(draft, target)
     finally:
@@ -103,6 +116,7 @@ def _write(
     prepare: Preprocessing,
     documents: dict,
     draft: pathlib.Path,
+    class_names: Sequence[str] | None,
 ) -> None:
     backbone.save(draft / KERAS_FILE, include_optimizer=False)
     # A copy is exported: its variables are plain variables, even if the backbone was created under a
@@ -113,7 +127,7 @@ def _write(
         # second derivative of its operation was not saved.
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = False
-    artefact = Artefact(copy, image_shape, prepare)
+    artefact = Artefact(copy, image_shape, prepare, class_names)
     tf.saved_model.save(artefact, str(draft), signatures=artefact.serving_signatures())
     for file, content in documents.items():
         (draft / file).write_text(content, encoding="utf-8")

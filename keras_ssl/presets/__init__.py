@@ -3,13 +3,13 @@
 Importing this package does not import TensorFlow.
 """
 
-from keras_ssl.presets.backbones import build_backbone
+from keras_ssl.presets.backbones import backbone_names, build_backbone
 from keras_ssl.presets.byol import BYOL
-from keras_ssl.presets.lookup import lookup, unknown_name
+from keras_ssl.presets.lookup import lookup, spell, unknown_name
 from keras_ssl.presets.memory_bank import MemoryBank
 from keras_ssl.presets.moco import MoCo
-from keras_ssl.presets.optimizers import build_optimizer
-from keras_ssl.presets.policies import build_augmentation, build_policy
+from keras_ssl.presets.optimizers import OPTIMIZERS, build_optimizer, check_rate
+from keras_ssl.presets.policies import AUGMENTATIONS, build_augmentation, build_policy
 from keras_ssl.presets.preset import ImageFacts, Preset
 from keras_ssl.presets.simclr import SimCLR
 from keras_ssl.presets.simclr_memory import SimCLRMemory
@@ -20,7 +20,9 @@ PRESETS: dict[str, type[Preset]] = {
 """The preset class of each method, by the method's name on the command line."""
 
 __all__ = [
+    "AUGMENTATIONS",
     "BYOL",
+    "OPTIMIZERS",
     "PRESETS",
     "ImageFacts",
     "MemoryBank",
@@ -28,13 +30,16 @@ __all__ = [
     "Preset",
     "SimCLR",
     "SimCLRMemory",
+    "backbone_names",
     "build_augmentation",
     "build_backbone",
     "build_optimizer",
     "build_policy",
+    "check_rate",
     "find_preset",
     "lookup",
     "option_owners",
+    "spell",
     "unknown_name",
 ]
 
@@ -49,9 +54,7 @@ def find_preset(method: str) -> type[Preset]:
         >>> find_preset("Simclr_Memory").method
         'simclr-memory'
     """
-    name = method.lower().replace("_", "-")
-    spelled = {preset.__name__.lower(): preset for preset in PRESETS.values()}
-    return spelled.get(name.replace("-", "")) or lookup("method", name, PRESETS)
+    return lookup("method", method, PRESETS)
 
 
 def option_owners(option: str) -> list[str]:

@@ -1,17 +1,28 @@
 """Backbones by name."""
 
-from typing import TYPE_CHECKING
+import ast
+import functools
+import importlib.util
+import pathlib
+from typing import TYPE_CHECKING, Any
 
-from keras_ssl.presets.lookup import unknown_name
+from keras_ssl.presets.lookup import spell
 
 if TYPE_CHECKING:
     import keras
 
 _DEPTHS = (18, 34, 50, 101, 152, 200)
 _SK_RATIO = 0.0625  # SimCLRv2's
+# Networks of keras.applications that rescale or normalize pixels from 0 to 255 in their first layers.
+_EXPECT_255 = ("ConvNeXt", "EfficientNet", "MobileNetV3")
+_TRAINED_WITH_ADAMW = ("convnext", "vit")
+_RESNETS = {f"resnet{depth}": (depth, 0.0) for depth in _DEPTHS}
+_RESNETS |= {f"resnet{depth}-sk": (depth, _SK_RATIO) for depth in _DEPTHS if depth >= 50}
 
 
-def build_backbone(name: str, width: float, input_shape: tuple[int, int, int]) -> "keras.Model":
+def build_backbone(
+    name: str, width: float, input_shape: tuple[int, int, int], input_scale: float = 255
+) -> "keras.Model":
     """Returns an untrained network.
 
     Args:
@@ -20,6 +31,10 @@ def build_backbone(name: str, width: float, input_shape: tuple[int, int, int]) -
         width: factor on the number of filters of a ResNet, on the 48 of the first stage of
             "small-resnet", and on the 64 features of "tiny".
         input_shape: (height, width, channels) of the images.
+        input_scale: factor on the images, which are in [0, 1], for networks of `keras.applications`
+            that normalize pixels from 0 to 255 themselves: ConvNeXt, EfficientNet, MobileNetV3. With 1,
+            as in earlier versions, these networks see nearly black images: the spread of the features
+            of an untrained ConvNeXtTiny is 0.001 instead of 0.97 (`feature_std`, CIFAR-10).
 
     Raises:
         ValueError: if there is no such network, or `width` does not apply to it.
@@ -28,22 +43,57 @@ def build_backbone(name: str, width: float, input_shape: tuple[int, int, int]) -
 
     from keras_ssl import backbones
 
-    resnets = {f"resnet{depth}": (depth, 0.0) for depth in _DEPTHS}
-    resnets |= {f"resnet{depth}-sk": (depth, _SK_RATIO) for depth in _DEPTHS if depth >= 50}
-    if name in resnets:
-        depth, sk_ratio = resnets[name]
+    name = spell("backbone", name, backbone_names())
+    if name in _RESNETS:
+        depth, sk_ratio = _RESNETS[name]
         return backbones.ResNet(depth, width=width, sk_ratio=sk_ratio, input_shape=input_shape)
     if name == "small-resnet":
         return backbones.SmallResNet(round(48 * width), input_shape)
     if name == "tiny":
         return backbones.Tiny(input_shape, features=round(64 * width))
-    application = getattr(keras.applications, name, None)
-    if not callable(application):
-        applications = [each for each in dir(keras.applications) if each[0].isupper()]
-        raise unknown_name("backbone", name, [*resnets, "small-resnet", "tiny", *applications])
     if width != 1.0:
         raise ValueError(
             "`width` applies to resnet, small-resnet and tiny only; networks of keras.applications "
             f"have a fixed width. Received: width={width}, backbone={name!r}"
         )
-    return application(weights=None, include_top=False, pooling="avg", input_shape=input_shape)
+    settings: dict[str, Any] = {"weights": None, "include_top": False, "pooling": "avg"}
+    application = functools.partial(getattr(keras.applications, name), **settings)
+    if not name.startswith(_EXPECT_255) or input_scale == 1:
+        return application(input_shape=input_shape)
+    if name.startswith("ConvNeXt") and input_shape[-1] != 3:  # its normalization is for colors
+        return application(input_shape=input_shape, include_preprocessing=False)
+    images = keras.Input(input_shape, name="images")
+    scaled = keras.layers.Rescaling(input_scale, name="input_scale")(images)
+    network = application(input_shape=input_shape, input_tensor=scaled)
+    return keras.Model(images, network.output, name=network.name)  # `network` takes a list
+
+
+def needs_adamw(name: str) -> bool:
+    """Returns whether a network is of a family that is trained with AdamW.
+
+    These are ConvNeXt and vision transformers. Their features hardly change in short trainings with
+    LARS or SGD: residual branches with a layer scale start at a millionth of their size.
+
+    Example:
+        >>> needs_adamw("ConvNeXtTiny"), needs_adamw("resnet50")
+        (True, False)
+    """
+    return name.lower().startswith(_TRAINED_WITH_ADAMW)
+
+
+@functools.cache
+def backbone_names() -> list[str]:
+    """Returns all names that `build_backbone` takes, without importing TensorFlow.
+
+    The networks of `keras.applications` are read from the source of the installed Keras.
+    """
+    keras_file = getattr(importlib.util.find_spec("keras"), "origin", None) or ""
+    source = pathlib.Path(keras_file).with_name("applications") / "__init__.py"
+    applications = {
+        alias.name
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name[0].isupper()
+    }
+    return [*_RESNETS, "small-resnet", "tiny", *sorted(applications)]

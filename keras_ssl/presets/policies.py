@@ -7,6 +7,18 @@ from keras_ssl.presets.lookup import lookup
 if TYPE_CHECKING:
     from keras_ssl.augment import Augmentation, Policy
 
+POLICIES = (
+    "simclr",
+    "simclr-small",
+    "moco-v1",
+    "moco-v2",
+    "moco-v2-small",
+    "moco-v2-no-blur",
+    "byol",
+    "byol-small",
+    "centred",
+)
+AUGMENTATIONS = ("crop-flip", "centred")
 LARGEST_WITHOUT_BLUR = 64  # pixels: views up to this size need no blur
 
 
@@ -18,7 +30,7 @@ def build_policy(name: str, size: int) -> "Policy":
     """
     from keras_ssl import augment
 
-    policies = {
+    policies = {  # their names are POLICIES
         "simclr": augment.simclr,
         "simclr-small": lambda size: augment.simclr(size, strength=0.5, blur=False),
         "moco-v1": augment.moco_v1,

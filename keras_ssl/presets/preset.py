@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_ssl.presets.backbones import build_backbone
+from keras_ssl.presets.backbones import backbone_names, build_backbone, needs_adamw
 from keras_ssl.presets.batch_size import LARGEST_DEFAULT, default_batch_size
-from keras_ssl.presets.lookup import unknown_name
-from keras_ssl.presets.optimizers import build_optimizer
-from keras_ssl.presets.policies import LARGEST_WITHOUT_BLUR, build_policy
+from keras_ssl.presets.image_size import default_image_size
+from keras_ssl.presets.lookup import spell
+from keras_ssl.presets.optimizers import OPTIMIZERS, SCALINGS, build_optimizer, check_rate
+from keras_ssl.presets.policies import LARGEST_WITHOUT_BLUR, POLICIES, build_policy
 
 if TYPE_CHECKING:
     from typing import Self
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from keras_ssl.methods import SelfSupervised
 
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
+_PLACES_OF_VIEWS = ("host", "step")
+# Options of any method that must not be negative, and whether they may be 0.
+_RATES = {"learning_rate": False, "weight_decay": True, "width": False, "temperature": False}
+_RATES["input_scale"] = False
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,20 @@ class ImageFacts:
         image_channels: channels of an image.
         image_count: number of training images; 0 if unknown.
         class_count: number of classes, for a probe; 0 without one.
+        value_low: value of each channel that became 0; `None` if the range of the type was used.
+        value_high: value of each channel that became 1; `None` if the range of the type was used.
+        pixel_type: NumPy type of the pixels to which the two belong.
+        data_rules: how files were found and read; see `keras_ssl.data.image_folder`. Runs of earlier
+            versions lack it and followed rules 1.
     """
 
     image_channels: int
     image_count: int = 0
     class_count: int = 0
+    value_low: tuple[float, ...] | None = None
+    value_high: tuple[float, ...] | None = None
+    pixel_type: str = "uint8"
+    data_rules: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,7 @@ class Preset:
     method: ClassVar[str]  # name on the command line
     large_policy: ClassVar[str]  # views above 64 pixels
     small_policy: ClassVar[str]  # views up to 64 pixels
+    reference_optimizer: ClassVar[str] = "lars"  # for residual and other convolutional networks
     minimums: ClassVar[Mapping[str, int]] = {  # a subclass adds those of its own options
         "epochs": 1,
         "batch_size": 1,
@@ -68,16 +83,20 @@ class Preset:
     resnet50-sk), small-resnet, tiny, or the name of a network of keras.applications."""
     width: float = 1.0
     """Factor on the number of filters (resnet, small-resnet, tiny)."""
+    input_scale: float = 255
+    """Factor on pixels in [0, 1] before ConvNeXt, EfficientNet and MobileNetV3 of
+    keras.applications, which expect 0 to 255. Runs of earlier versions keep 1."""
     image_size: int | None = None
     """Side of the views in pixels. Default: the size of the images if they are square
-    and all of one size, 224 otherwise."""
+    and all of one size, otherwise the median of their shorter sides; 224 at most."""
     policy: str | None = None
     """How views are made: simclr, moco-v1, moco-v2, byol; without blur, for images of
     up to 64 pixels: simclr-small (half the color jitter), moco-v2-small,
     moco-v2-no-blur, byol-small; centred (handwriting and other centred objects).
     Default: centred for digits, otherwise the method's own for the size."""
-    optimizer: str = "lars"
-    """lars, sgd or adam."""
+    optimizer: str = "auto"
+    """lars, sgd, adam, adamw, or auto: adamw for ConvNeXt and vision transformers, which
+    hardly learn with the others, and the method's reference for all other networks."""
     learning_rate: float | None = None
     """Peak of the learning-rate schedule. Default: the reference's for the optimizer
     and the batch size."""
@@ -118,11 +137,30 @@ class Preset:
 
     def build_backbone(self, images: ImageFacts) -> "keras.Model":
         """Returns the untrained backbone."""
-        return build_backbone(self.backbone, self.width, self.view_shape(images))
+        return build_backbone(self.backbone, self.width, self.view_shape(images), self.input_scale)
 
     def build_policy(self) -> "Policy":
         """Returns the policy of views. Call `resolve` first."""
         return build_policy(str(self.policy), int(self.image_size or 0))
+
+    def choose_optimizer(self) -> str:
+        """Returns the name of the optimizer.
+
+        Source: ConvNeXt (Liu et al. 2022, table 5), MoCo v3 (Chen et al. 2021, section 4.1) and MAE
+        (He et al. 2021, table 8) train with AdamW; the others are those of each method's reference.
+        """
+        if self.optimizer != "auto":
+            return self.optimizer
+        return "adamw" if needs_adamw(self.backbone) else self.reference_optimizer
+
+    def describe_optimizer(self) -> str | None:
+        """Returns which optimizer was chosen and why, for people; `None` if it was set."""
+        if self.optimizer != "auto":
+            return None
+        chosen = self.choose_optimizer()
+        if needs_adamw(self.backbone):
+            return f"Optimizer: {chosen}, with which networks such as {self.backbone} are trained"
+        return f"Optimizer: {chosen}, that of the reference for {self.method}"
 
     def build_optimizer(self, steps_per_epoch: int) -> "keras.optimizers.Optimizer":
         """Returns the optimizer with its learning-rate schedule."""
@@ -130,7 +168,7 @@ class Preset:
         if warmup_epochs >= 1:
             warmup_epochs = min(warmup_epochs, self.epochs // 10)
         return build_optimizer(
-            self.optimizer,
+            self.choose_optimizer(),
             self.learning_rate,
             self.weight_decay,
             self.batch_size or LARGEST_DEFAULT,
@@ -154,6 +192,7 @@ class Preset:
         replicas: int = 1,
         sides: tuple[int | None, int | None] = (None, None),
         centred: bool = False,
+        typical_side: int | None = None,
     ) -> "Self":
         """Returns a copy in which every option has a value, checked.
 
@@ -162,6 +201,7 @@ class Preset:
             replicas: number of replicas that train together.
             sides: (height, width) of the training images; `None` where they differ.
             centred: whether the images show one centred object each, so that crops would harm.
+            typical_side: median of the shorter sides of the training images; `None` if unknown.
 
         Raises:
             ValueError: if an option makes no sense.
@@ -173,23 +213,44 @@ class Preset:
                 "`chunks` must divide the batch of each device evenly. Received: "
                 f"chunks={self.chunks}, batch_size={batch_size}, {replicas} devices"
             )
-        height, width = sides
-        size = self.image_size or (height if height is not None and height == width else 224)
+        size = self.image_size or default_image_size(sides, typical_side)[0]
         default = self.large_policy if size > LARGEST_WITHOUT_BLUR else self.small_policy
         policy = self.policy or ("centred" if centred else default)
-        return replace(self, batch_size=batch_size, image_size=size, policy=policy)
+        optimizer = self.choose_optimizer()
+        return replace(
+            self, batch_size=batch_size, image_size=size, policy=policy, optimizer=optimizer
+        )
 
     def shrink(self) -> "Self":
         """Returns a preset that trains on 64 images within seconds, to check that everything runs."""
         size: dict[str, Any] = {"backbone": "tiny", "width": 0.25, "image_size": 32}
         return replace(self, epochs=2, batch_size=16, warmup_epochs=0, **size)
 
+    def spelled(self) -> "Self":
+        """Returns a copy in which all names are spelled as in their tables: "SGD" becomes "sgd".
+
+        Raises:
+            ValueError: if a name is unknown.
+        """
+        names: dict[str, Any] = {
+            "backbone": spell("backbone", self.backbone, backbone_names()),
+            "optimizer": spell("optimizer", self.optimizer, ("auto", *OPTIMIZERS)),
+            "scaling": spell("scaling", self.scaling, SCALINGS),
+            "precision": spell("precision", self.precision, _PRECISIONS),
+            "views_on": spell("place of views", self.views_on, _PLACES_OF_VIEWS),
+        }
+        if self.policy is not None:
+            names["policy"] = spell("policy of views", self.policy, POLICIES)
+        changed = {name: value for name, value in names.items() if value != getattr(self, name)}
+        return replace(self, **changed) if changed else self
+
     def check(self):
-        """Checks the values that nothing else checks before training.
+        """Checks names and numbers, without importing TensorFlow.
 
         Raises:
             ValueError: if an option makes no sense.
         """
+        self.spelled()
         for cls in type(self).__mro__:
             for name, minimum in vars(cls).get("minimums", {}).items():
                 value = getattr(self, name)
@@ -199,10 +260,12 @@ class Preset:
                     )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"`seed` must lie in [0, 2**32 - 1]. Received: seed={self.seed}")
-        if self.precision not in _PRECISIONS:
-            raise unknown_name("precision", self.precision, _PRECISIONS)
-        if self.views_on not in ("host", "step"):
-            raise ValueError(f"`views_on` must be host or step. Received: {self.views_on!r}")
+        for name, zero in _RATES.items():
+            check_rate(name, getattr(self, name, None), zero)
+        for name in ("momentum", "final_momentum"):
+            value = getattr(self, name, None)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"`{name}` must lie in [0, 1]. Received: {name}={value}")
 
     def _build_probe(self, images: ImageFacts) -> Any:
         from keras_ssl.layers import LinearProbe

@@ -6,6 +6,20 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 
+def describe_stop(step: int, command: str) -> str:
+    """Returns what to print after a signal has stopped a run.
+
+    Args:
+        step: number of training steps taken; 0 if there is no checkpoint yet.
+        command: command line that continues the run.
+    """
+    if step == 0:
+        return (
+            f"Stopped before the first step; there was nothing to save yet. To start:\n  {command}"
+        )
+    return f"Stopped after step {step}; everything is saved. To continue:\n  {command}"
+
+
 def open_console(quiet: bool = False) -> Console:
     """Returns a console, and sends the log of the package to it.
 

@@ -1,8 +1,10 @@
 """A run directory: the settings of a run, its state, and its results."""
 
 import contextlib
+import datetime
 import importlib.metadata
 import json
+import logging
 import os
 import pathlib
 import platform
@@ -13,18 +15,31 @@ import filelock
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
 from keras_ssl import callbacks, evaluate, export
+from keras_ssl.callbacks.checkpoint_files import find_newest
 from keras_ssl.data import Source
+from keras_ssl.data.classes import match_source
 from keras_ssl.data.open_source import open_labeled
+from keras_ssl.data.scaled import scale
+from keras_ssl.data.value_range import ValueRange
+from keras_ssl.evaluate.classifier_parts import encoder_of_classifier
+from keras_ssl.export.class_names import complete_class_names, read_class_names
+from keras_ssl.export.value_range import read_value_range
 from keras_ssl.methods import SelfSupervised
 from keras_ssl.presets import ImageFacts
+from keras_ssl.runs import paths
+from keras_ssl.runs.classification import measure_classifier, show_classifier
+from keras_ssl.runs.paths import absolute_path
 from keras_ssl.runs.report import measure, show
 from keras_ssl.runs.settings import PretrainSettings, read_pretrain_settings
+from keras_ssl.runs.verdict import describe_classes, verdict
 
-_CONFIG = "config.json"
 _METRICS = "metrics.json"
 _LOCK = ".lock"
+_OF_CLASSIFIERS = {"teacher", "from_layer"}  # settings of distillations and fine-tunings
+_LOG = logging.getLogger("keras_ssl")
 
 
 class Run:
@@ -75,7 +90,7 @@ class Run:
         run = cls(path)
         run.check_new()
         run.path.mkdir(parents=True, exist_ok=True)
-        write_json(run.path / _CONFIG, {"settings": dict(settings), "versions": _versions()})
+        write_json(run.path / paths.CONFIG, {"settings": dict(settings), "versions": _versions()})
         return run
 
     def check_new(self):
@@ -84,32 +99,64 @@ class Run:
         Raises:
             FileExistsError: if a run would overwrite something.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise FileExistsError(
-                "A run needs a new directory, so that nothing is overwritten. To continue a run, "
-                f"resume it. Received: {str(self.path)!r}, which is not empty"
-            )
+        paths.check_new(self.path)
 
     def encoder(self) -> keras.Model:
         """Returns the trained encoder: images in [0, 1] to features.
 
-        For a pretraining run, this is the backbone of the newest checkpoint; for other runs, the
-        network that they exported.
+        For a pretraining run, this is the backbone of the newest checkpoint; for a fine-tuned or
+        distilled run, its classifier without the classification layer; for other runs, the network
+        that they exported.
 
         Raises:
-            FileNotFoundError: if this is no run directory, or the run has no checkpoint yet.
+            FileNotFoundError: if this is no run directory, or the run has no checkpoint or, for other
+                runs than pretraining, no export yet.
             ValueError: if another program wrote it.
         """
-        if "method" not in self.config and self.export_path.is_dir():
-            return export.load(self.export_path)
+        if "method" not in self.config:
+            network = self.network()
+            encoder = encoder_of_classifier(network)
+            return network if encoder is None else encoder
         settings, images = self.pretrain_settings
         # Batch normalization is split for pretraining only; the encoder takes batches of any size.
         encoder = settings.preset.build_backbone(images)
         encoder.set_weights(self.method().backbone.get_weights())
         return encoder
 
+    def network(self) -> keras.Model:
+        """Returns the network that `export` writes.
+
+        It maps images to features for a pretraining run, as `encoder` does, and to the scores of
+        classes for a fine-tuned or distilled run.
+
+        Raises:
+            FileNotFoundError: as for `encoder`.
+            ValueError: if another program wrote the directory.
+        """
+        if "method" in self.config:
+            return self.encoder()
+        if self.export_path.is_dir():
+            return export.load(self.export_path)
+        if _OF_CLASSIFIERS & self.config.keys():
+            raise FileNotFoundError(
+                "The run must have finished: its network is not exported yet. "
+                f"Received: {str(self.path)!r}"
+            )
+        return self.method()  # explains which runs have networks
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The class names of a fine-tuned or distilled run; `None` if it has none."""
+        return read_class_names(self.export_path) or self.config.get("class_names")
+
     def untrained_encoder(self) -> keras.Model:
-        """Returns the encoder of a pretraining run before training; sets the global random seed."""
+        """Returns the encoder of a run before training; sets the global random seed.
+
+        The encoder of a fine-tuned or distilled run has new random weights.
+        """
+        if "method" not in self.config:
+            keras.utils.set_random_seed(int(self.config.get("seed", 0)))
+            return keras.models.clone_model(self.encoder())
         settings, images = self.pretrain_settings
         keras.utils.set_random_seed(settings.preset.seed)
         return settings.preset.build_backbone(images)
@@ -145,6 +192,10 @@ class Run:
     ) -> dict[str, dict[str, Any]]:
         """Measures the encoder by kNN and linear accuracy, prints a table, and writes `metrics.json`.
 
+        The scores of a fine-tuned or distilled run are measured too. `metrics.json` keeps every
+        evaluation in the list "evaluations", with its data, their fingerprints, the date and the
+        training step; "data" and "rows" are those of the newest.
+
         Args:
             data: labeled images: a name or path, as for `keras_ssl.pretrain`; a source, of which a
                 fifth is held out for testing; or a training and a test source.
@@ -165,27 +216,81 @@ class Run:
             ValueError: if the images have no labels.
         """
         encoders: dict[str, keras.Model] = {}
-        trained = self.encoder()
+        self._warn_if_unfinished("evaluated")
+        network = self.network()
+        classifies = encoder_of_classifier(network) is not None
+        trained = self.encoder() if classifies else network
         if baselines:
             encoders["raw pixels"] = evaluate.pixels(trained.input_shape[1:])
             encoders["untrained"] = self.untrained_encoder()
         encoders["trained"] = trained
         if isinstance(data, tuple):
-            train, test = data
+            train, test = (scale(source, self.value_range or "full") for source in data)
+            test = match_source(train, test)
         else:
             channels = trained.input_shape[-1]
-            train, test = open_labeled(data, data_dir, channels, seed, console, verify)
+            train, test = open_labeled(
+                data,
+                data_dir,
+                channels,
+                seed,
+                console,
+                verify,
+                value_range=self.value_range or "full",
+            )
+        report = (console or Console()).print
+        for line in describe_classes(train, test):
+            report(line)
         rows = measure(encoders, train, test, labels_per_class, draws, seed, batch_size)
-        self.add_metrics(
-            {"data": train.name if isinstance(data, tuple) else str(data), "rows": rows}
-        )
+        name = train.name if isinstance(data, (tuple, Source)) else str(absolute_path(str(data)))
+        found = {"data": name, "rows": rows}
         show(rows, console)
+        if classifies:
+            result = measure_classifier(network, self.class_names, test, batch_size)
+            if result is not None:
+                found["classifier"] = result.to_dict()
+                show_classifier(result, console or Console())
+        self._add_evaluation(found, train, test)
+        for line in verdict(rows, test):
+            report(line)
         return rows
 
-    def export(self, path: str | os.PathLike | None = None) -> pathlib.Path:
-        """Writes the encoder as a SavedModel with the run's settings and metrics, and checks it.
+    def _add_evaluation(self, found: Mapping[str, Any], train: Source, test: Source):
+        """Adds an evaluation to those in `metrics.json`."""
+        sets = {"train": train, "test": test}
+        step, _ = self.progress()
+        evaluation = {
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "step": step or None,
+            **{
+                role: {"images": len(source), "fingerprint": source.fingerprint()}
+                for role, source in sets.items()
+            },
+            **found,
+        }
+        metrics = self.metrics
+        earlier = metrics.get("evaluations", [])
+        if not earlier and "rows" in metrics and "data" in metrics:  # of an earlier version
+            earlier = [{"data": metrics["data"], "rows": metrics["rows"]}]
+        self.add_metrics({**found, "evaluations": [*earlier, evaluation]})
 
-        An earlier export at the same path is replaced.
+    def _unfinished(self) -> str | None:
+        """Returns which part of the training has been done; `None` if it is finished or unknown."""
+        step, steps = self.progress()
+        return None if steps is None or step >= steps else f"{step:,} of {steps:,} training steps"
+
+    def _warn_if_unfinished(self, done: str):
+        if (part := self._unfinished()) is not None:
+            _LOG.warning(
+                "The run %s is unfinished: its checkpoint after %s is %s.", self.path, part, done
+            )
+
+    def export(self, path: str | os.PathLike | None = None) -> pathlib.Path:
+        """Writes the network as a SavedModel with the run's settings and metrics, and checks it.
+
+        This is the encoder of a pretraining run, and the classifier of a fine-tuned or distilled run,
+        with its class names. The recipe of an unfinished run has an entry "unfinished". An earlier
+        export at the same path is replaced.
 
         Args:
             path: directory to write; by default `export/` in the run directory.
@@ -194,14 +299,46 @@ class Run:
             The directory. `keras_ssl.export.load` loads it.
         """
         path = self.export_path if path is None else pathlib.Path(path)
+        recipe, network = self.config, self.network()
+        if (part := self._unfinished()) is not None:
+            self._warn_if_unfinished("exported")
+            recipe["unfinished"] = part
+        names = None
+        if encoder_of_classifier(network) is not None:
+            names = complete_class_names(self.class_names, network.output_shape[-1])
         return export.saved_model(
-            self.encoder(), path, metrics=self.metrics, recipe=self.config, overwrite=True
+            network,
+            path,
+            metrics=self.metrics,
+            recipe=recipe,
+            preprocessing=self.preprocessing,
+            overwrite=True,
+            class_names=names,
         )
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """The pixel values that become 0 and 1; `None` for the range of the type."""
+        if "method" not in self.config:
+            found = self.config.get("value_range")
+            return (
+                read_value_range(self.export_path) if found is None else ValueRange.from_json(found)
+            )
+        _, images = self.pretrain_settings
+        if images.value_low is None or images.value_high is None:
+            return None
+        return ValueRange(images.value_low, images.value_high, images.pixel_type)
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """What `export.saved_model` takes as `preprocessing`."""
+        pixels = self.value_range
+        return None if pixels is None else {"value_range": pixels.to_json()}
 
     @property
     def exists(self) -> bool:
         """Whether there is a run in the directory."""
-        return (self.path / _CONFIG).is_file()
+        return paths.is_run(self.path)
 
     @property
     def pretrain_settings(self) -> tuple[PretrainSettings, ImageFacts]:
@@ -220,19 +357,31 @@ class Run:
         Raises:
             FileNotFoundError: if this is no run directory.
         """
-        file = self.path / _CONFIG
-        if not self.exists:
-            found = ", ".join(sorted(p.name for p in self.path.glob("*"))) or "nothing"
-            raise FileNotFoundError(
-                f"A run directory must contain {_CONFIG}. Received: {str(self.path)!r}, with {found}"
-            )
-        return json.loads(file.read_text())["settings"]
+        return paths.read_config(self.path)
 
     @property
     def metrics(self) -> dict[str, Any]:
         """Results of evaluations; empty before the first one."""
         file = self.path / _METRICS
         return json.loads(file.read_text()) if file.is_file() else {}
+
+    def update_settings(self, changed: Mapping[str, Any]):
+        """Changes settings in `config.json`, when a run goes on with more epochs or moved images."""
+        content = json.loads((self.path / paths.CONFIG).read_text())
+        content["settings"] = {**content["settings"], **changed}
+        write_json(self.path / paths.CONFIG, content)
+
+    def progress(self) -> tuple[int, int | None]:
+        """Returns the steps of the newest checkpoint, and those of the whole run.
+
+        The first is 0 without a checkpoint. The second is `None` if it is unknown.
+        """
+        newest = find_newest(self.checkpoints)
+        epochs = self.config.get("epochs")
+        if newest is None:
+            return 0, None
+        steps = newest.state.get("steps_per_epoch")
+        return newest.step, epochs * steps if epochs and steps else None
 
     def add_metrics(self, metrics: Mapping[str, Any]):
         """Adds results to `metrics.json`. Results with other names are kept."""

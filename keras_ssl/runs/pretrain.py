@@ -11,14 +11,19 @@ import numpy as np
 
 from keras_ssl import callbacks, distribute
 from keras_ssl.data import Source
-from keras_ssl.data.open_source import open_labeled, open_source, report_skipped
+from keras_ssl.data.image_folder import RULES
+from keras_ssl.data.open_source import keep_labeled, open_labeled, open_source, report_skipped
+from keras_ssl.data.scaled import Range, check_numbers, scale, warn_if_little_used
 from keras_ssl.methods import SelfSupervised
 from keras_ssl.presets import ImageFacts, Preset, find_preset, option_owners
 from keras_ssl.presets.batch_size import batch_size_error
-from keras_ssl.runs.console import open_console
+from keras_ssl.presets.image_size import default_image_size
+from keras_ssl.runs import going_on
+from keras_ssl.runs.console import describe_stop, open_console
 from keras_ssl.runs.directory import Run
+from keras_ssl.runs.paths import absolute_path
 from keras_ssl.runs.plan import accelerated, describe
-from keras_ssl.runs.settings import PretrainSettings, check_unchanged
+from keras_ssl.runs.settings import PretrainSettings, resume_settings
 from keras_ssl.runs.smaller_network import smaller_network_advice
 from keras_ssl.runs.training import train
 
@@ -46,12 +51,15 @@ def pretrain(
             `keras_ssl.presets.BYOL(momentum=0.97)`.
         out: run directory to create; by default `runs/<method>-<data>-<date and time>`.
         resume: run directory to continue; its own settings apply. With `data`, a run starts there if
-            there is none. If the data were a source, pass the same source again.
+            there is none. If the data were a source, pass the same source again; if they have moved,
+            pass their new path. A larger number of `epochs` lengthens the run: learning rate and
+            momentum then follow the schedule of the longer run from the next step on.
         strategy: how to distribute training: "none", "mirrored" (all GPUs of this machine),
             "multi_worker" (`TF_CONFIG` or SLURM), "tpu", "auto" (whichever is there), or a strategy.
         **settings: options of the method (the fields of its preset, such as `epochs`, `batch_size`,
             `backbone`, `image_size`, `learning_rate`, `temperature`), and of the run: `data_dir`,
-            `channels`, `verify`, `knn_every`, `knn_data`. `keras-ssl pretrain --help` explains them.
+            `channels`, `value_range`, `verify`, `knn_every`, `knn_data`. `keras-ssl pretrain --help`
+            explains them.
 
     Returns:
         The run: `run.encoder()`, `run.evaluate(labeled_data)`, `run.export()`.
@@ -76,7 +84,7 @@ def pretrain(
     run: Run | None = None
     if resume is not None and (Run(resume).exists or data is None):
         run = Run(resume)
-        given = _resume(run, given)
+        given = resume_settings(run.config, run.path, given, set(settings))
     elif data is None:
         raise ValueError(
             "`pretrain` needs images. Expected: --data DATA, or --resume RUN. Received: neither"
@@ -93,17 +101,30 @@ def pretrain(
         if out is not None and distribute.is_chief(strategy):
             Run(out).check_new()  # before the images are opened, which may take long
     console = open_console(quiet=not distribute.is_chief(strategy))
-    images, test = _open(data, given)
+    images, test = _open(data, given, run)
     precision = keras.config.dtype_policy().name
     chosen_batch, resumed = given.preset.batch_size is not None, run is not None
+    chosen_size = given.preset.image_size is not None
+    optimizer = given.preset.describe_optimizer()
     try:
         run, model, given, monitors = _prepare(given, run, out, images, test, strategy)
         console.print(f"Images: {images}")
         report_skipped(console, images, test)
         console.print(f"Run: {run.path}")
+        if (lengthened := going_on.describe_lengthening(run, model, given)) is not None:
+            console.print(lengthened)
+        if distribute.is_chief(strategy):
+            going_on.record(run, given)
         preset, facts = given.preset, _image_facts(images, given.preset)
         for line in describe(preset, model, len(images), strategy, chosen_batch):
             console.print(line)
+        if optimizer is not None:
+            console.print(optimizer)
+        _, reason = default_image_size(images.image_shape[:2], images.typical_side)
+        if reason is not None and not chosen_size and not resumed:
+            console.print(reason)
+        if images.value_range is not None:
+            console.print(f"Pixel values that become 0 to 1: {images.value_range}")
         try:
             history = train(
                 model,
@@ -119,8 +140,7 @@ def pretrain(
                 advise=None if resumed else lambda s: smaller_network_advice(preset, facts, s),
             )
         except callbacks.Interrupted as stop:
-            console.print(f"Stopped after step {stop.step}; everything is saved. To continue:")
-            console.print(f"  keras-ssl pretrain --resume {run.path}")
+            console.print(describe_stop(stop.step, f"keras-ssl pretrain --resume {run.path}"))
             raise
     finally:
         keras.config.set_dtype_policy(precision)
@@ -145,36 +165,48 @@ def _combine(data: Images | None, method: str | Preset, given: dict[str, Any]) -
         raise ValueError(
             f"`knn_every` must be at least 0. Received: knn_every={given['knn_every']}"
         )
-    path = str(data) if isinstance(data, (str, os.PathLike)) else None
+    if not isinstance(given.get("value_range", "full"), str):
+        check_numbers(given["value_range"])
+    path = absolute_path(str(data)) if isinstance(data, (str, os.PathLike)) else None
     own = {name: value for name, value in given.items() if name in of_run}
-    return PretrainSettings(data=path, preset=replace(preset, **options), **own)
+    own["knn_data"] = absolute_path(own.get("knn_data"))
+    if own.get("data_dir") is not None:
+        own["data_dir"] = pathlib.Path(own["data_dir"]).absolute()
+    return PretrainSettings(data=path, preset=replace(preset, **options).spelled(), **own)
 
 
-def _resume(run: Run, given: PretrainSettings) -> PretrainSettings:
-    """Returns the settings of a run.
+def _open(
+    data: Images | None, given: PretrainSettings, run: Run | None
+) -> tuple[Source, Source | None]:
+    """Returns the images to train on, and test images if there are any.
 
-    Raises:
-        ValueError: if other settings were given.
+    Those of a run to resume are found, read and scaled as when it started.
     """
-    saved, _ = run.pretrain_settings
-    saved.preset.check()
-    defaults = PretrainSettings(preset=type(given.preset)())
-    check_unchanged(saved.flat(), given.flat(), {**defaults.flat(), "method": "simclr"})
-    return saved
-
-
-def _open(data: Images | None, given: PretrainSettings) -> tuple[Source, Source | None]:
-    """Returns the images to train on, and test images if there are any."""
-    if isinstance(data, tuple):
-        return data
-    if isinstance(data, Source):
-        return data, None
+    value_range: Range = given.value_range
+    rules = RULES
+    if run is not None:
+        value_range, rules = run.value_range or "full", run.pretrain_settings[1].data_rules
+    if isinstance(data, (tuple, Source)):
+        images, test = data if isinstance(data, tuple) else (data, None)
+        images = scale(images, value_range)
+        warn_if_little_used(images)
+        return images, None if test is None else scale(test, images.value_range or "full")
     if given.data is None:
         raise ValueError(
             "The images of this run were passed as a source. Expected: the same source, "
             "`keras_ssl.pretrain(source, resume=...)`. Received: none"
         )
-    return open_source(given.data, given.data_dir, given.channels, given.verify)
+    try:
+        return open_source(
+            given.data, given.data_dir, given.channels, given.verify, value_range, rules
+        )
+    except FileNotFoundError as error:
+        if data is not None:
+            raise
+        raise FileNotFoundError(
+            "The images of the run are not where they were. Expected: --data DATA with their new "
+            f"place. {error}"
+        ) from error
 
 
 def _prepare(
@@ -196,10 +228,11 @@ def _prepare(
             precision = "mixed_bfloat16" if accelerated() else "float32"
             preset = replace(preset, precision=precision)
         replicas, sides = strategy.num_replicas_in_sync, images.image_shape[:2]
-        preset = preset.resolve(facts, replicas, sides, centred=given.data == "digits")
+        preset = preset.resolve(facts, replicas, sides, given.data == "digits", images.typical_side)
         given = replace(given, preset=preset)
     else:
         _, facts = run.pretrain_settings
+        going_on.check_images(run, images)
     preset = given.preset
     _check_count(preset, facts, images)
     keras.utils.set_random_seed(preset.seed)
@@ -218,7 +251,8 @@ def _prepare(
         name = f"{preset.method}-{word}-{time.strftime('%Y%m%d-%H%M%S')}"
         run = Run(out or pathlib.Path("runs", name))
         if distribute.is_chief(strategy):
-            Run.create(run.path, given.to_config(facts))
+            fingerprint = {going_on.FINGERPRINT: images.fingerprint()}
+            Run.create(run.path, {**given.to_config(facts), **fingerprint})
         distribute.gather(strategy, 0)  # the other workers wait until it exists
     return run, model, given, monitors
 
@@ -237,7 +271,16 @@ def _image_facts(images: Source, preset: Preset) -> ImageFacts:
             raise ValueError(
                 f"`probe` needs at least two classes. Received: {images.name!r} with {classes}"
             )
-    return ImageFacts(images.image_shape[2], len(images), classes)
+    pixels = images.value_range
+    return ImageFacts(
+        images.image_shape[2],
+        len(images),
+        classes,
+        None if pixels is None else pixels.low,
+        None if pixels is None else pixels.high,
+        images.dtype.name if pixels is None else pixels.of,
+        RULES,
+    )
 
 
 def _check_count(preset: Preset, facts: ImageFacts, images: Source):
@@ -258,8 +301,14 @@ def _build_monitors(
         return []
     if given.knn_data is not None:
         images, test = open_labeled(
-            given.knn_data, given.data_dir, given.channels, given.preset.seed, verify=given.verify
+            given.knn_data,
+            given.data_dir,
+            given.channels,
+            given.preset.seed,
+            verify=given.verify,
+            value_range=images.value_range or "full",
         )
     elif test is None or images.labels is None or test.labels is None:
         return []
-    return [callbacks.KNNMonitor(images, test, every=given.knn_every)]
+    known, test = keep_labeled(images), keep_labeled(test)
+    return [callbacks.KNNMonitor(known, test, every=given.knn_every)]

@@ -4,12 +4,18 @@ import pathlib
 import typing
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from keras_ssl.presets import ImageFacts, Preset, SimCLR, find_preset
+from keras_ssl.runs.paths import absolute_path
 
-# What may differ each time that a run is started.
-_CHANGEABLE = ("resume", "strategy", "recipe", "evaluate", "baselines", "labels_per_class", "smoke")
+# What may differ each time that a run is started. The images may have moved: training compares their
+# contents, see `keras_ssl.runs.identity`.
+_CHANGEABLE = {"resume", "strategy", "recipe", "evaluate", "baselines", "labels_per_class", "smoke"}
+_CHANGEABLE |= {"data", "data_dir", "knn_data"}
+
+# Values of options that runs of earlier versions lack, if they are not today's defaults.
+_AS_BEFORE = {"input_scale": 1.0}
 
 Settings = TypeVar("Settings")
 
@@ -19,13 +25,17 @@ class PretrainSettings:
     """The settings of a pretraining run: its images, its preset, and how it is watched."""
 
     data: str | None = None
-    """digits, tfds:<name>, an .npz file (x_train, ... or images, labels), or a folder
-    of images (JPEG, PNG, BMP, GIF; flat, or with one sub-folder per class, or with
-    train and val folders)."""
+    """digits, tfds:<name>, an .npz file (x_train, ... or images, labels), a folder of
+    images (flat, or with one sub-folder per class, or with train and val folders, or
+    with a labels.csv), or such a .csv file (columns file, label and optionally split)."""
     data_dir: pathlib.Path | None = None
     """Directory of TensorFlow Datasets."""
     channels: int = 3
     """Channels of the images of a folder: 3, or 1 for grayscale."""
+    value_range: Literal["full", "auto"] | tuple[float, float] = "full"
+    """Pixel values that become 0 and 1: two numbers, LOW HIGH; auto, measured for each
+    channel (0.5th and 99.5th percentile of a sample); or full, the range of the type:
+    0 to 255, 0 to 65535, floats 0 to 1."""
     verify: bool = True
     """Decode all files of a folder before training, and leave out those that are
     damaged."""
@@ -79,9 +89,11 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of any version's `config.json` as today's version writes them.
 
     Earlier versions wrote `null` for the options of other methods and for options that the method
-    did not have. Options that did not exist yet are missing and take their defaults.
+    did not have. Options that did not exist yet are missing and take their defaults, except for
+    those whose default would change the run.
     """
     upgraded = {name: value for name, value in config.items() if value is not None}
+    upgraded = {**_AS_BEFORE, **upgraded}
     # These have always been written, and may be null.
     return {"data": None, **upgraded} if "data" in config else upgraded
 
@@ -110,11 +122,59 @@ def read_settings(
         raise ValueError(
             f"{expected} Received: {str(path)!r}, without the settings {', '.join(missing)}"
         )
-    return _from_config(kind, config)
+    return _from_config(kind, {**_AS_BEFORE, **config})
+
+
+def resume_settings(
+    config: Mapping[str, Any],
+    path: pathlib.Path,
+    given: PretrainSettings,
+    explicit: Collection[str] = (),
+) -> PretrainSettings:
+    """Returns the settings with which a pretraining run goes on.
+
+    These are its own, except for the data, which may have moved, and the number of epochs, which may be
+    larger than before: then every schedule is that of the longer run, from the next step on.
+
+    Args:
+        config: content of the run's `config.json`.
+        path: run directory.
+        given: settings of the new command.
+        explicit: names of the given settings that count although they have their default.
+
+    Raises:
+        ValueError: if other settings differ, or there would be fewer epochs than before.
+    """
+    saved, _ = read_pretrain_settings(config, path)
+    saved.preset.check()
+    defaults = PretrainSettings(preset=type(given.preset)())
+    epochs = given.preset.epochs
+    if epochs != defaults.preset.epochs or "epochs" in explicit:
+        if epochs < saved.preset.epochs:
+            raise ValueError(
+                "A run can be lengthened, but not shortened. Expected: --epochs of at least "
+                f"{saved.preset.epochs}. Received: epochs={epochs}"
+            )
+    else:
+        epochs = saved.preset.epochs
+    given = replace(given, preset=replace(given.preset, epochs=saved.preset.epochs))
+    check_unchanged(
+        saved.flat(), given.flat(), {**defaults.flat(), "method": SimCLR.method}, explicit
+    )
+    return replace(
+        saved,
+        data=given.data or absolute_path(saved.data),  # earlier versions stored relative paths
+        data_dir=given.data_dir or saved.data_dir,
+        knn_data=given.knn_data or absolute_path(saved.knn_data),
+        preset=replace(saved.preset, epochs=epochs),
+    )
 
 
 def check_unchanged(
-    saved: Mapping[str, Any], given: Mapping[str, Any], defaults: Mapping[str, Any]
+    saved: Mapping[str, Any],
+    given: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    explicit: Collection[str] = (),
 ):
     """Refuses to resume a run with different settings.
 
@@ -122,6 +182,7 @@ def check_unchanged(
         saved: settings of the run.
         given: settings of the new command. Those that have their default are ignored.
         defaults: default of each of them.
+        explicit: names of the given settings that count although they have their default.
 
     Raises:
         ValueError: if settings differ.
@@ -129,14 +190,23 @@ def check_unchanged(
     differences = [
         f"{name}: {saved.get(name)!r} in the run, {new!r} now"
         for name, new in given.items()
-        if name not in _CHANGEABLE
-        if new not in (saved.get(name), defaults[name], "auto")
+        if name not in _CHANGEABLE and new not in (None, "auto")
+        if name in explicit or new != defaults[name]
+        if not _is_same(saved.get(name), new)
     ]
     if differences:
         raise ValueError(
             "A run resumes with its own settings. Expected: --resume alone, or the same settings. "
             f"Received: {'; '.join(differences)}"
         )
+
+
+def _is_same(saved: Any, new: Any) -> bool:
+    if (
+        isinstance(new, pathlib.Path) and saved is not None
+    ):  # earlier versions stored relative paths
+        return pathlib.Path(saved).absolute() == new.absolute()
+    return saved == new
 
 
 def _from_config(kind: type[Settings], config: Mapping[str, Any]) -> Settings:

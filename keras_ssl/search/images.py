@@ -9,10 +9,12 @@ import tensorflow as tf
 
 from keras_ssl import evaluate
 from keras_ssl.data import Source
+from keras_ssl.data.decoding import decode_any
 from keras_ssl.data.open_source import open_source
-from keras_ssl.data.verify import decode
-from keras_ssl.search.embed import image_names, weights_digest
+from keras_ssl.data.value_range import ValueRange
+from keras_ssl.search.embed import image_names
 from keras_ssl.search.feature_file import FeatureFile
+from keras_ssl.search.shards import weights_digest
 
 
 def find_row(query: str, content: FeatureFile) -> int | None:
@@ -62,7 +64,13 @@ def read_query(
             "--model must be the network that computed the features. "
             "Received: a network with other weights"
         )
-    image = decode(tf.io.read_file(path), network.input_shape[-1]).numpy()
+    try:
+        image = _decode(path, network.input_shape[-1], content)
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            "--query must be an image file that can be decoded. "
+            f"Received: {str(path)!r}: {error.message}"
+        ) from error
     return image, evaluate.extract(network, (image[None], None)).values[0]
 
 
@@ -86,13 +94,15 @@ def read_images(
     names = [str(content.names[row]) for row in rows]
     roots = content.about.get("roots")
     if roots and data is None:
-        return [_read_file(name, roots) for name in names]
+        return [_read_file(name, roots, content) for name in names]
     data = data or content.about.get("data")
     if data is None:
         raise ValueError(
             "The feature file does not say where its images are. Expected: --data DATA. Received: none"
         )
-    train, test = open_source(data, data_dir or content.about.get("data_dir"))
+    train, test = open_source(
+        data, data_dir or content.about.get("data_dir"), value_range=_value_range(content) or "full"
+    )
     parts: dict[str, Source] = {"": train} if test is None else {"train": train, "test": test}
     places = {
         str(name): (source, index)
@@ -104,16 +114,34 @@ def read_images(
     return [_read(*places[name]) for name in names]
 
 
-def _read_file(name: str, roots: dict[str, str]) -> np.ndarray:
+def _value_range(content: FeatureFile) -> ValueRange | None:
+    """Returns the pixel values that became 0 and 1 when the features were computed."""
+    found = content.about.get("value_range")
+    return None if found is None else ValueRange.from_json(found)
+
+
+def _decode(path: str, channels: int, content: FeatureFile) -> np.ndarray:
+    """Returns an image file as uint8, or as float32 in [0, 1] if the features have a value range."""
+    encoded, pixels = tf.io.read_file(path), _value_range(content)
+    if pixels is None:
+        return decode_any(encoded, channels).numpy()
+    kind = tf.as_dtype(pixels.of if pixels.of in ("uint8", "uint16") else "float32")
+    return pixels(decode_any(encoded, channels, kind)).numpy()
+
+
+def _read_file(name: str, roots: dict[str, str], content: FeatureFile) -> np.ndarray:
     prefix, _, rest = name.partition("/") if "" not in roots else ("", "", name)
     file = pathlib.Path(roots[prefix], rest)
     if not file.is_file():
         raise _missing_image(roots[prefix], rest)
-    return decode(tf.io.read_file(str(file)), channels=3).numpy()
+    return _eight_bits(_decode(str(file), 3, content))
 
 
 def _read(source: Source, index: int) -> np.ndarray:
-    image = source.read(index)
+    return _eight_bits(source.read(index))
+
+
+def _eight_bits(image: tf.Tensor | np.ndarray) -> np.ndarray:
     return tf.image.convert_image_dtype(image, tf.uint8, saturate=True).numpy()
 
 

@@ -39,12 +39,12 @@ BAD = {
         "Unknown policy of views. Nearest: simclr",
     ),
     "an unknown optimizer": (
-        ["--data", "digits", "--optimizer", "adamw"],
+        ["--data", "digits", "--optimizer", "adamm"],
         "Unknown optimizer. Nearest: adam",
     ),
     "an unknown strategy": (
         ["--data", "digits", "--strategy", "mirorred"],
-        "Did you mean 'mirrored'",
+        "Unknown strategy. Nearest: mirrored",
     ),
     "an unknown precision": (
         ["--data", "digits", "--precision", "mixed_float8"],
@@ -95,7 +95,18 @@ BAD = {
         ["--data", "UNLABELLED", "--probe", "--batch-size", 4],
         "`probe` needs labels: .* 'UNLABELLED train', without labels",
     ),
-    "a negative rate": (["--data", "digits", "--learning-rate", "-1"], "must be positive"),
+    "a negative rate": (
+        ["--data", "digits", "--learning-rate", "-1"],
+        "`learning_rate` must be positive. Received: learning_rate=-1",
+    ),
+    "an infinite rate": (
+        ["--data", "digits", "--learning-rate", "inf"],
+        "`learning_rate` must be positive and finite. Received: learning_rate=inf",
+    ),
+    "a negative weight decay": (
+        ["--data", "digits", "--weight-decay", "-1"],
+        "`weight_decay` must be at least 0. Received: weight_decay=-1",
+    ),
     "a negative seed": (["--data", "digits", "--seed", "-1"], "`seed` must lie in"),
     "no epochs": (
         ["--data", "digits", "--epochs", 0],
@@ -142,8 +153,16 @@ def test_bad_input_prints_one_message_and_creates_nothing(name, tmp_path, monkey
         (["evaluate", "EMPTY", "--data", "digits"], "EMPTY"),
         (["evaluate", "RUN", "--data", "nowhere"], "there is no such file or folder"),
         (["evaluate", "OTHER", "--data", "digits"], "must be one of `keras-ssl pretrain`"),
-        (["evaluate", "EMPTY", "--data", "digits", "--baselines"], "--baselines needs a run"),
-        (["export", "EMPTY"], "A run directory must contain config.json"),
+        (["predict", "EMPTY", "--data", "digits"], "Received: 'EMPTY', with notes.txt"),
+        (["predict", "RUN", "--data", "digits"], "which is an encoder without classes"),
+        (["embed", "RUN", "--data", "digits", "--out", "f.txt"], "must end in .npz or .parquet"),
+        (["finetune", "RUN", "--data", "digits", "--labels", "2"], "--labels must lie in (0, 1]"),
+        (["search", "MISSING", "--query", "0"], "'MISSING', and there is no such file"),
+        (["evaluate", "MISSING", "--data", "digits"], "'MISSING', and there is no such directory"),
+        (
+            ["export", "EMPTY"],
+            "must be a run directory, which contains config.json, or the directory",
+        ),
         (["export", "NEW"], "must have a checkpoint"),
         (["demo", "--epochs", "0", "--out", "made"], "`epochs` must be at least 1"),
         (["demo", "--epochs", "1", "--out", "EMPTY"], "A run needs a new directory"),

@@ -1,18 +1,23 @@
 """`keras-ssl finetune` and `distill`, on handwritten digits."""
 
+import csv
+import json
 import re
 import signal
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_ssl import augment, data, evaluate, export
 from keras_ssl.evaluate import label_subset
 from keras_ssl.runs import training
+from keras_ssl.runs.classification import measure_classifier
 from keras_ssl.runs.directory import Run
 from tests.command_line import StopAt, call
 
 QUICK = ["--data", "digits", "--batch-size", 128]
+NO_FLOOR = ["--min-steps", 0]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +32,7 @@ def pretrained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def teacher(pretrained, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "teacher"
-    words = ["--data", "digits", "--labels", 0.1, "--epochs", 2, "--min-steps", 0]
+    words = ["--data", "digits", "--labels", 0.1, "--epochs", 2, *NO_FLOOR]
     status, out, err = call("finetune", pretrained, *words, "--out", path)
     assert status == 0, err
     assert f"keras-ssl distill {path} --data DATA\n" in out
@@ -72,20 +77,89 @@ def test_finetune_writes_a_classifier_and_what_it_measured(teacher):
     assert run.metrics["parameters"] == classifier.count_params()
 
 
+def test_finetune_prints_a_table(pretrained, tmp_path):
+    words = ["--data", "digits", "--labels", 0.02, "--epochs", 1, *NO_FLOOR]
+    status, out, err = call("finetune", pretrained, *words, "--out", tmp_path / "run")
+    assert status == 0, err
+    result = Run(tmp_path / "run").metrics["result"]
+    assert "Fine-tuned: accuracy in % of 360 test images" in out
+    row = next(line for line in out.splitlines() if line.startswith("│"))
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[:2] == ["20", f"{100 * result['accuracy']:.1f}"]
+    assert re.search(r"│ optimizer +│ lars +│", out)
+    assert re.search(r"│ learning rate +│ 0\.02236 +│", out)  # 0.005 * sqrt(20)
+
+
+def test_a_classifier_is_evaluated_exported_embedded_and_predicts(teacher, tmp_path):
+    """Its scores have class names wherever they go, and its features are those below the classes."""
+    run, test = Run(teacher), data.digits("test")
+    names = data.digits("train").class_names
+    assert run.config["class_names"] == run.class_names == names
+    words = ["--data", "digits", "--labels-per-class", 1, "--draws", 1]
+    status, out, err = call("evaluate", teacher, *words, "--baselines")
+    assert status == 0, err
+    accuracy = run.metrics["classifier"]["accuracy"]
+    assert accuracy == pytest.approx(run.metrics["accuracy"], abs=0.003)
+    assert f"Classifier: {100 * accuracy:.1f}% of 360 test images" in out
+    assert list(run.metrics["rows"]) == ["raw pixels", "untrained", "trained"]
+    line = next(line for line in out.splitlines() if line.startswith("Classifier: "))
+    status, out, err = call("evaluate", teacher / "export", *words)
+    assert status == 0, err
+    assert line in out
+    assert run.encoder().output_shape == (None, 8)
+    for path in (teacher, teacher / "export"):
+        status, _, err = call("embed", path, "--data", "digits", "--out", tmp_path / "f.npz")
+        assert status == 0, err
+        with np.load(tmp_path / "f.npz") as file:
+            assert file["features"].shape == (1797, 8)
+
+    status, out, err = call("export", teacher, "--out", tmp_path / "export")
+    assert status == 0, err
+    assert "scores = classifier(images)" in out
+    served = tf.saved_model.load(str(tmp_path / "export")).signatures
+    assert [name.decode() for name in served["class_names"]()["class_names"].numpy()] == names
+    images = np.stack([image for image, _ in test.dataset().as_numpy_iterator()])
+    scores = served["uint8"](images=tf.constant(images))["scores"].numpy()
+    contract = json.loads((tmp_path / "export" / "preprocessing.json").read_text())
+    assert contract["class_names"] == names
+    assert "The classes are, in order: `0`, `1`, `2`" in (tmp_path / "export/README.md").read_text()
+
+    for path in (teacher, tmp_path / "export"):
+        status, out, err = call("predict", path, "--data", "digits", "--out", tmp_path / "p.csv")
+        assert status == 0, err
+        with (tmp_path / "p.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))[-360:]
+        assert rows[5]["name"] == "test/5"
+        assert [row["class"] for row in rows] == [names[best] for best in scores.argmax(axis=1)]
+    right = [row["class"] == names[label] for row, label in zip(rows, test.labels, strict=True)]
+    assert np.mean(right) == pytest.approx(accuracy)
+
+
+def test_other_classes_are_left_out_of_the_test_of_a_classifier(teacher, tmp_path, caplog):
+    classifier, names = Run(teacher).network(), Run(teacher).class_names
+    test = data.digits("test")
+    images = np.stack([image for image, _ in test.dataset().as_numpy_iterator()])
+    kept = np.flatnonzero(np.isin(test.labels, (3, 7)))
+    other = data.arrays(
+        images[kept],
+        np.where(test.labels[kept] == 3, 1, 0),
+        name="others",
+        class_names=["zebra", "3"],
+    )
+    found = measure_classifier(classifier, names, other)
+    threes = np.flatnonzero(test.labels == 3)
+    expected = measure_classifier(classifier, names, test.subset(threes))
+    assert (found.test_size, found.accuracy) == (len(threes), expected.accuracy)
+    assert found.per_class == {"3": found.accuracy}
+    assert "left out of the test" in caplog.text
+    none = data.arrays(images[:2], np.zeros(2, int), name="none", class_names=["zebra"])
+    assert measure_classifier(classifier, names, none) is None
+    assert "it has no class of 'none'" in caplog.text
+
+
 @pytest.mark.large
 def test_finetune_of_an_export_and_from_scratch(teacher, tmp_path):
-    words = [
-        "--data",
-        "digits",
-        "--labels",
-        0.02,
-        "--epochs",
-        1,
-        "--min-steps",
-        0,
-        "--batch-size",
-        16,
-    ]
+    words = ["--data", "digits", "--labels", 0.02, "--epochs", 1, *NO_FLOOR, "--batch-size", 16]
     for extra, name in (([], "finetune"), (["--from-scratch"], "supervised")):
         path = tmp_path / name
         status, _, err = call("finetune", teacher / "export", *words, *extra, "--out", path)
@@ -100,6 +174,8 @@ def test_distill_into_a_small_student(teacher, tmp_path):
     assert status == 0, err
     assert re.search(r"accuracy 0\.\d+, parameters [\d,]+", out)
     student = export.load(path / "export")
+    assert Run(path).class_names == Run(teacher).class_names  # the teacher's
+    assert Run(path).encoder().output_shape == (None, 16)
     assert student.count_params() < Run(teacher).metrics["parameters"] / 3
     status, _, err = call("distill", "--resume", path, "--epochs", 5)
     assert status == 1

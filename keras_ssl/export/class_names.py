@@ -1,0 +1,34 @@
+"""The class names of an exported classifier."""
+
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+
+def read_class_names(path: str | os.PathLike) -> list[str] | None:
+    """Returns the class names of an export; `None` if it is no classifier or has no names.
+
+    Args:
+        path: directory that `keras_ssl.export.saved_model` wrote.
+
+    Example:
+        >>> read_class_names("runs/finetune/export")
+        ['cat', 'dog']
+    """
+    file = pathlib.Path(path).expanduser() / "preprocessing.json"
+    if not file.is_file():
+        return None
+    names = json.loads(file.read_text(encoding="utf-8")).get("class_names")
+    return None if names == number_classes(len(names or ())) else names
+
+
+def number_classes(count: int) -> list[str]:
+    """Returns names for classes that have none: "class 0", "class 1", ..."""
+    return [f"class {number}" for number in range(count)]
+
+
+def complete_class_names(names: Sequence[str] | None, count: int) -> list[str]:
+    """Returns the names, or numbers for names if there are none or too few of them."""
+    given = list(names or ())
+    return [*given, *number_classes(count)[len(given) :]]
