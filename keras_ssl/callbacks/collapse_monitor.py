@@ -3,7 +3,7 @@
 import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,6 +11,14 @@ import numpy as np
 import tensorflow as tf
 from threadpoolctl import ThreadpoolController
 
+from keras_ssl.callbacks import collapse
+from keras_ssl.callbacks.collapse import Spread
+from keras_ssl.callbacks.network_outputs import (
+    compute_outputs,
+    find_networks,
+    moving_batch_norms,
+    whole_groups,
+)
 from keras_ssl.callbacks.not_finite import all_finite, first_not_finite
 from keras_ssl.evaluate import feature_statistics as statistics
 
@@ -18,15 +26,6 @@ __all__ = ["CollapseMonitor"]
 
 _LOG = logging.getLogger("keras_ssl")
 
-_MAX_VARIANCE_SHARE = 0.999  # of the variance along one direction; untrained networks stay below
-_MIN_IMAGES_FOR_SHARE = 8  # features of fewer images may lie on a line by chance
-
-_COLLAPSE_ADVICE = (
-    "Common causes: a learning rate that is too high or has no warm-up; a target network that "
-    "moves too fast (momentum too low), a missing predictor or stopped gradient (BYOL, SimSiam); a "
-    "temperature far from the paper's, too few negatives (SimCLR, MoCo); augmentations too weak to "
-    "make views differ; too much weight decay. See docs/monitoring.md."
-)
 _NOT_FINITE_ADVICE = (
     "If the images are valid, try a lower learning rate, a longer warm-up, gradient clipping, or "
     "float32 or bfloat16 instead of float16. Weights that are not finite do not recover: restore a "
@@ -55,6 +54,11 @@ class CollapseMonitor(keras.callbacks.Callback):
     (complete collapse), or if more than 99.9 % of the variance of features or embeddings lies along
     one direction (the extreme form of dimensional collapse). Features of networks that end in ReLU
     share a large mean, so "feature_std" may be 0.05 without a collapse; the limits allow for that.
+    They are compared with the spread after the first step of `fit`: a network whose features are nearly
+    equal before it has learned anything, such as ConvNeXt, has collapsed only at a quarter of that
+    spread. If nothing has changed after a tenth of the epochs, a warning says so. If features have
+    collapsed in inference mode but not in training mode, the warning names the moving statistics of
+    batch normalization.
 
     The loss is checked after each batch, and all weights after each epoch. Weights and
     random numbers of the training are the same as without this callback.
@@ -69,6 +73,7 @@ class CollapseMonitor(keras.callbacks.Callback):
     Attributes:
         history: maps each measured epoch (counted from 0) to its statistics.
         collapsed: whether the latest measurement found a collapse.
+        outdated: whether the latest measurement found one in inference mode only.
 
     Raises:
         ValueError: if an argument is out of range; when training starts, if the model has no
@@ -99,6 +104,10 @@ class CollapseMonitor(keras.callbacks.Callback):
         self.threshold = threshold
         self.history: dict[int, dict[str, float]] = {}
         self.collapsed = False
+        self.outdated = False
+        self._first: list[Spread] | None = None
+        self._has_begun = False
+        self._has_warned_of_start = False
         self._epoch = 0
         self._traced: list[Any] = []
         self._forward: Callable[..., list[tf.Tensor]]
@@ -109,6 +118,7 @@ class CollapseMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Checks that the model has `last_batch`."""
         self._build_functions()
+        self._first, self._has_begun = None, False
         if not hasattr(self.model, "last_batch"):
             raise ValueError(
                 "CollapseMonitor needs a model with an attribute `last_batch`: two views of the last "
@@ -129,6 +139,9 @@ class CollapseMonitor(keras.callbacks.Callback):
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             self._stop(loss)
+        if not self._has_begun:
+            self._has_begun = True
+            self._first = self._measure_first()
 
     def on_epoch_end(self, epoch, logs=None):
         """Checks the loss and weights, and measures features after every `every` epochs."""
@@ -139,8 +152,7 @@ class CollapseMonitor(keras.callbacks.Callback):
             self._stop(loss)
         if (epoch + 1) % self.every:
             return
-        views = self._views()
-        outputs = [x.numpy() for x in self._forward(*(view[: self.images] for view in views))]
+        outputs = self._outputs()
         if not all(np.isfinite(values).all() for values in outputs):
             self._stop(loss)
         if outputs[0].shape[1] < 2:
@@ -148,18 +160,18 @@ class CollapseMonitor(keras.callbacks.Callback):
         with self._threads.limit(limits=1):
             self.history[epoch] = _statistics(*outputs)
             logs.update(self.history[epoch])
-            self._check_collapse(outputs, epoch)
+            self._check_collapse(collapse.measure_spreads(outputs), epoch)
 
     def _build_functions(self):
         """Builds the graph functions; later epochs and calls of `fit` reuse them."""
-        networks = [self.model, *_networks(self.model)]
+        networks = [self.model, *find_networks(self.model)]
         if [id(network) for network in networks] == [id(network) for network in self._traced]:
             return
         self._traced = networks
         # Partials, because TensorFlow counts the traces of all functions with the same code
         # together, and would warn.
         self._forward = tf.function(
-            functools.partial(_outputs, networks[1:]),
+            functools.partial(compute_outputs, networks[1:]),
             reduce_retracing=True,
             autograph=False,
         )
@@ -180,28 +192,63 @@ class CollapseMonitor(keras.callbacks.Callback):
             )
         return tuple(tf.convert_to_tensor(view) for view in views)
 
-    def _check_collapse(self, outputs: list[np.ndarray], epoch: int):
-        was_collapsed = self.collapsed
-        # A collapse ends well above the threshold, so that values close to it do not warn
-        # repeatedly.
-        threshold = self.threshold * (2 if was_collapsed else 1)
-        for name, values in zip(("feature", "embedding"), outputs, strict=False):
-            std = self.history[epoch][f"{name}_std"]
-            if found := _describe_collapse(np.concatenate(values), std, threshold):
-                break
-        self.collapsed = found is not None
-        if self.collapsed and not was_collapsed:
-            _LOG.warning(
-                "Collapse in epoch %d: the %ss of different images %s (%s_std=%.3g). %s",
-                epoch + 1,
-                name,
-                found,
-                name,
-                std,
-                _COLLAPSE_ADVICE,
-            )
-        if was_collapsed and not self.collapsed:
+    def _outputs(self) -> list[np.ndarray]:
+        """Returns features and embeddings of the last batch in inference mode, (2, n, dim) each."""
+        return [x.numpy() for x in self._forward(*(view[: self.images] for view in self._views()))]
+
+    def _measure_first(self) -> list[Spread] | None:
+        try:
+            outputs = self._outputs()
+        except ValueError:
+            return None  # a wrong `last_batch`, which is reported after the epoch
+        if outputs[0].shape[1] < 2 or not all(np.isfinite(values).all() for values in outputs):
+            return None
+        with self._threads.limit(limits=1):
+            return collapse.measure_spreads(outputs)
+
+    def _check_collapse(self, spreads: list[Spread], epoch: int):
+        was_collapsed, was_outdated = self.collapsed, self.outdated
+        threshold, first = self.threshold, self._first
+        found = collapse.find_collapse(spreads, first, threshold, was_collapsed or was_outdated)
+        outdated = self._describe_outdated(found, epoch) if found else None
+        self.outdated = outdated is not None
+        self.collapsed = found is not None and not self.outdated
+        if outdated and not was_outdated:
+            _LOG.warning(outdated)
+        if found and self.collapsed and not was_collapsed:
+            _LOG.warning(collapse.describe_collapse(*found, epoch + 1))
+        if (was_collapsed or was_outdated) and not found:
             _LOG.info("Epoch %d: the features have recovered from their collapse.", epoch + 1)
+        if not found:
+            self._check_start(spreads, epoch)
+
+    def _check_start(self, spreads: list[Spread], epoch: int):
+        """Warns once if the features are still as equal as at the beginning."""
+        is_early = epoch + 1 < (self.params or {}).get("epochs", 1) / 10
+        if self._first is None or is_early or self._has_warned_of_start:
+            return
+        for spread, first in zip(spreads, self._first, strict=True):
+            if spread.std < self.threshold:
+                self._has_warned_of_start = True
+                _LOG.warning(collapse.describe_start(spread, first, epoch + 1))
+                return
+
+    def _describe_outdated(self, found: tuple[Spread, str], epoch: int) -> str | None:
+        """Returns the warning if features have collapsed in inference mode only."""
+        networks = self._traced[1:]
+        layers = moving_batch_norms(networks)
+        count = whole_groups(layers, min(self.images, len(self._views()[0])))
+        if not layers or count < 2:
+            return None
+        views = [view[:count] for view in self._views()]
+        outputs = [x.numpy() for x in compute_outputs(networks, *views, training=True)]
+        training = collapse.measure_spreads(outputs)
+        if collapse.find_collapse(training, self._first, self.threshold) is not None:
+            return None
+        spread, how = found
+        (same,) = [each for each in training if each.name == spread.name]
+        momentum = max(layer.momentum for layer in layers)
+        return collapse.describe_statistics(spread, how, same, epoch + 1, momentum)
 
     def _stop(self, loss: float):
         try:
@@ -215,28 +262,6 @@ class CollapseMonitor(keras.callbacks.Callback):
         )
 
 
-def _networks(model: keras.Model) -> list[keras.layers.Layer]:
-    """Returns the backbone, followed by the projector of a method that has one."""
-    projector = getattr(model, "projector", None) if hasattr(model, "ssl_loss") else None
-    backbone = getattr(model, "backbone", model)
-    return [backbone, projector] if isinstance(projector, keras.layers.Layer) else [backbone]
-
-
-def _outputs(networks: list[keras.layers.Layer], *views: tf.Tensor) -> list[tf.Tensor]:
-    """Applies networks in sequence; returns the outputs of each, (views, n, dim) float32."""
-    values: Sequence[Any] = views
-    outputs = []
-    for network in networks:
-        values = [network(value, training=False) for value in values]
-        if any(not tf.is_tensor(value) or value.shape.rank != 2 for value in values):
-            raise ValueError(
-                f"CollapseMonitor needs one vector per image, (batch, dim). Received: {values[0]!r} "
-                f"from {network.name!r}"
-            )
-        outputs.append(tf.stack([tf.cast(value, tf.float32) for value in values]))
-    return outputs
-
-
 def _statistics(features: np.ndarray, embeddings: np.ndarray | None = None) -> dict[str, float]:
     """Returns the statistics of features, (2, n, dim), and of embeddings, (2, n, units)."""
     values = {
@@ -248,13 +273,3 @@ def _statistics(features: np.ndarray, embeddings: np.ndarray | None = None) -> d
     if embeddings is not None:
         values["embedding_std"] = statistics.feature_std(np.concatenate(embeddings))
     return values
-
-
-def _describe_collapse(values: np.ndarray, std: float, threshold: float) -> str | None:
-    """Returns how features, (n, dim), have collapsed; `None` if they have not."""
-    if std < threshold:
-        return "are nearly equal"
-    share = statistics.main_direction_share(values)
-    if len(values) >= _MIN_IMAGES_FOR_SHARE and share > _MAX_VARIANCE_SHARE:
-        return f"lie on a line, with {share:.2%} of their variance along one direction"
-    return None

@@ -1,5 +1,6 @@
 """Builds the function that `fit` calls: one or more training steps on all replicas."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ def multi_step_function(
     run_eagerly: bool,
     watch: Callable[[Any], Any] | None = None,
     limit: Callable[[], int] | None = None,
+    around: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> Callable[[Any], Any]:
     """Returns the function that Keras' `fit` calls with its iterator.
 
@@ -31,6 +33,8 @@ def multi_step_function(
         run_eagerly: run without a graph, for debugging.
         watch: called eagerly with the first replica's last batch of each execution.
         limit: returns the maximum number of batches for the next execution; `None` for no limit.
+        around: returns a context for the step on all replicas, entered when the step is traced. What
+            it changes is the same for all replicas, which trace the step in separate threads.
 
     Returns:
         A function that takes an iterator and returns the logs of the last step. It raises
@@ -42,7 +46,8 @@ def multi_step_function(
     local_results = target.experimental_local_results
 
     def one_step(batch: Any) -> Any:
-        logs = target.run(step, args=(batch,))
+        with around():
+            logs = target.run(step, args=(batch,))
         return {
             name: target.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
             for name, value in logs.items()

@@ -1,6 +1,7 @@
 """The base class of models that train on batches of views: the training step and `fit`."""
 
 import abc
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from keras_ssl import distribute
 from keras_ssl.augment.finish import Finish, finish_of, finished_spec
+from keras_ssl.layers.early_momentum import early_momentum
 from keras_ssl.layers.in_chunks import sequential_passes
 from keras_ssl.methods.checks import split_views_and_labels, validate_batch
 from keras_ssl.methods.epoch_boundaries import EpochBoundaries, with_callback
@@ -30,6 +32,9 @@ class Learner(keras.Model, abc.ABC):
         takes_indices: whether the indices of the images follow the views in a batch.
         takes_labels: whether batches have labels, ((view, ...), label).
         least_views: minimum number of views in a batch.
+        has_early_momentum: whether the momentum of batch normalization is smaller in the first steps,
+            so that inference agrees with training in short runs, too; see
+            `keras_ssl.layers.early_momentum`.
     """
 
     train_function: Any  # an attribute of keras.Model, set by `make_train_function`
@@ -37,6 +42,7 @@ class Learner(keras.Model, abc.ABC):
     takes_indices = False
     takes_labels = False
     least_views = 1
+    has_early_momentum = True
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -229,7 +235,13 @@ class Learner(keras.Model, abc.ABC):
             run_eagerly=self.run_eagerly,
             watch=self._set_last_batch,
             limit=self._max_batches,
+            around=self._around_step,
         )
+
+    def _around_step(self) -> contextlib.AbstractContextManager:
+        if not self.has_early_momentum:
+            return contextlib.nullcontext()
+        return early_momentum(self, self.optimizer.iterations)
 
     def _max_batches(self) -> int:
         """Returns how many batches the next execution may take."""

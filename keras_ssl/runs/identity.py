@@ -11,6 +11,9 @@ from keras_ssl.augment.constructor_arguments import constructor_arguments
 from keras_ssl.data import Source
 from keras_ssl.methods import Learner
 
+# Runs of versions before `keras_ssl.layers.early_momentum` lack it.
+EARLY_MOMENTUM = "early momentum of batch normalization"
+
 
 def identity(
     model: Learner,
@@ -38,6 +41,7 @@ def identity(
     layers = {name: each for name, each in arguments.items() if isinstance(each, keras.Layer)}
     numbers = {name: each for name, each in arguments.items() if name not in layers}
     optimizer: Any = model.optimizer
+    early: dict[str, Any] = {EARLY_MOMENTUM: True} if model.has_early_momentum else {}
     return {
         "method": f"{type(model).__name__}({_format_arguments(numbers)})",
         **{name: _network(layer) for name, layer in layers.items()},
@@ -47,6 +51,7 @@ def identity(
         "policy": [_augmentation(view) for view in views],
         "batch size": batch_size,
         "seed": seed,
+        **early,
     }
 
 

@@ -16,6 +16,7 @@ from keras_ssl.callbacks import (
     Interrupted,
     MomentumEncoder,
     ProgressBar,
+    checkpoint_files,
     restore,
 )
 from keras_ssl.data import Source, views
@@ -23,7 +24,7 @@ from keras_ssl.methods import Learner, SelfSupervised
 from keras_ssl.methods.momentum import MomentumMethod
 from keras_ssl.presets.batch_size import batch_size_error
 from keras_ssl.runs.directory import HistoryFile, Run
-from keras_ssl.runs.identity import identity
+from keras_ssl.runs.identity import EARLY_MOMENTUM, identity
 
 _INTERVAL = 30.0  # seconds between checkpoints at the ends of epochs
 
@@ -96,6 +97,7 @@ def train(
         raise batch_size_error(batch_size, len(source), source.name, replicas)
     distribute.check_batch_size(batch_size, replicas)
     with distribute.other_workers(strategy), _locked(run, strategy):
+        _keep_momentum_of_earlier_version(model, run)
         settings = identity(model, source, policy, batch_size, seed)
         start = restore(model, run.checkpoints, settings)
         distribute.check_equal(
@@ -193,6 +195,14 @@ def _locked(run: Run, strategy: distribute.Strategy) -> Iterator[None]:
                 f"The first worker could not lock {str(run.path)!r}; see its error message."
             )
         yield
+
+
+def _keep_momentum_of_earlier_version(model: Learner, run: Run):
+    """Lets a run that started without `early_momentum` go on without it, with the same results."""
+    for _, path in checkpoint_files.checkpoints(run.checkpoints)[:1]:
+        with contextlib.suppress(OSError, ValueError):  # `restore` reports damaged checkpoints
+            settings = checkpoint_files.read_state(path).get("settings", {})
+            model.has_early_momentum = model.has_early_momentum and EARLY_MOMENTUM in settings
 
 
 def _with_momentum(

@@ -322,6 +322,90 @@ def test_it_warns_again_after_a_recovery(batch, caplog):
     ]
 
 
+class Narrow(layers.Layer):
+    """Features that differ by about `spread`, like those of a network with a layer scale."""
+
+    def __init__(self, spread):
+        super().__init__()
+        self.spread = self.add_weight(shape=(), initializer=keras.initializers.Constant(spread))
+
+    def call(self, x):
+        return keras.ops.ones_like(x) + self.spread * x
+
+
+def narrow(spread, batch):
+    images = keras.Input((8, 8, 1))
+    x = layers.Dense(16, kernel_initializer="random_normal")(layers.Flatten()(images))
+    return Still(keras.Model(images, Narrow(spread)(x)), batch)
+
+
+def begin(model, epochs=1):
+    """Returns a monitor after the first batch of a training."""
+    monitor = CollapseMonitor()
+    monitor.set_model(model)
+    monitor.set_params({"epochs": epochs})
+    monitor.on_train_begin()
+    monitor.on_train_batch_end(0, {"loss": 1.0})
+    return monitor
+
+
+def test_features_that_begin_nearly_equal_have_not_collapsed(batch, caplog):
+    model = narrow(0.01, batch)
+    monitor = begin(model, epochs=20)
+    scales = [1.0, 0.5, 0.2, 0.4, 1.0]
+    collapsed = []
+    for epoch, scale in enumerate(scales):
+        model.backbone.layers[-1].spread.assign(0.01 * scale)
+        monitor.on_epoch_end(epoch, {})
+        collapsed.append(monitor.collapsed)
+    assert monitor.history[0]["feature_std"] < monitor.threshold / 2
+    assert collapsed == [False, False, True, True, False]  # below a quarter; above half of it
+    start, collapse = warnings_in(caplog)
+    assert re.match(
+        r"Epoch 2: the features of different images are nearly equal .*, as at the beginning of the "
+        r"training .*has not learned to distinguish images yet",
+        start,
+    )
+    assert collapse.startswith(
+        "Collapse in epoch 3: the features of different images are nearly eq"
+    )
+
+
+def test_features_that_begin_apart_collapse_at_the_threshold(batch, caplog):
+    model = narrow(1.0, batch)
+    monitor = begin(model)
+    model.backbone.layers[-1].spread.assign(0.01)
+    monitor.on_epoch_end(0, {})
+    assert monitor.collapsed
+    assert len(warnings_in(caplog)) == 1
+
+
+@pytest.mark.parametrize("training_too", [False, True])
+def test_moving_statistics_that_lag_behind_are_named(batch, caplog, training_too):
+    # In inference mode, a variance of 1e12 divides all differences away.
+    images = keras.Input((8, 8, 1))
+    x = layers.Flatten()(images)
+    x = layers.Dense(16, kernel_initializer="zeros" if training_too else "random_normal")(x)
+    norm = layers.BatchNormalization(momentum=0.999, beta_initializer="ones")
+    model = Still(keras.Model(images, norm(x)), batch)
+    norm.moving_variance.assign(keras.ops.full_like(norm.moving_variance, 1e12))
+    before = [np.asarray(weight) for weight in model.weights]
+    monitor = measure(model)
+    assert (monitor.collapsed, monitor.outdated) == (training_too, not training_too)
+    (warning,) = warnings_in(caplog)
+    if training_too:
+        assert "Collapse in epoch 1" in warning
+    else:
+        assert re.match(
+            r"Epoch 1: in inference mode, the features .*in training mode, they", warning
+        )
+        assert "momentum of the layers (the largest is 0.999)" in warning
+        assert measure(model, monitor).outdated
+        assert len(warnings_in(caplog)) == 1  # once
+    for old, new in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_few_images(batch, caplog):
     model = Still(Tiny((8, 8, 1), 8), tuple(view[:2] for view in batch))
     assert not measure(model).collapsed  # any two points lie on a line

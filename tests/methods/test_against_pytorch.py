@@ -95,6 +95,7 @@ def method(golden):
         momentum=golden.optimizer_momentum,
         weight_decay=golden.weight_decay,
     )
+    model.has_early_momentum = False  # PyTorch's momentum is constant
     model.compile(optimizer)
     return model
 
