@@ -318,3 +318,43 @@ def test_files_that_are_not_npz(tmp_path):
     np.savez(tmp_path / "other.npz", pixels=np.zeros(3))
     with pytest.raises(ValueError, match=r"'x_train' or 'images'. Received the keys: 'pixels'"):
         npz(tmp_path / "other.npz")
+
+
+def first(channels, height, width, **options):
+    return arrays(np.zeros((2, channels, height, width), np.uint8), **options)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 28, 28), (13, 64, 64), (3, 48, 64)])
+def test_channels_first_are_refused(shape):
+    channels, height, width = shape
+    message = (
+        rf"look like {height} x {width} images whose {channels} channels come first\. Expected: "
+        rf"`images\.transpose\(0, 2, 3, 1\)`, which has the shape "
+        rf"\(2, {height}, {width}, {channels}\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        first(*shape)
+    assert first(*shape, data_format="channels_first").image_shape == (height, width, channels)
+    assert first(*shape, data_format="channels_last").image_shape == shape
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3), (8, 8, 13), (4, 4, 1), (2, 32, 2), (20, 30, 4)])
+def test_channels_last_are_accepted(shape):
+    assert first(*shape).image_shape == shape
+
+
+def test_channels_first_are_transposed():
+    images = np.arange(2 * 3 * 5 * 7, dtype=np.uint8).reshape(2, 3, 5, 7)
+    source = arrays(images, data_format="channels_first")
+    np.testing.assert_array_equal(source.read(1), images[1].transpose(1, 2, 0))
+
+
+def test_a_file_names_its_data_format(tmp_path):
+    images = np.zeros((2, 3, 16, 16), np.uint8)
+    for name in ("channels_first", "channels_last"):
+        np.savez(tmp_path / f"{name}.npz", images=images, data_format=name)
+    assert npz(tmp_path / "channels_first.npz").image_shape == (16, 16, 3)
+    assert npz(tmp_path / "channels_last.npz").image_shape == (3, 16, 16)
+    np.savez(tmp_path / "unknown.npz", images=images)
+    with pytest.raises(ValueError, match=r"np\.savez\(\.\.\., data_format='channels_last'\)"):
+        npz(tmp_path / "unknown.npz")

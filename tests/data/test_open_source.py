@@ -39,6 +39,38 @@ def test_a_folder_with_train_and_test(tmp_path, name):
     assert train.class_names == test.class_names == ["cat"]
 
 
+@pytest.mark.parametrize(
+    ("train_name", "test_name"),
+    [("Train", "Test"), ("TRAIN", "VAL"), ("training", "testing"), ("Training", "Validation")],
+)
+def test_parts_are_recognized_in_any_case(tmp_path, train_name, test_name):
+    for part, count in ((train_name, 3), (test_name, 2)):
+        for number in range(count):
+            write(tmp_path / part / "cat" / f"{number}.png")
+    train, test = open_source(tmp_path)
+    assert (len(train), len(test)) == (3, 2)
+    assert train.class_names == test.class_names == ["cat"]
+    train, test = open_source(tmp_path, rules=1)
+    if train_name != "train":  # as earlier versions did
+        assert (len(train), test) == (5, None)
+
+
+def test_the_exact_name_comes_first(tmp_path):
+    write(tmp_path / "Train" / "a.png")
+    for name in ("a", "b"):
+        write(tmp_path / "train" / f"{name}.png")
+    assert len(open_source(tmp_path)[0]) == 2
+
+
+def test_float_files_need_their_range(tmp_path):
+    Image.new("F", (4, 4), 700.0).save(tmp_path / "a.tif")
+    Image.new("F", (4, 4), 100.0).save(tmp_path / "b.tif")
+    with pytest.raises(ValueError, match="32-bit values need their range: `--value-range LOW HIGH`"):
+        open_source(tmp_path)
+    train, _ = open_source(tmp_path, value_range=(0, 1000))
+    np.testing.assert_allclose(train.read(0), 0.7, atol=1e-6)
+
+
 def test_a_folder_with_train_alone(tmp_path):
     write(tmp_path / "train" / "a.png")
     train, test = open_source(str(tmp_path))
