@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ssl.data.parallel import IMAGES
+from keras_ssl.data.parallel import IMAGES, with_threads
 from keras_ssl.data.source import Source, no_random_access_error, shuffle
 
 _LOG = logging.getLogger("keras_ssl")
@@ -140,7 +140,7 @@ class StreamedSource(Source):
 
     def dataset(self) -> tf.data.Dataset:
         """Returns a data set of (image, label), in the order of the files; see `Source.dataset`."""
-        return self._examples.map(self._decode_example, IMAGES)
+        return with_threads(self._examples.map(self._decode_example, IMAGES))
 
     def shuffled(
         self,

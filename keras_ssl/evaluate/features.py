@@ -269,7 +269,7 @@ def match_features(train: Features, test: Features, strict: bool = False) -> Fea
     found = match_classes(train.targets, train.class_names, test.targets, test.class_names)
     found.check(train.name, test.name, strict)
     kept = np.flatnonzero(found.labels >= 0)
-    if len(kept) == len(test) and np.array_equal(found.labels, test.labels):
+    if len(kept) == len(test) and np.array_equal(found.labels, test.targets):
         return test
     matched = replace(test, labels=found.labels, class_names=train.class_names)
     return matched.subset(kept)

@@ -8,12 +8,13 @@ import numpy as np
 
 from keras_ssl import augment, data, distribute
 from keras_ssl.data import Source, views
+from keras_ssl.data.classes import match_source
 from keras_ssl.evaluate.accuracy_monitor import AccuracyMonitor
 from keras_ssl.evaluate.classifier import CLASSES, Classifier, with_classes
 from keras_ssl.evaluate.encoder_part import encoder
-from keras_ssl.evaluate.inputs import Images, check_labels, image_dataset
+from keras_ssl.evaluate.inputs import Images, check_classes, check_labels, image_dataset
 from keras_ssl.evaluate.label_subset import label_subset
-from keras_ssl.evaluate.result import Result
+from keras_ssl.evaluate.result import Result, mean_accuracy
 from keras_ssl.optimizers import LARS, SGD, WarmupCosine
 
 __all__ = ["Finetuned", "finetune", "supervised"]
@@ -36,15 +37,17 @@ class Finetuned(Result):
         best_accuracy: highest test accuracy measured after any epoch, 0 to 1. It is selected on the
             test images, so report `accuracy` instead.
         history: one dictionary per epoch with "epoch", "loss", "train_accuracy" and, if measured,
-            "accuracy".
+            "accuracy" and "mean_per_class".
         labelled: indices of the training images whose labels were used.
         network: `keras.Model` from images to the logits of classes 0, 1, ..., `(batch, classes)`.
+        class_names: names of these classes; `None` if the training images have none.
     """
 
     best_accuracy: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     labelled: list[int] = field(default_factory=list)
     network: keras.Model | None = None
+    class_names: list[str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all attributes except the network as a JSON-serializable dictionary."""
@@ -79,7 +82,7 @@ def finetune(
             features.
         train: labeled images to train on: a source of `keras_ssl.data`, a pair of arrays, or a
             `tf.data.Dataset` of (image, label), whose images are loaded into memory.
-        test: labeled images to test on.
+        test: labeled images to test on. Classes are matched by name.
         labels: fraction of the training labels to use, in (0, 1]. Every class keeps the same number of
             labels, and the same seed gives the same images (see `label_subset`).
         from_layer: number of layers of the head to keep; 0 for the backbone alone. `None` keeps one
@@ -106,7 +109,8 @@ def finetune(
 
     Raises:
         TypeError: if `train` or `test` has an unsupported type, or is a streamed source.
-        ValueError: if a setting is out of range, or labels are missing.
+        ValueError: if a setting is out of range, labels are missing, or `test` has a class that `train`
+            lacks.
 
     Example:
         ```python
@@ -126,7 +130,13 @@ def finetune(
     subset = source.subset(labelled)
     if from_layer is None:
         from_layer = 1 if getattr(getattr(model, "projector", None), "depth", 0) > 1 else 0
-    network = with_classes(encoder(model, from_layer), _class_count(source), seed)
+    classes = _class_count(source)
+    if isinstance(test, Source):
+        test = match_source(source, test, strict=True)
+    test_labels = test[1] if isinstance(test, tuple) else getattr(test, "labels", None)
+    if test_labels is not None:  # those of a `tf.data.Dataset` are checked when they are read
+        check_classes(np.asarray(test_labels), classes, "test")
+    network = with_classes(encoder(model, from_layer), classes, seed)
 
     size = _batch_size(batch_size, len(subset))
     steps = len(subset) // size
@@ -140,7 +150,7 @@ def finetune(
     classifier = Classifier(network)
     classifier.compile(_optimizer(optimizer, schedule, weight_decay))
     crops = augmentation or augment.crop_and_flip(network.input_shape[1])
-    monitor = AccuracyMonitor(network, test, every, epochs)
+    monitor = AccuracyMonitor(network, test, every, epochs, source.class_names)
     classifier.fit(
         views(subset, crops, size, seed=seed, labels=True),
         epochs=epochs,
@@ -167,10 +177,13 @@ def finetune(
         len(subset),
         monitor.test_size,
         settings,
+        mean_per_class=mean_accuracy(monitor.per_class),
+        per_class=monitor.per_class,
         best_accuracy=max(line.get("accuracy", 0.0) for line in monitor.history),
         history=monitor.history,
         labelled=labelled.tolist(),
         network=network,
+        class_names=source.class_names,
     )
 
 
@@ -191,7 +204,7 @@ def supervised(
     Args:
         backbone: built `keras.Model`. Only its architecture is used, not its weights.
         train: labeled images, as for `finetune`. The same seed selects the same images.
-        test: labeled images to test on.
+        test: labeled images to test on. Classes are matched by name.
         labels: fraction of the training labels to use, as for `finetune`.
         epochs: passes over the labeled images. `None` uses 100, and more if those would be fewer than
             2,000 steps: an untrained network needs more steps than a pretrained one.
