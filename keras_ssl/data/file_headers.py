@@ -38,7 +38,8 @@ class FileHeaders:
     def keep(self, kept: np.ndarray) -> "FileHeaders":
         """Returns the headers of some files, (n,) booleans or indices."""
         parts = (self.heights, self.widths, self.bits, self.kinds)
-        return FileHeaders(*(part[kept] for part in parts), self.refused)
+        heights, widths, bits, kinds = (part[kept] for part in parts)
+        return FileHeaders(heights, widths, bits, kinds, self.refused)
 
     @property
     def one_size(self) -> tuple[int | None, int | None]:

@@ -35,6 +35,8 @@ class FolderSource(Source):
         unread: number of files in the folder that are not read, by extension.
     """
 
+    files: list[str]
+
     def __init__(
         self,
         files: list[str],

@@ -128,12 +128,13 @@ def _open_folder(
     def part(folder: pathlib.Path) -> FolderSource:
         images = image_folder(folder, channels, verify, rules=rules)
         own = find_label_table(folder) if rules > 1 and table is None else table
+        if own is None:
+            return images
         try:
-            if own is not None:
-                return with_table(images, own, part_of_folder=True)[0]
+            return with_table(images, own, part_of_folder=True)[0]
         except ValueError as error:
             warn_unused(own.path, error)
-        return images
+            return images
 
     if train_folder is None:
         return part(path), None
