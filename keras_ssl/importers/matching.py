@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ssl.importers.number_formats import to_float32
+
 _MAX_LISTED = 12
 
 # For each axis of a stored tensor, the axis of the Keras variable.
@@ -85,14 +87,27 @@ def fill(places: Mapping[str, Place], tensors: Mapping[str, Any], origin: str) -
             f"{join_names(places)}. Received: {len(tensors)}, {join_names(tensors)}. "
             f"{' '.join(differences)}"
         )
-    for name, value in shared.items():
-        if value.dtype.kind not in "fiub" or not np.isfinite(value).all():
-            raise ValueError(
-                f"The weights of {origin} must be finite numbers. Received: {name} of type "
-                f"{value.dtype}, with other values"
-            )
+    numbers = {name: _finite_numbers(name, value, origin) for name, value in shared.items()}
     for name, place in places.items():
-        place.fill(shared[name])
+        place.fill(numbers[name])
+
+
+def _finite_numbers(name: str, tensor: np.ndarray, origin: str) -> np.ndarray:
+    """Returns a tensor as float32; raises ValueError if it has other values than finite numbers."""
+    numbers = to_float32(tensor)
+    if numbers is None:
+        raise ValueError(
+            f"The weights of {origin} must be numbers: floating point, integers or booleans. "
+            f"Received: {name} of type {tensor.dtype}"
+        )
+    bad = np.count_nonzero(~np.isfinite(numbers))
+    if bad:
+        raise ValueError(
+            f"The weights of {origin} must be finite numbers in the range of float32. Received: "
+            f"{name} of type {tensor.dtype}, with {bad} of {tensor.size} values NaN, infinite or "
+            "beyond this range"
+        )
+    return numbers
 
 
 def join_names(names: Iterable[str]) -> str:

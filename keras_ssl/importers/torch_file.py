@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_ssl.importers.bounded_file import BoundedFile, find_file, limit_reads
+from keras_ssl.importers.number_formats import FORMATS
 from keras_ssl.importers.pickle_values import Constructor, Global, describe
 from keras_ssl.importers.safe_pickle import load
 
@@ -19,7 +20,8 @@ _LEGACY_PROTOCOL = 1001
 _MAX_AXES = 64  # limit of NumPy
 _OUTSIDE = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[/\\]|^\w:")
 
-# Types by the name of their storage in PyTorch.
+# Types by the name of their storage in PyTorch; bfloat16 becomes float32. An untyped storage has
+# bytes: each tensor that uses it names its own type.
 _DTYPES = {
     "Float": "<f4",
     "Double": "<f8",
@@ -31,6 +33,7 @@ _DTYPES = {
     "Char": "i1",
     "Byte": "u1",
     "Bool": "?",
+    "Untyped": "u1",
 }
 _SIZES = {kind: np.dtype(dtype).itemsize for kind, dtype in _DTYPES.items()} | {"BFloat16": 2}
 
@@ -45,8 +48,9 @@ def read_torch(path: str | os.PathLike) -> Any:
 
     Returns:
         The saved object, such as `{"epoch": 200, "state_dict": {"conv1.weight": array, ...}}`.
-        bfloat16 tensors become float32. Objects of other classes become records with the name of the
-        class; see `keras_ssl.importers.read_pickle`.
+        bfloat16 tensors become float32; float8 tensors keep their types, those of `ml_dtypes`.
+        Objects of other classes become records with the name of the class; see
+        `keras_ssl.importers.read_pickle`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -205,6 +209,7 @@ def _load(file: BoundedFile, path: pathlib.Path, storage: Callable) -> Any:
     constructors: dict[str, Constructor] = {
         "torch._utils._rebuild_tensor": _tensor,
         "torch._utils._rebuild_tensor_v2": _tensor,
+        "torch._utils._rebuild_tensor_v3": _typed_tensor,
         "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
         "torch.Size": lambda sizes=(): tuple(sizes),
     }
@@ -234,7 +239,7 @@ def _storage_kind(of_type: Any) -> str:
     kind = name.rsplit(".", 1)[-1].removesuffix("Storage")
     if not name.startswith("torch.") or kind not in _DTYPES:
         raise ValueError(
-            f"tensors of {describe(of_type)} are not supported; supported are {', '.join(_DTYPES)}"
+            f"tensors of {describe(of_type)} are not supported; supported are {', '.join(FORMATS)}"
         )
     return kind
 
@@ -244,6 +249,22 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.nd
     if not isinstance(storage, np.ndarray):
         raise ValueError("a tensor must have a storage")
     return _strided(storage, offset, size, stride)
+
+
+def _typed_tensor(
+    storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
+) -> np.ndarray:
+    """Returns a view of an untyped storage, for the types that have no storage of their own."""
+    name = dtype.name.removeprefix("torch.") if isinstance(dtype, Global) else ""
+    if name not in FORMATS:
+        raise ValueError(
+            f"tensors of {describe(dtype)} are not supported; supported are {', '.join(FORMATS)}"
+        )
+    if not isinstance(storage, np.ndarray) or storage.nbytes % FORMATS[name].itemsize:
+        raise ValueError(f"a tensor of {name} must have a storage of whole numbers")
+    # `as_strided` does not know types that NumPy lacks.
+    numbers = storage.view(f"u{FORMATS[name].itemsize}")
+    return _strided(numbers, offset, size, stride).view(FORMATS[name])
 
 
 def _strided(storage: np.ndarray, offset: Any, size: Any, stride: Any) -> np.ndarray:
