@@ -21,10 +21,9 @@ class MemoryBank(Preset):
     method = "memory-bank"
     large_policy = "moco-v1"
     small_policy = "moco-v1"
+    reference_optimizer = "sgd"
     minimums = {"embedding": 1}
 
-    optimizer: str = "sgd"
-    """lars, sgd (the paper's) or adam."""
     temperature: float = 0.07
     """Temperature of the loss (section 3.1)."""
     embedding: int = 128

@@ -28,10 +28,9 @@ class MoCo(QueuePreset):
     method = "moco"
     large_policy = "moco-v2"
     small_policy = "moco-v2-small"
+    reference_optimizer = "sgd"
     minimums = {"embedding": 1, "groups": 1}
 
-    optimizer: str = "sgd"
-    """lars, sgd (the paper's) or adam."""
     temperature: float = 0.2
     """Temperature of the loss (MoCo v2, section 3)."""
     embedding: int = 128

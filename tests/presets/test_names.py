@@ -1,10 +1,13 @@
 """Backbones, policies, augmentations and optimizers by name."""
 
+import keras
 import numpy as np
 import pytest
 
 from keras_ssl import optimizers
+from keras_ssl.evaluate.feature_statistics import feature_std
 from keras_ssl.presets import build_augmentation, build_backbone, build_optimizer, build_policy
+from tests.tiers import rest_large
 
 POLICIES = [
     "simclr",
@@ -56,6 +59,32 @@ def test_selective_kernels():
     assert selective.output_shape == plain.output_shape
 
 
+@pytest.mark.parametrize(
+    "name",
+    rest_large(["MobileNetV3Small", "ConvNeXtTiny", "EfficientNetB0", "EfficientNetV2B0"]),
+)
+def test_networks_that_normalize_pixels_get_them_from_0_to_255(name):
+    build = getattr(keras.applications, name)
+    settings = {"weights": None, "include_top": False, "pooling": "avg"}
+    plain = build(input_shape=(32, 32, 3), **settings)
+    network = build_backbone(name, 1.0, (32, 32, 3))
+    network.set_weights(plain.get_weights())
+    images = np.random.default_rng(0).uniform(size=(4, 32, 32, 3)).astype("float32")
+    np.testing.assert_allclose(network(images), plain(255 * images), rtol=1e-4, atol=1e-6)
+    before = build_backbone(name, 1.0, (32, 32, 3), input_scale=1)
+    before.set_weights(plain.get_weights())
+    np.testing.assert_allclose(before(images), plain(images), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.large
+def test_an_untrained_convnext_tells_images_apart():
+    images = np.random.default_rng(0).uniform(size=(8, 32, 32, 3)).astype("float32")
+    network = build_backbone("ConvNeXtTiny", 1.0, (32, 32, 3))
+    assert feature_std(np.asarray(network(images))) > 0.1
+    gray = build_backbone("ConvNeXtTiny", 1.0, (32, 32, 1))
+    assert gray.output_shape == (None, 768)
+
+
 def test_networks_of_keras_have_no_width():
     with pytest.raises(ValueError, match=r"`width` applies to resnet.* width=2\.0"):
         build_backbone("MobileNetV2", 2.0, (32, 32, 3))
@@ -63,7 +92,12 @@ def test_networks_of_keras_have_no_width():
 
 @pytest.mark.parametrize(
     ("kind", "peak", "decay"),
-    [("lars", 0.075 * 16, 1e-6), ("sgd", 0.06 * 256 / 128, 5e-4), ("adam", 1e-3, None)],
+    [
+        ("lars", 0.075 * 16, 1e-6),
+        ("sgd", 0.06 * 256 / 128, 5e-4),
+        ("adam", 1e-3, None),
+        ("adamw", 1.5e-4, 0.05),
+    ],
 )
 def test_optimizers_have_the_references_rates(kind, peak, decay):
     built = build_optimizer(kind, None, None, 256, total_steps=100, warmup_steps=10)
@@ -115,7 +149,7 @@ def test_the_learning_rate_is_scaled_by_the_batch(scaling, peak):
         ),
         (
             lambda: build_optimizer("lasr", None, None, 8, 1, 0),
-            r"Unknown optimizer\. .*Expected one of: lars, sgd, adam\. Received: 'lasr'",
+            r"Unknown optimizer\. .*Expected one of: lars, sgd, adam, adamw\. Received: 'lasr'",
         ),
         (
             lambda: build_optimizer("sgd", 0.1, None, 8, 1, 0, "cubic"),

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import itertools
+import re
 from dataclasses import MISSING, dataclass, fields, replace
 
 import keras
@@ -165,6 +166,32 @@ def test_defaults_are_the_papers(method, expected):
     shared = set(find_preset("simclr").options()) - {"temperature", "embedding", "head_layers"}
     assert set(preset.options()) == shared | set(expected)
     assert preset.resolve(FACTS, sides=(8, 8)) == preset  # already complete
+
+
+@pytest.mark.parametrize(
+    ("method", "backbone", "chosen"),
+    [
+        ("simclr", "resnet50", "lars"),
+        ("simclr", "MobileNetV2", "lars"),
+        ("simclr", "ConvNeXtTiny", "adamw"),
+        ("moco", "small-resnet", "sgd"),
+        ("moco", "ConvNeXtBase", "adamw"),
+    ],
+)
+def test_auto_chooses_the_optimizer_for_the_network(method, backbone, chosen):
+    preset = find_preset(method)(backbone=backbone)
+    assert preset.optimizer == "auto"
+    assert resolve(method, backbone=backbone).optimizer == chosen
+    built = preset.build_optimizer(steps_per_epoch=10)
+    assert type(built).__name__.lower() == chosen
+    reason = backbone if chosen == "adamw" else f"the reference for {method}"
+    assert re.match(f"Optimizer: {chosen}, .*{reason}", preset.describe_optimizer())
+
+
+def test_an_optimizer_that_is_set_is_kept():
+    preset = find_preset("simclr")(backbone="ConvNeXtTiny", optimizer="lars")
+    assert preset.describe_optimizer() is None
+    assert preset.resolve(FACTS, sides=(8, 8)).optimizer == "lars"
 
 
 def test_a_constant_momentum_stays_constant():
