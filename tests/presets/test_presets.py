@@ -312,10 +312,10 @@ def test_the_image_size_decides_about_blur(method):
         assert "RandomBlur" not in [type(layer).__name__ for layer in view.layers]
 
 
-def test_sizes_that_differ_become_224_pixels():
+def test_the_default_size_is_that_of_the_images():
     preset = find_preset("simclr")()
     assert preset.resolve(FACTS, sides=(None, None)).image_size == 224
-    assert preset.resolve(FACTS, sides=(30, 40)).image_size == 224
+    assert preset.resolve(FACTS, sides=(32, 40)).image_size == 32
     assert replace(preset, image_size=96).resolve(FACTS, sides=(8, 8)).image_size == 96
 
 
