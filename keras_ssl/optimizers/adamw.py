@@ -30,8 +30,8 @@ class AdamW(keras.optimizers.AdamW):
         >>> round(float(weight[0, 0]), 6)  # 4 - 0.1 * 0.5 * 4
         3.8
 
-    Source: Loshchilov and Hutter 2017, algorithm 2. The code of MAE (facebookresearch/mae) and of
-    ConvNeXt (facebookresearch/ConvNeXt) excludes the same variables.
+    Source: Loshchilov and Hutter 2017, algorithm 2; `optim_factory.py` of facebookresearch/ConvNeXt
+    excludes the same variables.
     """
 
     def __init__(

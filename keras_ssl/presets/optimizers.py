@@ -27,10 +27,10 @@ def build_optimizer(
     Args:
         name: "lars", "sgd", "adam" or "adamw".
         learning_rate: peak of the schedule; `None` takes the reference's: LARS 0.075 * sqrt(batch)
-            (SimCLR), SGD 0.06 * batch / 128 (lightly), Adam 0.001, AdamW 1.5e-4 * batch / 256 (MoCo v3,
-            section 4.1; also MAE and ConvNeXt V2).
-        weight_decay: `None` takes the reference's: LARS 1e-6, SGD 5e-4, Adam none, AdamW 0.05 (MAE,
-            table 8; ConvNeXt, table 5). MoCo v3 uses 0.1.
+            (SimCLR), SGD 0.06 * batch / 128 (lightly), Adam 0.001, AdamW 1.5e-4 * batch / 256
+            (`CONFIG.md` of MoCo v3, `PRETRAIN.md` of MAE, `TRAINING.md` of ConvNeXt V2).
+        weight_decay: `None` takes the reference's: LARS 1e-6, SGD 5e-4, Adam none, AdamW 0.05
+            (MAE; MoCo v3 uses 0.1).
         batch_size: global batch size.
         total_steps: steps of the whole run.
         warmup_steps: steps of the warm-up.

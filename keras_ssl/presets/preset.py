@@ -146,8 +146,9 @@ class Preset:
     def choose_optimizer(self) -> str:
         """Returns the name of the optimizer.
 
-        Source: ConvNeXt (Liu et al. 2022, table 5), MoCo v3 (Chen et al. 2021, section 4.1) and MAE
-        (He et al. 2021, table 8) train with AdamW; the others are those of each method's reference.
+        Source: facebookresearch/moco-v3 (`CONFIG.md`) and mae (`PRETRAIN.md`) train vision transformers
+        with AdamW, ConvNeXt-V2 (`TRAINING.md`) its networks at the same rate; the others are those of
+        each method's reference.
         """
         if self.optimizer != "auto":
             return self.optimizer
