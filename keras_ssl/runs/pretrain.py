@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from rich.console import Console
 
 from keras_ssl import callbacks, distribute
 from keras_ssl.data import Source
@@ -21,6 +22,7 @@ from keras_ssl.presets.image_size import default_image_size
 from keras_ssl.runs import going_on
 from keras_ssl.runs.console import describe_stop, open_console
 from keras_ssl.runs.directory import Run
+from keras_ssl.runs.memory import check, estimate
 from keras_ssl.runs.paths import absolute_path
 from keras_ssl.runs.plan import accelerated, describe
 from keras_ssl.runs.settings import PretrainSettings, resume_settings
@@ -107,7 +109,7 @@ def pretrain(
     chosen_size = given.preset.image_size is not None
     optimizer = given.preset.describe_optimizer()
     try:
-        run, model, given, monitors = _prepare(given, run, out, images, test, strategy)
+        run, model, given, monitors = _prepare(given, run, out, images, test, strategy, console)
         console.print(f"Images: {images}")
         report_skipped(console, images, test)
         console.print(f"Run: {run.path}")
@@ -216,6 +218,7 @@ def _prepare(
     images: Source,
     test: Source | None,
     strategy: distribute.Strategy,
+    console: Console,
 ) -> tuple[Run, SelfSupervised, PretrainSettings, list[keras.callbacks.Callback]]:
     """Returns the run directory, the compiled method, the complete settings, and the callbacks.
 
@@ -245,6 +248,9 @@ def _prepare(
             chunks=preset.chunks,
         )
     preset.build_policy()
+    needs = estimate(preset, model)
+    for line in check(needs, preset) if needs else []:
+        console.print(line)
     monitors = [*preset.build_callbacks(), *_build_monitors(given, images, test)]
     if run is None:
         word = pathlib.Path((given.data or images.name).removeprefix("tfds:")).stem
