@@ -25,7 +25,10 @@ def test_metadata_is_written_as_json_and_on_the_card(tmp_path, backbone):
         metrics={
             "knn": Result("knn", 0.5, None, 8, 4, {"k": 2}),
             "epochs": np.int64(3),
-            "few_labels": [FewLabels("linear", 5, [0.25, 0.75], 40, 8)],
+            "few_labels": [
+                FewLabels("linear", 5, [0.25, 0.75], 40, 8),
+                FewLabels("knn", 1, [0.125], 8, 8),
+            ],
             "labelled": [1, 2],
         },
         recipe={"method": "SimCLR", "widths": np.arange(2), "data": pathlib.Path("images")},
@@ -49,6 +52,7 @@ def test_metadata_is_written_as_json_and_on_the_card(tmp_path, backbone):
     card = (path / "README.md").read_text()
     assert "| knn.accuracy | 0.5 |" in card
     assert "| linear, 5 labels per class | 0.5000 ± 0.3536 |" in card
+    assert "| knn, 1 labels per class | 0.1250 |" in card  # one draw has no deviation
     assert "settings.k" not in card
     assert "labelled |" not in card
     assert '"method": "SimCLR"' in card

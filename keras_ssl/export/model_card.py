@@ -293,7 +293,8 @@ def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             for entry in value:
                 if isinstance(entry, dict) and entry.keys() >= {"per_class", "mean", "std"}:
                     key = f"{prefix}{entry['protocol']}, {entry['per_class']} labels per class"
-                    flat[key] = f"{entry['mean']:.4f} ± {entry['std']:.4f}"
+                    spread = "" if entry["std"] is None else f" ± {entry['std']:.4f}"  # of one draw
+                    flat[key] = f"{entry['mean']:.4f}{spread}"
         else:
             flat[prefix + name] = value
     return flat

@@ -1,7 +1,6 @@
 """A run directory: the settings of a run, its state, and its results."""
 
 import contextlib
-import datetime
 import importlib.metadata
 import json
 import logging
@@ -13,16 +12,11 @@ from typing import Any
 
 import filelock
 import keras
-import numpy as np
 import tensorflow as tf
-from rich.console import Console
 
-from keras_ssl import callbacks, evaluate, export
+from keras_ssl import callbacks, export
 from keras_ssl.callbacks.checkpoint_files import find_newest
 from keras_ssl.data import Source
-from keras_ssl.data.classes import match_source
-from keras_ssl.data.open_source import open_labeled
-from keras_ssl.data.scaled import scale
 from keras_ssl.data.value_range import ValueRange
 from keras_ssl.evaluate.classifier_parts import encoder_of_classifier
 from keras_ssl.export.class_names import complete_class_names, read_class_names
@@ -30,11 +24,9 @@ from keras_ssl.export.value_range import read_value_range
 from keras_ssl.methods import SelfSupervised
 from keras_ssl.presets import ImageFacts
 from keras_ssl.runs import paths
-from keras_ssl.runs.classification import measure_classifier, show_classifier
-from keras_ssl.runs.paths import absolute_path
-from keras_ssl.runs.report import measure, show
+from keras_ssl.runs.evaluation import evaluate_run
+from keras_ssl.runs.json_files import write_atomically, write_json
 from keras_ssl.runs.settings import PretrainSettings, read_pretrain_settings
-from keras_ssl.runs.verdict import describe_classes, verdict
 
 _METRICS = "metrics.json"
 _LOCK = ".lock"
@@ -215,64 +207,19 @@ class Run:
         Raises:
             ValueError: if the images have no labels.
         """
-        encoders: dict[str, keras.Model] = {}
         self._warn_if_unfinished("evaluated")
-        network = self.network()
-        classifies = encoder_of_classifier(network) is not None
-        trained = self.encoder() if classifies else network
-        if baselines:
-            encoders["raw pixels"] = evaluate.pixels(trained.input_shape[1:])
-            encoders["untrained"] = self.untrained_encoder()
-        encoders["trained"] = trained
-        if isinstance(data, tuple):
-            train, test = (scale(source, self.value_range or "full") for source in data)
-            test = match_source(train, test)
-        else:
-            channels = trained.input_shape[-1]
-            train, test = open_labeled(
-                data,
-                data_dir,
-                channels,
-                seed,
-                console,
-                verify,
-                value_range=self.value_range or "full",
-            )
-        report = (console or Console()).print
-        for line in describe_classes(train, test):
-            report(line)
-        rows = measure(encoders, train, test, labels_per_class, draws, seed, batch_size)
-        name = train.name if isinstance(data, (tuple, Source)) else str(absolute_path(str(data)))
-        found = {"data": name, "rows": rows}
-        show(rows, console)
-        if classifies:
-            result = measure_classifier(network, self.class_names, test, batch_size)
-            if result is not None:
-                found["classifier"] = result.to_dict()
-                show_classifier(result, console or Console())
-        self._add_evaluation(found, train, test)
-        for line in verdict(rows, test):
-            report(line)
-        return rows
-
-    def _add_evaluation(self, found: Mapping[str, Any], train: Source, test: Source):
-        """Adds an evaluation to those in `metrics.json`."""
-        sets = {"train": train, "test": test}
-        step, _ = self.progress()
-        evaluation = {
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "step": step or None,
-            **{
-                role: {"images": len(source), "fingerprint": source.fingerprint()}
-                for role, source in sets.items()
-            },
-            **found,
-        }
-        metrics = self.metrics
-        earlier = metrics.get("evaluations", [])
-        if not earlier and "rows" in metrics and "data" in metrics:  # of an earlier version
-            earlier = [{"data": metrics["data"], "rows": metrics["rows"]}]
-        self.add_metrics({**found, "evaluations": [*earlier, evaluation]})
+        return evaluate_run(
+            self,
+            data,
+            labels_per_class,
+            draws,
+            baselines,
+            batch_size,
+            seed,
+            data_dir,
+            verify,
+            console,
+        )
 
     def _unfinished(self) -> str | None:
         """Returns which part of the training has been done; `None` if it is finished or unknown."""
@@ -404,7 +351,7 @@ class Run:
         earlier = [line for line in self.history if line["epoch"] < epoch]
         own = {"epoch": epoch, **{name: float(value) for name, value in values.items()}}
         lines = [json.dumps(line) + "\n" for line in (*earlier, own)]
-        _write_atomically(self.history_file, "".join(lines))
+        write_atomically(self.history_file, "".join(lines))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -437,31 +384,6 @@ class HistoryFile(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Writes the line of the epoch."""
         self.run.add_epoch(epoch + 1, logs or {})
-
-
-def write_json(path: pathlib.Path, content: Any):
-    """Writes a JSON file atomically."""
-    _write_atomically(path, json.dumps(content, indent=2, default=_plain) + "\n")
-
-
-def _write_atomically(path: pathlib.Path, text: str):
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # after a power cut there is the old file or the new one
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, pathlib.Path):
-        return str(value)
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    raise TypeError(f"JSON cannot hold {value!r} of type {type(value).__name__}")
 
 
 def _versions() -> dict[str, str]:

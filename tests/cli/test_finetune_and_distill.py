@@ -85,9 +85,9 @@ def test_finetune_prints_a_table(pretrained, tmp_path):
     assert "Fine-tuned: accuracy in % of 360 test images" in out
     row = next(line for line in out.splitlines() if line.startswith("│"))
     cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells[:2] == ["20", f"{100 * result['accuracy']:.1f}"]
+    assert cells[:2] == ["30", f"{100 * result['accuracy']:.1f}"]
     assert re.search(r"│ optimizer +│ lars +│", out)
-    assert re.search(r"│ learning rate +│ 0\.02236 +│", out)  # 0.005 * sqrt(20)
+    assert re.search(r"│ learning rate +│ 0\.02739 +│", out)  # 0.005 * sqrt(30)
 
 
 def test_a_classifier_is_evaluated_exported_embedded_and_predicts(teacher, tmp_path):
@@ -106,12 +106,12 @@ def test_a_classifier_is_evaluated_exported_embedded_and_predicts(teacher, tmp_p
     status, out, err = call("evaluate", teacher / "export", *words)
     assert status == 0, err
     assert line in out
-    assert run.encoder().output_shape == (None, 8)
+    assert run.encoder().output_shape == (None, 32)
     for path in (teacher, teacher / "export"):
         status, _, err = call("embed", path, "--data", "digits", "--out", tmp_path / "f.npz")
         assert status == 0, err
         with np.load(tmp_path / "f.npz") as file:
-            assert file["features"].shape == (1797, 8)
+            assert file["features"].shape == (1797, 32)
 
     status, out, err = call("export", teacher, "--out", tmp_path / "export")
     assert status == 0, err

@@ -4,7 +4,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from keras_ssl.runs.directory import HistoryFile, Run, write_json
+from keras_ssl.runs.directory import HistoryFile, Run
+from keras_ssl.runs.json_files import write_json
 
 
 def test_a_new_run_stores_settings_and_versions(tmp_path):
@@ -33,7 +34,9 @@ def test_nothing_is_overwritten(tmp_path):
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"must contain config\.json.* with nothing"):
+    with pytest.raises(
+        FileNotFoundError, match=r"must contain config\.json.* and there is no such directory"
+    ):
         _ = Run(tmp_path / "nowhere").config
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(FileNotFoundError, match=r"with photo\.jpg"):

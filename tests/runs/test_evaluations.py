@@ -7,7 +7,8 @@ import pytest
 
 import keras_ssl
 from keras_ssl import data
-from keras_ssl.runs.directory import Run, write_json
+from keras_ssl.runs.directory import Run
+from keras_ssl.runs.json_files import write_json
 from tests.runs.test_pretrain import SMALL, images
 
 QUICK = {"labels_per_class": (), "draws": 1}

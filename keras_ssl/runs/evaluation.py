@@ -1,0 +1,88 @@
+"""Evaluates the network of a run, and keeps the results in its `metrics.json`."""
+
+import datetime
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+from rich.console import Console
+
+from keras_ssl import evaluate
+from keras_ssl.data import Source
+from keras_ssl.data.classes import match_source
+from keras_ssl.data.open_source import open_labeled
+from keras_ssl.data.scaled import scale
+from keras_ssl.evaluate.classifier_parts import encoder_of_classifier
+from keras_ssl.runs.classification import measure_classifier, show_classifier
+from keras_ssl.runs.paths import absolute_path
+from keras_ssl.runs.report import measure, show
+from keras_ssl.runs.verdict import describe_classes, verdict
+
+if TYPE_CHECKING:
+    from keras_ssl.runs.directory import Run
+
+
+def evaluate_run(
+    run: "Run",
+    data: str | os.PathLike | Source | tuple[Source, Source],
+    labels_per_class: Sequence[int],
+    draws: int,
+    baselines: bool,
+    batch_size: int,
+    seed: int,
+    data_dir: str | os.PathLike | None,
+    verify: bool,
+    console: Console | None,
+) -> dict[str, dict[str, Any]]:
+    """Does what `Run.evaluate` says, whose arguments these are."""
+    network = run.network()
+    encoder = encoder_of_classifier(network)
+    trained = network if encoder is None else encoder
+    encoders: dict[str, keras.Model] = {}
+    if baselines:
+        encoders["raw pixels"] = evaluate.pixels(trained.input_shape[1:])
+        encoders["untrained"] = run.untrained_encoder()
+    encoders["trained"] = trained
+    value_range = run.value_range or "full"
+    if isinstance(data, tuple):
+        train, test = (scale(source, value_range) for source in data)
+        test = match_source(train, test)
+    else:
+        channels = trained.input_shape[-1]
+        train, test = open_labeled(
+            data, data_dir, channels, seed, console, verify, value_range=value_range
+        )
+    console = console or Console()
+    for line in describe_classes(train, test):
+        console.print(line)
+    rows = measure(encoders, train, test, labels_per_class, draws, seed, batch_size)
+    is_source = isinstance(data, (tuple, Source))
+    found = {"data": train.name if is_source else absolute_path(str(data)), "rows": rows}
+    show(rows, console)
+    if encoder is not None:
+        result = measure_classifier(network, run.class_names, test, batch_size)
+        if result is not None:
+            found["classifier"] = result.to_dict()
+            show_classifier(result, console)
+    _add_evaluation(run, found, train, test)
+    for line in verdict(rows, test):
+        console.print(line)
+    return rows
+
+
+def _add_evaluation(run: "Run", found: Mapping[str, Any], train: Source, test: Source):
+    """Adds an evaluation to those in `metrics.json`."""
+    step, _ = run.progress()
+    evaluation = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "step": step or None,
+        "train": {"images": len(train), "fingerprint": train.fingerprint()},
+        "test": {"images": len(test), "fingerprint": test.fingerprint()},
+        **found,
+    }
+    metrics = run.metrics
+    earlier = metrics.get("evaluations", [])
+    if not earlier and "rows" in metrics and "data" in metrics:  # of an earlier version
+        earlier = [{"data": metrics["data"], "rows": metrics["rows"]}]
+    run.add_metrics({**found, "evaluations": [*earlier, evaluation]})
