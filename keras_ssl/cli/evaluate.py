@@ -73,9 +73,8 @@ class Evaluate:
             console.print(f"Written: {run.path / 'metrics.json'}")
             return 0
         network = export.load(self.run)
-        encoder = encoder_of_classifier(network)
-        classifies = encoder is not None
-        encoder = encoder if classifies else network
+        below_classes = encoder_of_classifier(network)
+        encoder = network if below_classes is None else below_classes
         channels = encoder.input_shape[-1]
         train, test = open_labeled(
             self.data,
@@ -87,7 +86,7 @@ class Evaluate:
         )
         rows = measure({"trained": encoder}, train, test, *settings, self.seed, self.batch_size)
         show(rows, console)
-        if classifies:
+        if below_classes is not None:
             names = read_class_names(self.run)
             result = measure_classifier(network, names, test, self.batch_size)
             if result is not None:

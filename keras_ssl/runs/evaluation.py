@@ -3,7 +3,7 @@
 import datetime
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from rich.console import Console
@@ -19,12 +19,9 @@ from keras_ssl.runs.paths import absolute_path
 from keras_ssl.runs.report import measure, show
 from keras_ssl.runs.verdict import describe_classes, verdict
 
-if TYPE_CHECKING:
-    from keras_ssl.runs.directory import Run
-
 
 def evaluate_run(
-    run: "Run",
+    run: Any,  # a `Run`, whose module imports this one
     data: str | os.PathLike | Source | tuple[Source, Source],
     labels_per_class: Sequence[int],
     draws: int,
@@ -71,7 +68,7 @@ def evaluate_run(
     return rows
 
 
-def _add_evaluation(run: "Run", found: Mapping[str, Any], train: Source, test: Source):
+def _add_evaluation(run: Any, found: Mapping[str, Any], train: Source, test: Source):
     """Adds an evaluation to those in `metrics.json`."""
     step, _ = run.progress()
     evaluation = {

@@ -33,7 +33,7 @@ def test_options_change_the_defaults_of_the_method():
     words = ["--method", "moco", "--queue_size", "64", "--groups=4", "--symmetric"]
     preset = parse(["pretrain", *words]).preset
     assert (preset.queue_size, preset.groups, preset.symmetric) == (64, 4, True)
-    assert (preset.temperature, preset.optimizer) == (0.2, "sgd")
+    assert (preset.temperature, preset.optimizer) == (0.2, "auto")
     assert not parse(["pretrain", "--method", "moco", "--no-symmetric"]).preset.symmetric
 
 
