@@ -49,6 +49,7 @@ def test_the_batch_size_is_free(batch, exported):
     assert network.signatures["serving_default"](images)["features"].shape == (batch, 16)
 
 
+@pytest.mark.large
 def test_a_resnet_has_a_free_size_and_five_blocks(tmp_path):
     backbone = with_statistics(ResNet(18, width=1 / 16, stem="small", input_shape=(None, None, 3)))
     path = export.saved_model(backbone, tmp_path / "resnet")

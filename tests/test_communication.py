@@ -192,6 +192,7 @@ def predicted():
     return scaling.tables()
 
 
+@pytest.mark.large
 def test_the_document_shows_what_the_script_predicts(predicted):
     text = DOCUMENT.read_text()
     assert [title for title, table in predicted.items() if table not in text] == []

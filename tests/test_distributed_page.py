@@ -28,6 +28,7 @@ def tf_config(script, **variables):
     ).stdout
 
 
+@pytest.mark.large
 def test_the_examples_run_in_order():
     names = {"__name__": "docs_distributed"}
     for example in blocks("python"):

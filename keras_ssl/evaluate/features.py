@@ -9,10 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.progress import track
 
 from keras_ssl.data.classes import match_classes
-from keras_ssl.data.progress import can_draw
+from keras_ssl.data.progress import with_bar
 from keras_ssl.evaluate.fingerprint import unchanged
 from keras_ssl.evaluate.inputs import Images, check_labels, image_dataset, prepare, source_name
 
@@ -140,11 +139,8 @@ class Encoder:
             dataset, self._input_shape, batch_size, self.augmentation, name
         )
         total = int(batches.cardinality())
-        tracked = track(
-            batches,
-            f"Features of {name}",
-            total=total if total >= 0 else None,
-            disable=not (progress and can_draw()),
+        tracked = with_bar(
+            batches, f"Features of {name}", progress, total=total if total >= 0 else None
         )
         values, labels = [], []
         with _explain_unequal_sizes(name):

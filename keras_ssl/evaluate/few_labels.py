@@ -5,9 +5,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from rich.progress import track
 
-from keras_ssl.data.progress import can_draw
+from keras_ssl.data.progress import with_bar
 from keras_ssl.evaluate.features import labelled_pair
 from keras_ssl.evaluate.inputs import Images
 from keras_ssl.evaluate.knn import is_collapsed, vote
@@ -82,7 +81,7 @@ def few_labels(
         draw_accuracies, per_class_means, converged = [], [], []
         settings = dict[str, Any]()
         title = f"{protocol}, {count} label{'s' * (count != 1)} per class"
-        for number in track(range(draws), title, disable=not (progress and can_draw())):
+        for number in with_bar(range(draws), title, progress):
             subset = train.subset(draw(train.targets, count, seed, number))
             if protocol == "knn":
                 best, classes = vote(subset, test, k, temperature)

@@ -6,9 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.progress import track
 
-from keras_ssl.data.progress import can_draw
+from keras_ssl.data.progress import with_bar
 from keras_ssl.evaluate.features import Features, labelled_pair
 from keras_ssl.evaluate.inputs import Images
 from keras_ssl.evaluate.knn import is_collapsed
@@ -186,7 +185,7 @@ def _fit_sgd(
     features, labels = tf.constant(x_train), tf.one_hot(targets, len(names))
     state = [tf.zeros((x_train.shape[1], len(names))), tf.zeros(len(names))]  # weights, bias
     state += [tf.zeros_like(value) for value in state]  # and their momentum
-    for epoch in track(range(epochs), "Linear classifier", disable=not (progress and can_draw())):
+    for epoch in with_bar(range(epochs), "Linear classifier", progress):
         order = np.random.default_rng((seed, epoch)).permutation(len(x_train))
         for number, start in enumerate(range(0, len(order), size)):
             done = (epoch * steps + number) / (epochs * steps)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import rich
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -99,21 +100,24 @@ def _labels(source: Source, role: str) -> np.ndarray:
 def show(rows: Mapping[str, Mapping[str, Any]], console: Console | None = None):
     """Prints the results of `measure` as a table of accuracies in percent.
 
-    The last column is the accuracy averaged over classes, with all labels.
+    The column "per class" is the accuracy with all labels, averaged over classes.
     """
     first = next(iter(rows.values()))
     counts = sorted({result["per_class"] for result in first["few_labels"]})
     draws = max((len(result["accuracies"]) for result in first["few_labels"]), default=0)
     table = Table(
         title="Accuracy in %, by labels per class"
-        + (f" (mean ± std of {draws} draws)" * bool(draws))
+        + (f" (mean ± std of {draws} draws)" * bool(draws)),
+        box=box.SIMPLE_HEAD,  # with three counts, the table fits into 80 columns
+        pad_edge=False,
+        collapse_padding=True,
     )
     table.add_column("encoder")
     table.add_column("protocol")
     for count in counts:
         table.add_column(str(count), justify="right")
     table.add_column("all", justify="right")
-    table.add_column("mean per class", justify="right")  # with all labels
+    table.add_column("per class", justify="right")
     for name, row in rows.items():
         for protocol in _PROTOCOLS:
             few = {r["per_class"]: r for r in row["few_labels"] if r["protocol"] == protocol}

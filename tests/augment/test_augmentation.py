@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_ssl import augment
 from keras_ssl.augment import random
+from tests.tiers import rest_large
 
 SIZE = 16
 
@@ -29,11 +30,17 @@ LAYERS = {
         [augment.RandomFlip(), augment.RandomWarp(shift=0.2)], seed=4
     ),
 }
+# These chain layers that have rows of their own; "simclr" is the chain of the default tier.
+REPEATS = {"moco v1", "moco v2", "byol", "centred", "chain"}
 DETERMINISTIC = {"center crop", "evaluation"}
 POLICIES = {"simclr", "moco v1", "moco v2", "byol", "centred"}
 
 
-@pytest.fixture(params=LAYERS)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.large) if name in REPEATS else name for name in LAYERS
+    ]
+)
 def name(request):
     return request.param
 
@@ -103,7 +110,7 @@ def test_one_image_without_a_batch(layer, images, keys):
     np.testing.assert_allclose(whole[5], one, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float16"])
+@pytest.mark.parametrize("dtype", rest_large(["uint8", "float32", "uint16", "float16"], 2))
 def test_any_dtype_becomes_float32_between_0_and_1(layer, keys, dtype):
     share = np.random.default_rng(0).random((4, 20, 20, 3))
     largest = 1 if dtype.startswith("float") else np.iinfo(dtype).max

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_ssl.backbones import ResNet, SelectiveKernel
 from keras_ssl.layers import BatchNorm
+from tests.tiers import rest_large
 
 
 def count(variables):
@@ -229,7 +230,7 @@ def test_saves_loads_and_clones(tmp_path, depth, sk_ratio):
 
 
 @pytest.mark.parametrize(
-    ("depth", "sk_ratio", "jit_compile"), [(18, 0.0, True), (50, 0.0625, False)]
+    ("depth", "sk_ratio", "jit_compile"), rest_large([(18, 0.0, True), (50, 0.0625, False)])
 )
 def test_trains(depth, sk_ratio, jit_compile):
     keras.utils.set_random_seed(0)

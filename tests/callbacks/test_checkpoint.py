@@ -95,7 +95,8 @@ def signal_handlers_are_restored():
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-@pytest.mark.parametrize("step", rest_large([6, 1, 4, 12]))
+@pytest.mark.large
+@pytest.mark.parametrize("step", [6, 1, 4, 12])
 def test_interrupted_and_resumed_equals_uninterrupted(uninterrupted, tmp_path, step):
     trained = model()
     with pytest.raises(Interrupted, match=f"stopped by SIGINT after step {step}") as stop:
@@ -168,6 +169,7 @@ def test_a_second_ctrl_c_stops_immediately(tmp_path):
     assert checkpoints(tmp_path) == []
 
 
+@pytest.mark.large
 def test_early_stopping_works_after_resuming(tmp_path):
     trained = model()
     with pytest.raises(Interrupted):
@@ -215,7 +217,7 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize(
-    "how", rest_large(["a bit", "the state", "the end", "the weights", "the sums"], 2)
+    "how", rest_large(["the state", "a bit", "the end", "the weights", "the sums"])
 )
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(tmp_path, how, caplog):
     trained = model()
@@ -313,7 +315,7 @@ def test_a_signal_before_the_first_step_stops_immediately(tmp_path):
     assert checkpoints(tmp_path) == []
 
 
-@pytest.mark.parametrize("keep", [1, 2])
+@pytest.mark.parametrize("keep", rest_large([2, 1]))
 def test_the_newest_checkpoints_are_kept(tmp_path, keep):
     fit(model(), tmp_path, keep=keep)
     assert [step for step, _ in checkpoints(tmp_path)] == [4, 8, 12][-keep:]

@@ -65,7 +65,9 @@ def test_the_exact_name_comes_first(tmp_path):
 def test_float_files_need_their_range(tmp_path):
     Image.new("F", (4, 4), 700.0).save(tmp_path / "a.tif")
     Image.new("F", (4, 4), 100.0).save(tmp_path / "b.tif")
-    with pytest.raises(ValueError, match="32-bit values need their range: `--value-range LOW HIGH`"):
+    with pytest.raises(
+        ValueError, match="32-bit values need their range: `--value-range LOW HIGH`"
+    ):
         open_source(tmp_path)
     train, _ = open_source(tmp_path, value_range=(0, 1000))
     np.testing.assert_allclose(train.read(0), 0.7, atol=1e-6)

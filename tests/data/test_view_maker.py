@@ -193,6 +193,7 @@ def test_the_model_sees_the_same_images(two_replicas, steps_per_execution):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.large
 def test_the_loss_and_gradient_are_the_same():
     """Compares the first step only, because rounding differences of 1e-7 grow with each step."""
     one = tf.distribute.get_strategy()

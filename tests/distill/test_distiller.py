@@ -91,6 +91,7 @@ def test_labels_need_a_positive_weight():
     assert len(train(distiller, make_views(labels=True))["loss"]) == 1
 
 
+@pytest.mark.large
 def test_two_replicas_equal_one(two_replicas):
     weights = []
     for scope in (tf.distribute.get_strategy(), two_replicas):
@@ -165,6 +166,7 @@ def test_a_loaded_distiller_continues_with_the_same_loss(tmp_path):
     assert histories[0] == histories[1]
 
 
+@pytest.mark.large
 def test_a_keras_application_can_be_a_student():
     student = keras.applications.MobileNetV3Small(
         input_shape=(32, 32, 3),

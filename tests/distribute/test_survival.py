@@ -94,6 +94,7 @@ def test_a_run_killed_twenty_times_ends_with_the_same_weights(method, tmp_path):
     assert unfinished > 0  # otherwise no kill has interrupted a checkpoint
 
 
+@pytest.mark.large
 def test_a_run_directory_is_locked_and_sigterm_stops_the_run(tmp_path):
     (expected,) = run_to_end(tmp_path / "whole")
     (first,) = cluster.start(1, RUN, tmp_path / "run", "--seconds", 1)

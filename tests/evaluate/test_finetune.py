@@ -11,7 +11,6 @@ from keras_ssl.backbones import Tiny
 from keras_ssl.evaluate import finetune, fingerprint, supervised
 from keras_ssl.layers import ProjectionHead
 from keras_ssl.methods import SimCLR
-from tests.tiers import rest_large
 
 TRAIN = data.digits("train")
 TEST = data.digits("test")
@@ -68,6 +67,7 @@ def test_default_layer(model, layer):
     assert quick(model, epochs=1).settings["from_layer"] == layer
 
 
+@pytest.mark.large
 def test_a_set_of_few_images_is_trained_for_a_thousand_steps():
     result = finetune(Tiny((8, 8, 1), features=4), TRAIN, TEST, labels=0.01, every=1000)
     assert result.settings["steps"] >= 1000
@@ -75,7 +75,8 @@ def test_a_set_of_few_images_is_trained_for_a_thousand_steps():
     assert len(result.labelled) == 10
 
 
-@pytest.mark.parametrize("form", rest_large(["arrays", "tf.data"]))
+@pytest.mark.large
+@pytest.mark.parametrize("form", ["arrays", "tf.data"])
 def test_other_forms_of_images(form):
     images = np.stack([image for image, _ in TRAIN.dataset().as_numpy_iterator()])
     train = (images, TRAIN.labels) if form == "arrays" else TRAIN.dataset()
@@ -111,6 +112,7 @@ def test_two_devices_do_what_one_does(labels, two_replicas):
     assert two.accuracy == pytest.approx(one.accuracy, abs=0.01)
 
 
+@pytest.mark.large
 def test_batches_divide_among_devices(two_replicas):
     few = TRAIN.subset(range(11))
     settings = {"epochs": 1, "augmentation": PLAIN}

@@ -9,6 +9,7 @@ from keras_ssl.backbones import Tiny
 from keras_ssl.layers import LinearProbe, ProjectionHead
 from keras_ssl.losses import NTXent
 from keras_ssl.methods import MemoryBank, SelfSupervised, SimCLR
+from tests.tiers import rest_large
 
 SHAPE = (8, 8, 3)
 
@@ -293,7 +294,7 @@ def test_two_replicas_have_the_same_penalties_as_one(two_replicas):
     assert_equal(values_of(two.weights), values_of(one.weights), tolerance=1e-5)
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0"])
+@pytest.mark.parametrize("name", rest_large(["MobileNetV2", "EfficientNetB0"]))
 def test_keras_applications_work_as_backbones(name):
     network = getattr(keras.applications, name)
     backbone = network(weights=None, include_top=False, pooling="avg", input_shape=(32, 32, 3))

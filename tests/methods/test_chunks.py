@@ -166,6 +166,7 @@ def test_two_replicas_split_groups_into_chunks(two_replicas, chunks):
     assert_same_training(found, trained(moco, network))
 
 
+@pytest.mark.large
 def test_replicas_synchronize_per_chunk(two_replicas):
     found = trained(simclr, normalised, scope=two_replicas, chunks=2)
     # The first chunks of both replicas hold first views, and the second chunks second views.

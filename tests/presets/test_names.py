@@ -51,6 +51,7 @@ def test_backbones():
     assert len(mobile.output_shape) == 2
 
 
+@pytest.mark.large
 def test_selective_kernels():
     plain, selective = (
         build_backbone(name, 0.0625, (32, 32, 3)) for name in ("resnet50", "resnet50-sk")

@@ -19,6 +19,7 @@ from keras_ssl.optimizers import LARS, WarmupCosine
 from keras_ssl.runs.directory import Run
 from keras_ssl.runs.training import _with_momentum
 from keras_ssl.runs.training import train as train_into
+from tests.tiers import rest_large
 
 POLICY = Policy(Augmentation([RandomCrop(4)]), Augmentation([RandomCrop(4)]))
 EPOCHS = 3
@@ -75,7 +76,7 @@ def test_a_run_writes_history_checkpoints_and_logs(whole):
     assert list(run.logs.rglob("events.*"))
 
 
-@pytest.mark.parametrize("step", [4, 6, 12])
+@pytest.mark.parametrize("step", rest_large([6, 4, 12]))
 def test_resuming_is_exact(whole, tmp_path, step):
     with pytest.raises(Interrupted) as stop:
         train(model(), tmp_path / "run", [StopAt(step)])
@@ -98,6 +99,7 @@ def test_resuming_is_exact(whole, tmp_path, step):
             assert line == expected
 
 
+@pytest.mark.large
 def test_the_same_seed_gives_the_same_run(whole, tmp_path):
     _, history = train(model(), tmp_path / "run")
     assert history == whole[2]
