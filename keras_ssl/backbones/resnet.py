@@ -30,6 +30,7 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
     stem: str = "auto",
     input_shape: tuple[int | None, int | None, int] = (32, 32, 3),
     name: str | None = None,
+    resnet_d: bool = False,
 ) -> keras.Model:
     """Returns a residual network that maps images to globally average-pooled features.
 
@@ -49,12 +50,15 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
         depth: 18 or 34 (basic blocks), 50, 101, 152 or 200 (bottleneck blocks).
         width: positive factor on the number of filters.
         sk_ratio: 0 for a plain ResNet. A positive value (0.0625 in SimCLRv2) adds selective kernels to
-            the bottleneck blocks, and ResNet-D's stem of three 3x3 convolutions (instead of one 7x7)
-            and average-pooled shortcuts. Depths 18 and 34 get only the ResNet-D part.
+            the bottleneck blocks, and the parts of ResNet-D. Depths 18 and 34 get only the latter.
+            Shortcuts are then also averaged where they have no stride, as in SimCLRv2.
         stem: "imagenet" divides the side by 4 (convolution and max pooling, stride 2 each), "small"
             keeps it (one 3x3 convolution), "auto" uses "small" for sides of at most 64 pixels.
         input_shape: (height, width, channels). Height and width may be `None` if `stem` is not "auto".
         name: name of the model; "resnet" and the depth by default.
+        resnet_d: whether to use the parts of ResNet-D without selective kernels: a stem of three 3x3
+            convolutions instead of one 7x7, and shortcuts that average 2x2 pixels instead of skipping
+            three of them, as timm's `resnet50d`.
 
     Returns:
         A functional `keras.Model`.
@@ -74,10 +78,11 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
     if stem == "auto":
         sides = [side for side in input_shape[:2] if side is not None]
         stem = "small" if max(sides) <= _SMALL_SIDE else "imagenet"
+    resnet_d = resnet_d or sk_ratio > 0
     build_block = _basic_block if depth in _BASIC_DEPTHS else _bottleneck_block
 
     images = keras.Input(input_shape, name="images")
-    features = _stem(images, stem, _filters(64, width), resnet_d=sk_ratio > 0)
+    features = _stem(images, stem, _filters(64, width), resnet_d=resnet_d)
     for stage, blocks in enumerate(_STAGES[depth], start=1):
         for block in range(1, blocks + 1):
             # The last layer of a stage is named after the stage: its output is the feature map.
@@ -88,6 +93,7 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
                 filters=_filters(64 * 2 ** (stage - 1), width),
                 stride=2 if stage > 1 and block == 1 else 1,
                 sk_ratio=sk_ratio,
+                resnet_d=resnet_d,
             )
             features = build_block(features, spec)
     # Always float32: this is a mean over many pixels, and the input of every loss.
@@ -136,6 +142,7 @@ class _Block:
     filters: int
     stride: int
     sk_ratio: float
+    resnet_d: bool
 
 
 def _stem(images, kind, filters, resnet_d):
@@ -182,7 +189,7 @@ def _add_shortcut(residual, inputs, block, norm_name):
     residual = BatchNorm(gamma_initializer="zeros", name=norm_name)(residual)
     shortcut, filters, stride = inputs, residual.shape[-1], block.stride
     if stride > 1 or inputs.shape[-1] != filters:
-        if block.sk_ratio > 0:
+        if block.resnet_d and (stride > 1 or block.sk_ratio > 0):
             # For odd sides, "same" pooling averages existing pixels; the reference includes zeros.
             pool_name = f"{block.prefix}_shortcut_pool"
             shortcut = layers.AveragePooling2D(2, stride, "same", name=pool_name)(shortcut)

@@ -11,7 +11,7 @@ from keras_ssl.cli.export import loading_lines
 if TYPE_CHECKING:
     import keras
 
-# Normalization of the inputs of torchvision's, MoCo's and BYOL's networks.
+# Normalization of the inputs of all networks but SimCLR's.
 _IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
@@ -22,15 +22,36 @@ class ImportWeights:
     file: tyro.conf.Positional[pathlib.Path]
     """File with the weights; for simclr the prefix of a checkpoint, or its
     directory."""
-    kind: Literal["torchvision", "moco", "simclr", "byol"]
+    kind: Literal[
+        "torchvision",
+        "moco",
+        "simclr",
+        "byol",
+        "simsiam",
+        "barlow-twins",
+        "vicreg",
+        "swav",
+        "dino",
+        "moco-v3",
+        "mae",
+    ]
     """Origin of the file; torchvision stands for all ResNets with torchvision's names,
-    including timm's."""
+    including those of timm, PyTorch Lightning, lightly and solo-learn. The others are
+    the authors' checkpoints."""
     out: pathlib.Path
     """Directory to write, which must not exist."""
     image_size: int = 224
     """Side in pixels of the images that the SavedModel takes; 0 for any size."""
     prefix: str = ""
-    """Prefix of the names in a torchvision file; tensors without it are left out."""
+    """Prefix of the network's names in a torchvision file; found automatically by
+    default."""
+    stride_in: Literal["auto", "1x1", "3x3"] = "auto"
+    """Convolution that has the stride in bottleneck blocks of a torchvision file: 3x3 as
+    in torchvision and timm, 1x1 as in Caffe and keras.applications; auto is 3x3, and
+    asks where the file looks like one of the latter."""
+    stem_padding: Literal["auto", "1", "2"] = "auto"
+    """Padding in pixels of the stem of one 3x3 convolution in a torchvision file; auto is
+    2 for checkpoints of solo-learn, otherwise 1."""
 
     def check(self):
         """Checks the options without importing TensorFlow; raises an error that names the wrong one."""
@@ -39,11 +60,12 @@ class ImportWeights:
                 "`--image-size` must be a number of pixels, or 0 for any size. "
                 f"Received: image_size={self.image_size}"
             )
-        if self.prefix and self.kind != "torchvision":
-            raise ValueError(
-                "`--prefix` goes with `--kind torchvision` only. "
-                f"Received: prefix={self.prefix!r}, kind={self.kind!r}"
-            )
+        for name, value in self._torchvision_options().items():
+            if self.kind != "torchvision":
+                raise ValueError(
+                    f"`--{name.replace('_', '-')}` goes with `--kind torchvision` only. "
+                    f"Received: {name}={value!r}, kind={self.kind!r}"
+                )
         if not self.file.parent.is_dir():  # the prefix of a checkpoint is no file itself
             raise FileNotFoundError(
                 f"There must be a file with weights. Received: {str(self.file)!r}, whose folder does "
@@ -53,6 +75,15 @@ class ImportWeights:
             raise FileExistsError(
                 f"--out must be a new directory. Received: {str(self.out)!r}, which exists"
             )
+
+    def _torchvision_options(self) -> dict[str, str]:
+        """Returns the options for torchvision files that were given."""
+        options = {
+            "prefix": self.prefix,
+            "stride_in": self.stride_in,
+            "stem_padding": self.stem_padding,
+        }
+        return {name: value for name, value in options.items() if value not in ("", "auto")}
 
     def execute(self) -> int:
         """Reads the weights, writes and checks the SavedModel; returns the exit status."""
@@ -80,9 +111,17 @@ class ImportWeights:
         side = self.image_size or None
         shape = (side, side, 3)
         if self.kind == "torchvision":
-            return importers.torch_resnet(self.file, self.prefix, shape)
+            return importers.torch_resnet(
+                self.file,
+                self.prefix or None,
+                shape,
+                stride_in=None if self.stride_in == "auto" else self.stride_in,
+                stem_padding=None if self.stem_padding == "auto" else int(self.stem_padding),
+            )
         readers = {"moco": importers.moco, "simclr": importers.simclr, "byol": importers.byol}
-        return readers[self.kind](self.file, input_shape=shape)
+        if self.kind in readers:
+            return readers[self.kind](self.file, input_shape=shape)
+        return importers.checkpoint(self.file, self.kind, shape)
 
     def _origin(self) -> dict[str, Any]:
         import hashlib
@@ -90,6 +129,7 @@ class ImportWeights:
         from keras_ssl import importers
 
         origin: dict[str, Any] = {"imported": self.kind, "file": self.file.name}
+        origin |= self._torchvision_options()
         if self.file.is_file():
             with self.file.open("rb") as file:
                 origin["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ def torch_state_dict(backbone: keras.Model) -> dict[str, np.ndarray]:
     """Returns the weights and running statistics of a ResNet with torchvision's names.
 
     torchvision's network of the same depth, width and stem can load them, and then computes the same
-    features. For a ResNet-D, that network is timm's `resnet18d` or `resnet34d`.
+    features. For a ResNet-D, that network is timm's, such as `resnet50d`.
 
     Args:
         backbone: network of `keras_ssl.backbones.ResNet`, or a model with one as its `backbone`.
@@ -26,7 +26,8 @@ def torch_state_dict(backbone: keras.Model) -> dict[str, np.ndarray]:
     Raises:
         TypeError: if `backbone` is not a Keras model.
         ValueError: if torchvision has no such network: for networks with selective kernels, with
-            TensorFlow's padding (such as those imported from SimCLR or BYOL), or that are no ResNet.
+            TensorFlow's padding (such as those imported from SimCLR or BYOL), with strides in 1x1
+            convolutions, or that are no ResNet.
 
     Example:
         ```python
@@ -56,13 +57,18 @@ def torch_state_dict(backbone: keras.Model) -> dict[str, np.ndarray]:
 def _check_padding(backbone: keras.Model) -> None:
     names = {layer.name for layer in backbone.layers}
     different = [layer.name for layer in backbone.layers if _pads_as_tensorflow(layer)]
+    if "block1_1_conv3" in names and backbone.get_layer("block2_1_conv1").strides != (1, 1):
+        different.append("block2_1_conv1")
+    if "stem_extra_pad" in names:
+        different.append("stem_extra_pad")
     if "block1_1_conv3" not in names and "block1_1_shortcut_conv" in names:
         different.append("block1_1_shortcut_conv")
     if different:
         raise ValueError(
-            "torchvision has no counterpart for a network of TensorFlow: it would compute other "
-            "features. Expected: a keras_ssl.backbones.ResNet, with PyTorch's padding. Received: "
-            f"{backbone.name!r} with other padding, or an additional projection, in {different}"
+            "torchvision has no counterpart for this network: it would compute other features from "
+            "the same weights. Expected: a keras_ssl.backbones.ResNet, with PyTorch's padding and "
+            f"strides. Received: {backbone.name!r} with other padding or strides, or an additional "
+            f"projection, in {different}"
         )
 
 

@@ -1,6 +1,7 @@
 """Imports published weights as backbones and methods of keras_ssl, without running code in files."""
 
 from keras_ssl.importers.byol import byol
+from keras_ssl.importers.checkpoint import checkpoint
 from keras_ssl.importers.licences import LICENCES
 from keras_ssl.importers.moco import moco
 from keras_ssl.importers.safe_pickle import read_pickle
@@ -12,6 +13,7 @@ from keras_ssl.importers.torchvision import torch_resnet
 __all__ = [
     "LICENCES",
     "byol",
+    "checkpoint",
     "moco",
     "read_pickle",
     "read_safetensors",

@@ -1,5 +1,6 @@
 """Builds the ResNets of other libraries."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ _DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
     ((3, 24, 36, 3), True): 200,
 }
 _STEM_FILTERS = 64  # of a network of width 1
+# Convolutions with a stride in bottleneck blocks of "v1" and "v1.5".
+_STRIDED_1X1 = re.compile(r"block[234]_1_conv1")
+_STRIDED_3X3 = re.compile(r"block[234]_1_conv2")
 
 
 def find_depth(blocks: Mapping[int, int], bottleneck: bool, origin: str) -> int:
@@ -59,6 +63,10 @@ class Architecture:
         convolutions: padding of strided convolutions, "torch" or "tensorflow".
         first_projection: whether the first block of depths 18 and 34 has a projection, as in
             google-research/simclr and BYOL.
+        resnet_d: see `keras_ssl.backbones.ResNet`.
+        stride_in: convolution of the first bottleneck block of a stage that has the stride: "3x3", the
+            second one ("v1.5"), or "1x1", the first one ("v1": Caffe, keras.applications).
+        stem_padding: padding of the "small" stem in pixels, 1 or 2.
     """
 
     depth: int
@@ -69,6 +77,9 @@ class Architecture:
     pooling: str = "torch"
     convolutions: str = "torch"
     first_projection: bool = False
+    resnet_d: bool = False
+    stride_in: str = "3x3"
+    stem_padding: int = 1
 
     def build(self, input_shape: tuple | None) -> keras.Model:
         """Returns the network with random weights.
@@ -88,12 +99,18 @@ class Architecture:
             self.sk_ratio,
             self.stem,
             input_shape or (None, None, self.channels),
+            resnet_d=self.resnet_d,
         )
-        if (self.pooling, self.convolutions, self.first_projection) == ("torch", "torch", False):
+        if not self._differs():
             return network
         return keras.models.clone_model(
             network, clone_function=self._clone_layer, call_function=self._call_layer
         )
+
+    def _differs(self) -> bool:
+        """Whether `keras_ssl.backbones.ResNet` alone does not build this network."""
+        padding = (self.pooling, self.convolutions, self.stem_padding)
+        return padding != ("torch", "torch", 1) or self.first_projection or self.stride_in != "3x3"
 
     def _clone_layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
         """Returns a copy of a layer, with TensorFlow's padding where this architecture has it."""
@@ -104,10 +121,18 @@ class Architecture:
             config["padding"] = "same"
         if _is_average_pooling(layer) and layer.strides != (1, 1):
             config["padding"] = "valid"
+        if self.stride_in == "1x1" and _STRIDED_1X1.fullmatch(layer.name):
+            config["strides"] = (2, 2)
+        if self.stride_in == "1x1" and _STRIDED_3X3.fullmatch(layer.name):
+            config.update(strides=(1, 1), padding="same")
         return type(layer).from_config(config)
 
     def _call_layer(self, layer: keras.layers.Layer, inputs, **_):
-        """Applies a layer of the copy, without PyTorch's padding and with TensorFlow's additions."""
+        """Applies a layer of the copy, with the padding and additions of this architecture."""
+        if self.stem_padding == 2 and layer.name == "stem_conv":  # whose own padding is 1
+            return layer(layers.ZeroPadding2D(1, name="stem_extra_pad")(inputs))
+        if self.stride_in == "1x1" and _STRIDED_3X3.fullmatch(layer.name.removesuffix("_pad")):
+            return inputs if isinstance(layer, layers.ZeroPadding2D) else layer(inputs)
         if isinstance(layer, layers.ZeroPadding2D):
             pads_pooling = layer.name == "stem_pad"
             kind = self.pooling if pads_pooling else self.convolutions

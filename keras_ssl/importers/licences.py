@@ -13,8 +13,20 @@ LICENCES = {
         "The checkpoints that DeepMind publishes for BYOL are licensed under CC BY-NC 4.0: for "
         "non-commercial use, with attribution."
     ),
+    **{
+        kind: (
+            f"facebookresearch/{repository} was published under CC BY-NC 4.0: for non-commercial use, "
+            "with attribution; see its LICENSE."
+        )
+        for kind, repository in (
+            ("simsiam", "simsiam"),
+            ("barlow-twins", "barlowtwins"),
+            ("swav", "swav"),
+            ("moco-v3", "moco-v3"),
+        )
+    },
 }
-"""Licence notices of published weights, by kind of checkpoint (`"moco"`, `"byol"`)."""
+"""Licence notices of published weights, by kind of checkpoint (such as `"moco"` and `"byol"`)."""
 
 
 def show_licence(kind: str, origin: str) -> None:

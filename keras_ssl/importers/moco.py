@@ -9,7 +9,8 @@ import numpy as np
 
 from keras_ssl.importers.licences import show_licence
 from keras_ssl.importers.matching import Place, fill, join_names
-from keras_ssl.importers.torchvision import build_resnet, state_dict
+from keras_ssl.importers.state_dict import state_dict
+from keras_ssl.importers.torchvision import build_resnet
 from keras_ssl.layers import MLPHead
 from keras_ssl.methods import MoCo
 

@@ -39,9 +39,10 @@ def torch_places(backbone: keras.Model, prefix: str = "") -> dict[str, Place]:
     Source: `torchvision/models/resnet.py`; `timm/models/resnet.py`.
     """
     names = {layer.name for layer in backbone.layers}
+    is_resnet_d = any(name.endswith("_shortcut_pool") for name in names)
     places = {}
     for layer, kind, variable in iterate_weights(backbone):
-        layer_name = _layer_name(layer.name, deep_stem="stem_conv1" in names)
+        layer_name = _layer_name(layer.name, is_resnet_d)
         if layer_name is None or kind not in _WEIGHTS:
             raise ValueError(
                 "torchvision and timm have no counterpart for a layer of the backbone. Expected: a "
@@ -53,18 +54,18 @@ def torch_places(backbone: keras.Model, prefix: str = "") -> dict[str, Place]:
     return places
 
 
-def _layer_name(name: str, deep_stem: bool) -> str | None:
-    stems = _DEEP_STEMS if deep_stem else _STEMS
+def _layer_name(name: str, is_resnet_d: bool) -> str | None:
+    stems = _STEMS | _DEEP_STEMS
     if name in stems:
         return stems[name]
     if (match := _BLOCK.fullmatch(name)) is None:
         return None
     stage, block, part, number = match.groups()
-    # In a ResNet-D, pooling is number 0 of the shortcut.
+    # In a ResNet-D, pooling is number 0 of the shortcut, also where it does nothing.
     parts = {
         "conv": f"conv{number}",
         "norm": f"bn{number}",
-        "shortcut_conv": f"downsample.{int(deep_stem)}",
-        "shortcut_norm": f"downsample.{1 + deep_stem}",
+        "shortcut_conv": f"downsample.{int(is_resnet_d)}",
+        "shortcut_norm": f"downsample.{1 + is_resnet_d}",
     }
     return f"layer{stage}.{int(block) - 1}.{parts[part]}"

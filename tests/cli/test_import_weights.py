@@ -24,6 +24,7 @@ def file(tmp_path_factory):
 def test_import_a_file_of_torchvision(file, tmp_path):
     out = tmp_path / "saved" / "resnet18"
     words = ("import", file, "--kind", "torchvision", "--out", out, "--image-size", 32)
+    words += ("--stride-in", "3x3")
     status, printed, error = call(*words)
     assert status == 0, error
     assert f"Written and checked: {out}" in printed
@@ -33,11 +34,12 @@ def test_import_a_file_of_torchvision(file, tmp_path):
     recipe = json.loads((out / "recipe.json").read_text())
     assert recipe["imported"] == "torchvision"
     assert recipe["file"] == "resnet18.pth"
+    assert recipe["stride_in"] == "3x3"
     assert len(recipe["sha256"]) == 64
     assert json.loads((out / "preprocessing.json").read_text())["mean"] == [0.485, 0.456, 0.406]
     status, _, error = call(*words)
     assert status == 1
-    assert "already exists" in error
+    assert "which exists" in error
 
 
 def test_wrong_files_and_options_are_refused(file, tmp_path):
@@ -47,6 +49,9 @@ def test_wrong_files_and_options_are_refused(file, tmp_path):
         ((file, "--kind", "byol", *out), "cannot be read as a pickle of plain data"),
         ((tmp_path / "none", "--kind", "simclr", *out), "prefix of one checkpoint"),
         ((file, "--kind", "moco", "--prefix", "x.", *out), "goes with `--kind torchvision` only"),
+        ((file, "--kind", "swav", "--stride-in", "1x1", *out), "`--stride-in` goes with"),
+        ((file, "--kind", "byol", "--stem-padding", "2", *out), "`--stem-padding` goes with"),
+        ((file, "--kind", "torchvision", "--prefix", "x.", *out), "has the prefix"),
         ((file, "--kind", "torchvision", "--image-size", "-1", *out), "number of pixels"),
     ):
         status, _, error = call("import", *words)

@@ -45,7 +45,7 @@ def test_the_backbone_is_the_online_network(path, references, caplog):
     assert backbone.name == "resnet18"
     assert "CC BY-NC 4.0: for non-commercial use" in caplog.text
     check(backbone, references[0])
-    with pytest.raises(ValueError, match="no counterpart for a network of TensorFlow"):
+    with pytest.raises(ValueError, match="no counterpart for this network"):
         export.torch_state_dict(backbone)
 
 
