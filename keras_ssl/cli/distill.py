@@ -233,6 +233,7 @@ def distill(settings: Distill, train: "Source", run: "Run", strategy: "Strategy"
 def _distill(
     settings: Distill, images: "Source", run: "Run", strategy: "Strategy"
 ) -> "keras.Model":
+    from keras_ssl.data.classes import number_labels
     from keras_ssl.distill import Distiller, TeacherOutputs, calibrated, load_teacher, precompute
     from keras_ssl.runs.training import train
 
@@ -263,6 +264,8 @@ def _distill(
             factor=1.0 if settings.learning_rate else min(1.0, temperature),
         )
         distiller.compile(optimizer, steps_per_execution=settings.steps_per_execution)
+    if settings.labelled_weight and images.has_labels:
+        images = number_labels(images, run.config.get("class_names"), student.output_shape[-1])
     crops = build_augmentation(settings.augmentation, settings.data, student.input_shape[1])
     train(distiller, images, crops, run, settings.epochs, batch_size, seed=settings.seed)
     return calibrated(student, temperature)
@@ -274,16 +277,17 @@ def write_student(student: "keras.Model", test: "Source | None", run: "Run") -> 
     The class names and the range of pixel values are those in the run's `config.json`.
     """
     from keras_ssl import evaluate, export
-    from keras_ssl.evaluate.result import accuracies, best_classes
     from keras_ssl.export.class_names import complete_class_names
+    from keras_ssl.runs.classification import measure_classifier
 
     measured: dict[str, float] = evaluate.cost(student).to_dict()
+    known = run.config.get("class_names")
     if test is not None and test.has_labels:
-        found = evaluate.extract(student, test)
-        best = best_classes(found.values)
-        accuracy = accuracies(best, found.targets, found.values.shape[1])[0]
-        measured = {"accuracy": accuracy, **measured}
-    names = complete_class_names(run.config.get("class_names"), student.output_shape[-1])
+        result = measure_classifier(student, known, test)
+        if result is not None:
+            accuracies = {name: getattr(result, name) for name in ("accuracy", "mean_per_class")}
+            measured = {**accuracies, **measured}
+    names = complete_class_names(known, student.output_shape[-1])
     export.saved_model(
         student,
         run.export_path,

@@ -12,7 +12,15 @@ import numpy as np
 
 from keras_ssl.data.source import Source, Subset
 
-__all__ = ["ClassMatch", "class_name", "join_labels", "join_names", "match_classes", "match_source"]
+__all__ = [
+    "ClassMatch",
+    "class_name",
+    "join_labels",
+    "join_names",
+    "match_classes",
+    "match_source",
+    "number_labels",
+]
 
 _LOG = logging.getLogger("keras_ssl")
 _MOST_NAMES = 8  # class names listed in a message
@@ -144,7 +152,47 @@ def match_source(train: Source, test: Source, strict: bool = False) -> Source:
         )
     if np.array_equal(found.labels, test.labels):
         return test
-    return _Renumbered(test, found.labels, train.class_names)
+    kept = np.flatnonzero((found.labels >= 0) | (np.asarray(test.labels) < 0))
+    return _Renumbered(test, found.labels, train.class_names, kept)
+
+
+def number_labels(source: Source, class_names: Sequence[str] | None, classes: int) -> Source:
+    """Returns the images with labels in the numbers of a network's classes; -1 for other classes.
+
+    The "keras_ssl" logger says how many images lose their label.
+
+    Args:
+        source: labeled images.
+        class_names: names of the network's classes; `None` to compare numbers.
+        classes: number of the network's classes.
+
+    Raises:
+        ValueError: if no label is one of the classes.
+        TypeError: if labels change and the source is streamed.
+
+    Example:
+        >>> number_labels(image_folder("photos"), ["dog", "cat"], classes=2).class_names
+        ['dog', 'cat']
+    """
+    labels = np.asarray(source.labels, np.int64)
+    found = match_classes(np.arange(classes), class_names, labels, source.class_names)
+    if not (found.labels >= 0).any():
+        raise ValueError(
+            f"Some labels must be classes of the network, which has {classes}: "
+            f"{join_names(class_names or [str(number) for number in range(classes)])}. Received: "
+            f"{join_names(found.untrained)} in {source.name!r}"
+        )
+    if found.untrained:
+        _LOG.warning(
+            "The labels of %d images of %r are not used, because the network lacks their class: %s",
+            sum(found.untrained.values()),
+            source.name,
+            join_names(found.untrained),
+        )
+    if np.array_equal(found.labels, labels):
+        return source
+    names = None if class_names is None else list(class_names)
+    return _Renumbered(source, found.labels, names, np.arange(len(source)))
 
 
 def join_labels(sources: Sequence[Source]) -> tuple[np.ndarray | None, list[str] | None]:
@@ -177,10 +225,15 @@ def join_labels(sources: Sequence[Source]) -> tuple[np.ndarray | None, list[str]
 
 
 class _Renumbered(Subset):
-    """A source with other labels, without the images of classes that have none."""
+    """Some images of a source, with other labels."""
 
-    def __init__(self, source: Source, labels: np.ndarray, class_names: list[str] | None):
-        kept = np.flatnonzero((labels >= 0) | (np.asarray(source.labels) < 0))
+    def __init__(
+        self,
+        source: Source,
+        labels: np.ndarray,
+        class_names: list[str] | None,
+        kept: np.ndarray,
+    ):
         super().__init__(source, kept)
         if len(kept) == len(source):
             self.name = source.name

@@ -172,7 +172,7 @@ def test_distill_into_a_small_student(teacher, tmp_path):
     words = ["--student", "tiny", "--student-width", 0.25, "--epochs", 1, "--out", path]
     status, out, err = call("distill", teacher, *QUICK, *words, "--precompute")
     assert status == 0, err
-    assert re.search(r"accuracy 0\.\d+, parameters [\d,]+", out)
+    assert re.search(r"accuracy 0\.\d+, mean_per_class 0\.\d+, parameters [\d,]+", out)
     student = export.load(path / "export")
     assert Run(path).class_names == Run(teacher).class_names  # the teacher's
     assert Run(path).encoder().output_shape == (None, 16)
@@ -235,3 +235,36 @@ def test_a_finished_directory_is_not_overwritten(teacher, pretrained):
     status, _, err = call(*words)
     assert status == 1
     assert "which is not empty" in err
+
+
+def test_labels_of_a_distillation_are_matched_with_the_teachers_classes(teacher, tmp_path):
+    """The images number their classes differently from the teacher: 9 first."""
+    digits = data.digits("train").subset(np.arange(64))
+    images = np.stack([image for image, _ in digits.dataset().as_numpy_iterator()])
+    names = [str(number) for number in range(9, -1, -1)]
+    file = tmp_path / "reversed.npz"
+    np.savez(
+        file,
+        x_train=images,
+        y_train=9 - digits.labels,
+        x_test=images,
+        y_test=9 - digits.labels,
+        class_names=names,
+    )
+    results = {}
+    for name, path in (("reversed", file), ("same", tmp_path / "same.npz")):
+        if name == "same":
+            np.savez(
+                path,
+                x_train=images,
+                y_train=digits.labels,
+                x_test=images,
+                y_test=digits.labels,
+                class_names=names[::-1],
+            )
+        words = ["--data", path, "--student", "tiny", "--epochs", 2, "--batch-size", 32]
+        words += ["--labelled-weight", 0.5, "--augmentation", "centred"]
+        status, _, err = call("distill", teacher, *words, "--out", tmp_path / name)
+        assert status == 0, err
+        results[name] = Run(tmp_path / name).metrics["accuracy"]
+    assert results["reversed"] == results["same"]

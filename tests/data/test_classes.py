@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_ssl import data
-from keras_ssl.data.classes import join_labels, match_classes, match_source
+from keras_ssl.data.classes import join_labels, match_classes, match_source, number_labels
 
 
 def source(names, labels, class_names=True):
@@ -127,3 +127,19 @@ def test_named_and_unnamed_labels_are_not_joined():
 def test_class_names_must_differ():
     with pytest.raises(ValueError, match=r"`class_names` must differ. Received: \['a', 'a'\]"):
         data.arrays(np.zeros((2, 4, 4, 1), np.uint8), [0, 1], ["a", "a"])
+
+
+def test_labels_are_numbered_as_the_classes_of_a_network(caplog):
+    images = source("bdc", [0, 1, 2, 1])
+    numbered = number_labels(images, ["d", "b"], classes=2)
+    assert numbered.labels.tolist() == [1, 0, -1, 0]
+    assert ranks(numbered) == [1, 3, 2, 3]  # no image is left out
+    assert "labels of 1 images" in caplog.text
+    assert number_labels(images, ["b", "d", "c"], classes=3) is images
+
+
+def test_labels_without_names_are_classes_of_a_network_by_number():
+    images = source("abc", [0, 1, 2], class_names=False)
+    assert number_labels(images, ["x", "y"], classes=2).labels.tolist() == [0, 1, -1]
+    with pytest.raises(ValueError, match=r"has 2: x, y\. Received: a, b in"):
+        number_labels(source("ab", [0, 1]), ["x", "y"], classes=2)
