@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_ssl.export.agreement import check_agreement
 from keras_ssl.export.backbone import copy_to_float32, find_backbone, find_shapes, sample_images
+from keras_ssl.export.int8 import has_unit_norm, quantize_int8
 from keras_ssl.export.whole_file import whole_file
 
 # Cosine similarity between an image's features from Keras and from LiteRT; must be exceeded.
@@ -38,7 +39,8 @@ def lite(
         path: file to write, usually `*.tflite`. Missing parent directories are created.
         quantize: number format of the weights. `None`: float32. "float16": half the size; hardware
             without float16 computes in float32. "int8": a quarter of the size; integer arithmetic
-            with ranges determined by `calibration`.
+            with ranges determined by `calibration`. If all features have length 1, they are
+            normalized in float32 at the end.
         calibration: about a hundred typical inputs of the network, `(n, height, width, channels)`,
             float32, or uint8, which are scaled to [0, 1]. The check uses the first 32 of them, or
             four random images if there are none.
@@ -69,21 +71,28 @@ def lite(
     interpreter = _import_interpreter()
     with whole_file(path, overwrite) as draft:
         network = copy_to_float32(backbone)
-        draft.write_bytes(_convert(network, image_shape, quantize, images))
         checked = images[:_CHECKED_IMAGES]
-        received = _run(interpreter(str(draft)), checked)
         expected = np.asarray(network(checked, training=False))
+        normalize = quantize == "int8" and has_unit_norm(expected)
+        draft.write_bytes(_convert(network, image_shape, quantize, images, normalize))
+        received = _run(interpreter(str(draft)), checked)
         name = f"{pathlib.Path(path).name} (LiteRT, {quantize or 'float32'})"
         check_agreement(expected, received, _MIN_COSINE[quantize], name)
     return pathlib.Path(path)
 
 
 def _convert(
-    network: keras.Model, image_shape: tuple, quantize: str | None, images: np.ndarray
+    network: keras.Model,
+    image_shape: tuple,
+    quantize: str | None,
+    images: np.ndarray,
+    normalize: bool = False,
 ) -> bytes:
     @tf.function(input_signature=[tf.TensorSpec((None, *image_shape), tf.float32, name="images")])
     def serving_default(images):
-        return {"features": network(images, training=False)}
+        features = network(images, training=False)
+        # Integers have changed the length of the vectors; `quantize_int8` keeps this in float32.
+        return {"features": tf.math.l2_normalize(features, axis=-1) if normalize else features}
 
     def representative() -> Iterator[list[np.ndarray]]:
         for image in images:
@@ -95,12 +104,12 @@ def _convert(
         # The converter turns the variables of a SavedModel into constants.
         tf.saved_model.save(module, folder, signatures={"serving_default": serving_default})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if quantize is not None:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantize == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
         if quantize == "int8":
             converter.representative_dataset = representative
+            return quantize_int8(converter)
         return converter.convert()
 
 

@@ -6,9 +6,11 @@ import os
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_ssl import export, methods
 from keras_ssl.backbones import Tiny
+from keras_ssl.export.int8 import has_unit_norm
 
 # The module; `export.lite` is the function.
 lite_module = importlib.import_module("keras_ssl.export.lite")
@@ -82,7 +84,7 @@ def test_uint8_calibration_is_scaled(backbone, runtime, tmp_path, monkeypatch):
     seen = []
     convert = lite_module._convert
     monkeypatch.setattr(
-        lite_module, "_convert", lambda *args: seen.append(args[-1]) or convert(*args)
+        lite_module, "_convert", lambda *args: seen.append(args[3]) or convert(*args)
     )
     pixels = (random_images(4) * 255).astype(np.uint8)
     export.lite(backbone, tmp_path / "a.tflite", "int8", pixels)
@@ -123,3 +125,41 @@ def test_missing_packages_are_named(backbone, tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"keras_ssl\[onnx\]"):
         export.onnx(backbone, tmp_path / "a.onnx")
     assert os.listdir(tmp_path) == []
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl_tests")
+class Normalize(keras.layers.Layer):
+    """Normalizes vectors with one of TensorFlow's functions, which LiteRT has an operator for."""
+
+    def call(self, inputs):
+        return tf.math.l2_normalize(inputs, axis=-1)
+
+
+def network_of(*last):
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.Input((8, 8, 3)),
+        keras.layers.Conv2D(16, 3, 2, activation="relu"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(2048),
+    ]
+    return keras.Sequential([*layers, *last])
+
+
+@pytest.mark.parametrize("layer", [Normalize, keras.layers.UnitNormalization])
+def test_normalized_outputs_keep_angle_and_length_in_int8(layer, runtime, tmp_path):
+    network = network_of(layer())
+    path = export.lite(network, tmp_path / "a.tflite", "int8", random_images(40, 8))
+    new = random_images(16, 8, seed=9)
+    expected = network(new, training=False).numpy()
+    received = features_of(runtime, path, new)
+    assert cosines(expected, received).min() > 0.9997
+    np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(received, axis=1), 1, atol=1e-5)
+
+
+def test_unit_norms_are_detected():
+    unit = np.eye(3, 8, dtype="float32")
+    assert has_unit_norm(unit)
+    assert not has_unit_norm(unit * np.float32(1.01))
+    assert not has_unit_norm(unit * np.array([[1], [1], [0]], "float32"))
