@@ -48,7 +48,8 @@ class ProgressBar(keras.callbacks.Callback):
     says so. The estimated time left does not include compiling.
 
     Args:
-        steps_per_epoch: batches in a full pass over the data.
+        steps_per_epoch: batches in a full pass over the data; `None` takes the number that `fit`
+            knows.
         start: steps taken before this call of `fit`.
         console: where to draw; by default standard output.
         batch_size: images per step, to show images per second; `None` shows steps per second.
@@ -63,14 +64,15 @@ class ProgressBar(keras.callbacks.Callback):
 
     def __init__(
         self,
-        steps_per_epoch: int,
+        steps_per_epoch: int | None = None,
         start: int = 0,
         console: Console | None = None,
         batch_size: int | None = None,
         advise: Callable[[float], str | None] | None = None,
     ):
         super().__init__()
-        self.steps_per_epoch = steps_per_epoch
+        self._given_steps = steps_per_epoch
+        self.steps_per_epoch = steps_per_epoch or 1
         self.start = start
         self.console = console or Console()
         self.batch_size = batch_size
@@ -79,7 +81,7 @@ class ProgressBar(keras.callbacks.Callback):
             self.console.is_jupyter and can_draw(self.console)
         )
         self._printed_at = 0.0
-        self._pace = Pace(steps_per_epoch, total=start, start=start)
+        self._pace = Pace(self.steps_per_epoch, total=start, start=start)
         self._epoch_values = ""
         self._speed_shown = False
         self._reminder: threading.Timer | None = None
@@ -98,8 +100,9 @@ class ProgressBar(keras.callbacks.Callback):
             disable=not self._animated,
         )
         self._printed_at = _clock()
+        self.steps_per_epoch = self._given_steps or self.params["steps"]
         total = self.params["epochs"] * self.steps_per_epoch
-        self._task = self._bar.add_task("Pretraining", total=total, completed=self.start, left="?")
+        self._task = self._bar.add_task("Training", total=total, completed=self.start, left="?")
         self._pace = Pace(self.steps_per_epoch, total, self.start, _clock)
         self._speed_shown = False
         if not self._animated:

@@ -56,6 +56,7 @@ class Evaluate:
         from keras_ssl.runs.console import open_console
         from keras_ssl.runs.directory import Run
         from keras_ssl.runs.report import measure, show
+        from keras_ssl.runs.verdict import describe_classes
 
         console = open_console()
         run = Run(self.run)
@@ -84,6 +85,8 @@ class Evaluate:
             console,
             value_range=load_value_range(self.run) or "full",
         )
+        for line in describe_classes(train, test):
+            console.print(line)
         rows = measure({"trained": encoder}, train, test, *settings, self.seed, self.batch_size)
         show(rows, console)
         if below_classes is not None:

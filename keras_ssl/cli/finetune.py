@@ -146,6 +146,7 @@ def finetune(
 ) -> "Finetuned":
     """Returns the result of fine-tuning a model with the settings of the command."""
     from keras_ssl import evaluate
+    from keras_ssl.callbacks import ProgressBar
     from keras_ssl.presets import build_augmentation
 
     backbone: Any = getattr(model, "backbone", model)
@@ -158,6 +159,7 @@ def finetune(
         epochs, reason = finetune_epochs(epochs, train.labels, *rest)
         if reason and console is not None:
             console.print(reason)
+    bar = ProgressBar(console=console)
     settings: dict[str, Any] = {
         "labels": command.labels,
         "epochs": epochs,
@@ -167,20 +169,24 @@ def finetune(
         "seed": command.seed,
         "warmup_epochs": command.warmup_epochs,
         "augmentation": augmentation,
+        "callbacks": [bar],
     }
-    if command.from_scratch:
-        if command.weight_decay is not None:
-            settings["weight_decay"] = command.weight_decay
-        return evaluate.supervised(backbone, train, test, **settings)
-    return evaluate.finetune(
-        model,
-        train,
-        test,
-        from_layer=command.from_layer,
-        optimizer=command.optimizer and spell("optimizer", command.optimizer, _OPTIMIZERS),
-        weight_decay=command.weight_decay or 0.0,
-        **settings,
-    )
+    try:
+        if command.from_scratch:
+            if command.weight_decay is not None:
+                settings["weight_decay"] = command.weight_decay
+            return evaluate.supervised(backbone, train, test, **settings)
+        return evaluate.finetune(
+            model,
+            train,
+            test,
+            from_layer=command.from_layer,
+            optimizer=command.optimizer and spell("optimizer", command.optimizer, _OPTIMIZERS),
+            weight_decay=command.weight_decay or 0.0,
+            **settings,
+        )
+    finally:
+        bar.stop()
 
 
 def write_classifier(result: "Finetuned", run: "Run"):

@@ -28,6 +28,8 @@ def describe_classes(train: Source, test: Source) -> list[str]:
         >>> describe_classes(digits("train"), digits("test"))[0]
         'Classes: 10 (0, 1, 2, 3, 4, 5, 6, 7 and 2 more), 140 to 146 training images each'
     """
+    if not train.has_labels or not test.has_labels:
+        return []  # `measure` refuses them
     numbers, counts = _count(train)
     _, test_counts = _count(test)
     names = [class_name(int(number), train.class_names) for number in numbers]

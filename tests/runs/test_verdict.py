@@ -64,3 +64,9 @@ def test_unbalanced_classes_are_pointed_out():
     assert "10 to 90 training images each" in lines[0]
     assert "right for 85.0% of the test images; compare mean-per-class" in lines[1]
     assert lines[1].endswith("50.0%.")
+
+
+def test_images_without_labels_are_not_described():
+    unlabeled = data.arrays(np.zeros((4, 2, 2, 1), np.uint8))
+    assert describe_classes(unlabeled, images([1, 1])) == []
+    assert describe_classes(images([1, 1]), unlabeled) == []
