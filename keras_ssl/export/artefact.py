@@ -20,6 +20,10 @@ class Artefact(tf.Module):
     batch statistics and updates the moving statistics. float32 images must be preprocessed already;
     uint8 images are scaled and normalized, unless the value range is of another type.
 
+    `training` is the same as a function of images alone, which returns a dictionary like the
+    signatures. `keras.layers.TFSMLayer` can call it in training. It is not a signature, so that clients
+    of a server cannot change the moving statistics.
+
     TensorFlow Hub expects the attributes `variables`, `trainable_variables` and
     `regularization_losses` (functions without arguments) in a reusable module.
 
@@ -76,6 +80,7 @@ class Artefact(tf.Module):
         for images in specs:
             for training in (False, True):
                 self.__call__.get_concrete_function(images, training=training)
+        self.training = self._training_function()
 
     @tf.function
     def __call__(self, images, training=False):
@@ -84,6 +89,13 @@ class Artefact(tf.Module):
             # Calls the float32 trace, so that the SavedModel does not contain the network twice.
             return self(self._preprocessing.scale(images), training=training)
         return tf.cast(self._network(images, training), tf.float32)
+
+    def _training_function(self) -> Callable:
+        @tf.function(input_signature=[self._images])
+        def training(images):
+            return {self._output: self(images, training=True)}
+
+        return training
 
     @property
     def _takes_uint8(self) -> bool:

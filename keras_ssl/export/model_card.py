@@ -197,9 +197,17 @@ As a layer of a Keras 3 model:
 ```python
 import keras
 
-layer = keras.layers.TFSMLayer("path/to/{name}", call_endpoint="serving_default", dtype="float32")
+layer = keras.layers.TFSMLayer(
+    "path/to/{name}",
+    call_endpoint="serving_default",
+    call_training_endpoint="training",
+    dtype="float32",
+)
 {output} = layer(images)["{output}"]
 ```
+
+With `call_training_endpoint`, fine-tuning also uses and updates the statistics of batch
+normalization. Without it, only the weights change.
 
 As a trainable Keras model with all its layers:
 
