@@ -227,7 +227,7 @@ def test_an_interrupted_export_leaves_no_files(tmp_path, monkeypatch, backbone):
 def fast(monkeypatch):
     """Writes no network, for tests of directories."""
 
-    def write(backbone, image_shape, preprocessing, documents, draft):
+    def write(backbone, image_shape, preprocessing, documents, draft, *_):
         (draft / "saved_model.pb").write_text("graph")
         (draft / "backbone.keras").write_text("network")
         for name, text in documents.items():

@@ -25,7 +25,7 @@ _HEAD = re.compile(
 _COUNTER = ".num_batches_tracked"
 # Biases of convolutions, and the normalization that follows.
 _BIAS = re.compile(r"(|.*\.)(conv|downsample\.|conv1\.)(\d)\.bias")
-_FIRST_STRIDE = re.compile(r"caffe|keras|msra", re.IGNORECASE)
+_FIRST_STRIDE = re.compile(r"caffe|keras(?!.ssl)|msra", re.IGNORECASE)
 
 
 def torch_resnet(
@@ -75,7 +75,7 @@ def torch_resnet(
         ValueError: if the file cannot be read, contains another network or several, or a tensor is
             missing, unexpected, or has the wrong shape; the message names the tensors. If `stride_in`
             is `None` and the file name contains "caffe", "keras" or "msra", convolutions have biases,
-            or no normalization has statistics.
+            or no normalization of a trained network has statistics.
 
     Example:
         ```python
@@ -112,18 +112,12 @@ def torch_resnet(
 
 def _default_stride(tensors: Mapping[str, Any], origin: str) -> str:
     """Returns "3x3"; raises ValueError if the tensors look like those of another library."""
-    statistics = [
-        tensor.astype("float64")
-        for name, tensor in tensors.items()
-        if name.endswith((".running_mean", ".running_var"))
-        and isinstance(tensor, np.ndarray)
-        and tensor.size
-    ]
     signs = {
         "the file name": _FIRST_STRIDE.search(os.path.basename(origin)),
         "biases of convolutions": _following_means(tensors),
-        "normalization without statistics": statistics
-        and all(np.ptp(tensor) < 1e-4 for tensor in statistics),
+        # Frozen batch normalization: trained, and merged with its statistics.
+        "normalization without statistics": _are_constant(tensors, ".running_mean", ".running_var")
+        and not _are_constant(tensors, ".bias"),
     }
     found = [sign for sign, seen in signs.items() if seen]
     if found:
@@ -139,6 +133,16 @@ def _default_stride(tensors: Mapping[str, Any], origin: str) -> str:
         origin,
     )
     return "3x3"
+
+
+def _are_constant(tensors: Mapping[str, Any], *endings: str) -> bool:
+    """Whether each of the tensors with these endings consists of one number, to 0.0001."""
+    values = [
+        tensor.astype("float64")
+        for name, tensor in tensors.items()
+        if name.endswith(endings) and isinstance(tensor, np.ndarray) and tensor.size
+    ]
+    return bool(values) and all(np.ptp(tensor) < 1e-4 for tensor in values)
 
 
 def build_resnet(

@@ -13,6 +13,7 @@ import pytest
 
 from keras_ssl import export, importers
 from keras_ssl.backbones import ResNet
+from keras_ssl.importers.torchvision import _default_stride
 from tests.importers.test_torch_networks import corners, image, stages
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "oracles" / "golden" / "timm_resnets.npz"
@@ -125,6 +126,13 @@ def test_networks_that_may_have_other_strides_are_asked_for(golden, tmp_path):
     with pytest.raises(ValueError, match="normalization without statistics"):
         importers.torch_resnet(frozen)
     assert importers.torch_resnet(frozen, stride_in="3x3").name == "resnet50"
+    untrained = {k: np.zeros_like(v) if k.endswith("bias") else v for k, v in frozen.items()}
+    assert importers.torch_resnet(untrained).name == "resnet50"
+    for name in ("resnet50_caffe.pth", "Keras-resnet50.pth", "resnet50_msra.pth"):
+        with pytest.raises(ValueError, match=r"do not tell \(the file name\)"):
+            _default_stride(tensors, str(tmp_path / "keras" / name))
+    for name in ("resnet50.pth", "keras_ssl-resnet50.pth"):
+        assert _default_stride(tensors, str(tmp_path / "keras" / name)) == "3x3"
     with pytest.raises(ValueError, match=r"must be '3x3', '1x1' or None\. Received"):
         importers.torch_resnet(tensors, stride_in=2)
 
