@@ -160,3 +160,48 @@ def test_the_stem_of_solo_learn(golden, caplog):
     assert largest_difference(usual, golden, "resnet18_padding_2", SMALL_SIZES) > 0.01
     with pytest.raises(ValueError, match="must be 1, 2 or None"):
         importers.torch_resnet(tensors, stem_padding=3)
+
+
+def names_of_torchvision(network):
+    """The weights of a ResNet of keras.applications, as a conversion to PyTorch would name them."""
+    kinds = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "bias": "bias"}
+    tensors = {}
+    for layer in network.layers:
+        if not layer.weights:
+            continue
+        stage, block, number, kind = ([*layer.name.split("_"), "", ""])[:4]
+        if stage == "conv1":
+            name = "conv1" if block == "conv" else "bn1"
+        elif number == "0":
+            name = f"downsample.{int(kind == 'bn')}"
+        else:
+            name = f"{kind}{number}"
+        if stage != "conv1":
+            name = f"layer{int(stage[-1]) - 1}.{int(block.removeprefix('block')) - 1}.{name}"
+        for variable in layer.weights:
+            value = variable.numpy()
+            last = kinds.get(variable.name, "running_var")
+            if variable.name == "kernel":
+                last, value = "weight", value.transpose(3, 2, 0, 1)
+            tensors[f"{name}.{last}"] = value
+    return tensors
+
+
+@pytest.mark.large
+def test_a_resnet_50_of_keras_applications():
+    network = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg")
+    rng = np.random.default_rng(0)
+    for variable in network.weights:
+        if len(variable.shape) == 1:
+            low, high = (0.5, 1.5) if variable.name in ("gamma", "moving_variance") else (-0.2, 0.2)
+            variable.assign(rng.uniform(low, high, variable.shape))
+    tensors = names_of_torchvision(network)
+    with pytest.raises(ValueError, match="biases of convolutions"):
+        importers.torch_resnet(tensors)
+    images = rng.uniform(-1, 1, (2, 97, 128, 3)).astype("float32")
+    expected = network(images).numpy()
+    scale = np.abs(expected).max()
+    right = importers.torch_resnet(tensors, stride_in="1x1")(images).numpy()
+    np.testing.assert_allclose(right / scale, expected / scale, atol=1e-5)
+    wrong = importers.torch_resnet(tensors, stride_in="3x3")(images).numpy()
+    assert np.abs(wrong - expected).max() / scale > 0.03
