@@ -90,7 +90,7 @@ def test_recipes_are_listed():
     ("words", "message"),
     [
         (["pretrain", "--recipe", "simclr_cifar"], "Unknown recipe. Nearest: simclr_cifar10"),
-        (["simclrv2", "--recipe", "simclr_v2_imagenet"], "Nearest: simclrv2_imagenet"),
+        (["simclrv2", "--recipe", "simclrv2_imagnet"], "Nearest: simclrv2_imagenet"),
         (["pretrain", "--recipe", "simclrv2_imagenet"], "RECIPE = Pretrain(...)"),
         (["simclrv2", "--recipe", "byol_imagenet"], "RECIPE = SimCLRv2(...)"),
         (

@@ -191,7 +191,12 @@ def _prepared_builder(name: str, data_dir: str | None, download: bool) -> Any:
                 "With `download=False` the data set must already be prepared. "
                 f"Received: name={name!r}, which is not in {str(builder.data_dir)!r}"
             )
-        builder.download_and_prepare()
+        try:
+            builder.download_and_prepare()
+        except AssertionError as error:  # raised if files must be downloaded by hand
+            raise FileNotFoundError(
+                f"The files of {name!r} must be downloaded by hand. {error}"
+            ) from error
     return builder
 
 

@@ -101,7 +101,7 @@ def test_pretrain_on(kind, photos, tmp_path):
 def check_that_unlabeled_images_are_refused(path, data):
     status, _, err = call("evaluate", path, "--data", data)
     assert status == 1
-    assert "Evaluation needs labels. Expected: class sub-folders, or arrays with labels." in err
+    assert "Evaluation needs labels. Expected: class sub-folders, a .csv file" in err
     assert not (path / "metrics.json").exists()
 
 

@@ -116,13 +116,14 @@ def test_two_devices_do_what_one_does(labels, two_replicas):
 def test_batches_divide_among_devices(two_replicas):
     few = TRAIN.subset(range(11))
     settings = {"epochs": 1, "augmentation": PLAIN}
+    test = TEST.subset(np.isin(TEST.labels, few.labels))
     with two_replicas.scope():
-        result = supervised(simclr().backbone, few, TEST, **settings)
+        result = supervised(simclr().backbone, few, test, **settings)
         assert result.settings["batch_size"] == 10
         with pytest.raises(ValueError, match="batch_size=7, and 2 devices"):
-            supervised(simclr().backbone, few, TEST, batch_size=7, **settings)
+            supervised(simclr().backbone, few, test, batch_size=7, **settings)
         with pytest.raises(ValueError, match="Received: 1 labeled images and 2 replicas"):
-            quick(simclr(), few.subset([0]))
+            finetune(simclr(), few.subset([0]), few.subset([0]), **settings)
 
 
 @pytest.mark.parametrize(

@@ -291,7 +291,8 @@ def test_two_replicas_have_the_same_penalties_as_one(two_replicas):
     with two_replicas.scope():
         two = penalised(0.5, 0.01)
     assert two.fit(batches(), verbose=0).history["loss"] == pytest.approx(expected, rel=1e-5)
-    assert_equal(values_of(two.weights), values_of(one.weights), tolerance=1e-5)
+    # In the first steps, moving statistics take up most of the batch's, with their rounding.
+    assert_equal(values_of(two.weights), values_of(one.weights), tolerance=2e-5)
 
 
 @pytest.mark.parametrize("name", rest_large(["MobileNetV2", "EfficientNetB0"]))
