@@ -56,7 +56,7 @@ class Evaluate:
         from keras_ssl.runs.console import open_console
         from keras_ssl.runs.directory import Run
         from keras_ssl.runs.report import measure, show
-        from keras_ssl.runs.verdict import describe_classes
+        from keras_ssl.runs.verdict import describe_classes, is_unbalanced
 
         console = open_console()
         run = Run(self.run)
@@ -85,10 +85,10 @@ class Evaluate:
             console,
             value_range=load_value_range(self.run) or "full",
         )
-        for line in describe_classes(train, test):
+        for line in describe_classes(train, test, self.labels_per_class):
             console.print(line)
         rows = measure({"trained": encoder}, train, test, *settings, self.seed, self.batch_size)
-        show(rows, console)
+        show(rows, console, is_unbalanced(test))
         if below_classes is not None:
             names = read_class_names(self.run)
             result = measure_classifier(network, names, test, self.batch_size)

@@ -141,12 +141,17 @@ def match_source(train: Source, test: Source, strict: bool = False) -> Source:
         return test
     if train.labels is None or test.labels is None:
         return test
+    if (train.class_names is None) != (test.class_names is None):
+        _LOG.warning(
+            "The classes of %r and %r are matched by number, because only one of them has class names",
+            train.name,
+            test.name,
+        )
     found = match_classes(train.labels, train.class_names, test.labels, test.class_names)
     found.check(train.name, test.name, strict)
     if found.untested and not same_names:
         _LOG.warning(
-            "%d classes have training images but no test images in %r: %s",
-            len(found.untested),
+            "The test images %r have no image of these classes of the training images: %s",
             test.name,
             join_names(found.untested),
         )

@@ -59,7 +59,12 @@ def validate_labels(
 
 
 def stratified_split(
-    size: int, labels: np.ndarray | None, fraction: float, seed: int, name: str
+    size: int,
+    labels: np.ndarray | None,
+    fraction: float,
+    seed: int,
+    name: str,
+    class_names: list[str] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits the indices 0 to `size - 1` at random, in the same proportion for each class.
 
@@ -72,6 +77,7 @@ def stratified_split(
         fraction: fraction of the images in the second part, between 0 and 1.
         seed: seed of the random split.
         name: name of the source, for messages.
+        class_names: names of labels 0, 1, ..., for messages.
 
     Returns:
         Two sorted arrays of int64 indices. Each index is in exactly one of them.
@@ -95,12 +101,14 @@ def stratified_split(
         is_single = counts[numbers] == 1
         divided, single = np.flatnonzero(~is_single), np.flatnonzero(is_single)
         if single.size:
+            lonely = [str(number) for number in classes[counts == 1]]
+            if class_names is not None:
+                lonely = [class_names[number] for number in classes[counts == 1]]
             _LOG.warning(
-                "%d classes of %r have a single image, which is in the first part of the split only: "
-                "class %s",
-                single.size,
+                "A single image of its class stays in the first part of the split of %r; the second "
+                "part has no image of: %s",
                 name,
-                ", ".join(map(str, classes[counts == 1][:8])) + ", ..." * (single.size > 8),
+                ", ".join(lonely[:8]) + f" and {len(lonely) - 8} more" * (len(lonely) > 8),
             )
         many = int((counts > 1).sum())
         if math.ceil(len(divided) * fraction) < many <= len(divided) // 2:

@@ -212,7 +212,7 @@ def warn_if_little_used(source: Source):
         channels = "" if len(named) == values.shape[1] else f" in channel {_list(named)}"
         _LOG.warning(
             "The pixels of %r use little of their range%s%s: most lie between %g and %g, of 0 to %g. "
-            "The network hardly sees a difference. `--value-range auto` (in Python: "
+            "The network hardly sees a difference. Pretraining with `--value-range auto` (in Python: "
             "value_range='auto') scales them to the range that they use",
             source.name,
             scaled,

@@ -225,7 +225,9 @@ class Source(abc.ABC):
         """
         if not self.random_access:
             raise no_random_access_error("split", self.name)
-        train, test = stratified_split(len(self), self.labels, fraction, seed, self.name)
+        train, test = stratified_split(
+            len(self), self.labels, fraction, seed, self.name, self.class_names
+        )
         return self.subset(train), self.subset(test)
 
 

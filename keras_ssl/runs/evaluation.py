@@ -17,7 +17,7 @@ from keras_ssl.evaluate.classifier_parts import encoder_of_classifier
 from keras_ssl.runs.classification import measure_classifier, show_classifier
 from keras_ssl.runs.paths import absolute_path
 from keras_ssl.runs.report import measure, show
-from keras_ssl.runs.verdict import describe_classes, verdict
+from keras_ssl.runs.verdict import describe_classes, is_unbalanced, verdict
 
 
 def evaluate_run(
@@ -51,12 +51,12 @@ def evaluate_run(
             data, data_dir, channels, seed, console, verify, value_range=value_range
         )
     console = console or Console()
-    for line in describe_classes(train, test):
+    for line in describe_classes(train, test, labels_per_class):
         console.print(line)
     rows = measure(encoders, train, test, labels_per_class, draws, seed, batch_size)
     is_source = isinstance(data, (tuple, Source))
     found = {"data": train.name if is_source else absolute_path(str(data)), "rows": rows}
-    show(rows, console)
+    show(rows, console, is_unbalanced(test))
     if encoder is not None:
         result = measure_classifier(network, run.class_names, test, batch_size)
         if result is not None:

@@ -54,9 +54,10 @@ def measure(
     """
     labels, _ = _labels(train, "training"), _labels(test, "test")
     test = match_source(train, test)
-    rarest = int(np.unique(labels[labels >= 0], return_counts=True)[1].min())
-    possible = [count for count in per_class if count <= rarest]
-    neighbours = min(_NEIGHBOURS, rarest)  # further neighbors would be of other classes
+    sizes = np.unique(labels[labels >= 0], return_counts=True)[1]
+    possible = [count for count in per_class if count <= sizes.min()]
+    # Further neighbors would be of other classes. The median does not depend on a single rare class.
+    neighbours = min(_NEIGHBOURS, int(np.median(sizes)))
     rows = {}
     for number, (name, encoder) in enumerate(encoders.items(), 1):
         if progress and len(encoders) > 1:  # with many classes, each of them takes minutes
@@ -97,17 +98,28 @@ def _labels(source: Source, role: str) -> np.ndarray:
     return source.labels
 
 
-def show(rows: Mapping[str, Mapping[str, Any]], console: Console | None = None):
+def show(
+    rows: Mapping[str, Mapping[str, Any]],
+    console: Console | None = None,
+    mean_per_class: bool = False,
+):
     """Prints the results of `measure` as a table of accuracies in percent.
 
-    The column "per class" is the accuracy with all labels, averaged over classes.
+    Args:
+        rows: the results.
+        console: where to print.
+        mean_per_class: whether the columns of few labels show the accuracy averaged over classes, as
+            for unbalanced classes. The last two columns, with all labels, are top-1 accuracy and mean
+            per class.
     """
     first = next(iter(rows.values()))
     counts = sorted({result["per_class"] for result in first["few_labels"]})
     draws = max((len(result["accuracies"]) for result in first["few_labels"]), default=0)
     table = Table(
-        title="Accuracy in %, by labels per class"
-        + (f" (mean ± std of {draws} draws)" * bool(draws)),
+        title=("Mean-per-class accuracy" if mean_per_class else "Accuracy")
+        + " in %, by labels per class"
+        + (f" (mean ± std of {draws} draws)" if draws > 1 else " (one draw)" * draws),
+        caption=f"kNN: {first['knn']['settings']['k']} neighbors",
         box=box.SIMPLE_HEAD,  # with three counts, the table fits into 80 columns
         pad_edge=False,
         collapse_padding=True,
@@ -121,9 +133,8 @@ def show(rows: Mapping[str, Mapping[str, Any]], console: Console | None = None):
     for name, row in rows.items():
         for protocol in _PROTOCOLS:
             few = {r["per_class"]: r for r in row["few_labels"] if r["protocol"] == protocol}
-            cells = [
-                f"{100 * few[c]['mean']:.1f} ± {100 * (few[c]['std'] or 0):.1f}" for c in counts
-            ]
+            key = "mean_per_class_accuracies" if mean_per_class else "accuracies"
+            cells = [_mean_and_std(few[count][key]) for count in counts]
             result = row[protocol]
             percent = [f"{100 * result[key]:.1f}" for key in ("accuracy", "mean_per_class")]
             table.add_row(name, protocol, *cells, *percent)
@@ -132,3 +143,9 @@ def show(rows: Mapping[str, Mapping[str, Any]], console: Console | None = None):
         (console or Console()).print(
             "The features of at least one encoder have collapsed to a point."
         )
+
+
+def _mean_and_std(accuracies: Sequence[float]) -> str:
+    percent = 100 * np.asarray(accuracies)
+    spread = f" ± {np.std(percent, ddof=1):.1f}" if len(percent) > 1 else ""
+    return f"{np.mean(percent):.1f}{spread}"

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
-from keras_ssl.presets import ImageFacts, Preset, SimCLR, find_preset
+from keras_ssl.presets import ImageFacts, Preset, SimCLR, is_of_package
 from keras_ssl.runs.paths import absolute_path
+from keras_ssl.runs.preset_of_run import PRESET_CLASS, preset_class, preset_of_run
 
 # What may differ each time that a run is started. The images may have moved: training compares their
 # contents, see `keras_ssl.runs.identity`.
@@ -57,20 +58,22 @@ class PretrainSettings:
 
     def to_config(self, images: ImageFacts) -> dict[str, Any]:
         """Returns the content of `config.json`."""
-        return {**self.flat(), **asdict(images)}
+        own = {} if is_of_package(type(self.preset)) else {PRESET_CLASS: preset_class(self.preset)}
+        return {**self.flat(), **asdict(images), **own}
 
 
 def read_pretrain_settings(
-    config: Mapping[str, Any], path: pathlib.Path
+    config: Mapping[str, Any], path: pathlib.Path, preset: type[Preset] | None = None
 ) -> tuple[PretrainSettings, ImageFacts]:
     """Returns the settings of a pretraining run, and the facts about its images.
 
     Args:
         config: content of its `config.json`.
         path: run directory, for the error message.
+        preset: class of its preset; by default the one that `preset_of_run` finds.
 
     Raises:
-        ValueError: if another program or command wrote the file.
+        ValueError: if another program or command wrote the file, or its preset is unknown.
     """
     config = upgrade(config)
     required = {"method", "data", "epochs", "batch_size", "backbone", "image_channels"}
@@ -80,9 +83,9 @@ def read_pretrain_settings(
             "Export a run of another program and evaluate the export. "
             f"Received: {str(path)!r}, without the settings {', '.join(missing)}"
         )
-    preset = _from_config(find_preset(config["method"]), config)
+    own = _from_config(preset_of_run(config, path, preset), config)
     images = _from_config(ImageFacts, config)
-    return replace(_from_config(PretrainSettings, config), preset=preset), images
+    return replace(_from_config(PretrainSettings, config), preset=own), images
 
 
 def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +148,8 @@ def resume_settings(
     Raises:
         ValueError: if other settings differ, or there would be fewer epochs than before.
     """
-    saved, _ = read_pretrain_settings(config, path)
+    is_own = not is_of_package(type(given.preset)) and given.preset.method == config.get("method")
+    saved, _ = read_pretrain_settings(config, path, type(given.preset) if is_own else None)
     saved.preset.check()
     defaults = PretrainSettings(preset=type(given.preset)())
     epochs = given.preset.epochs

@@ -192,7 +192,7 @@ def test_split_of_a_class_with_one_image(caplog):
     train, test = source.split(0.4)
     assert sorted(train.labels) == [0, 0, 1]
     assert list(test.labels) == [0, 0]
-    assert "1 classes of 'arrays' have a single image" in caplog.text
+    assert "the second part has no image of: 1" in caplog.text
 
 
 def test_split_of_fewer_test_images_than_classes():

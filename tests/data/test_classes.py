@@ -36,7 +36,7 @@ def test_classes_without_training_images_are_left_out_and_named(caplog):
     assert ranks(matched) == [1, 2]
     assert "3 images" in caplog.text
     assert "d, e" in caplog.text
-    assert "1 classes have training images but no test images" in caplog.text
+    assert "no image of these classes of the training images: a" in caplog.text
 
 
 def test_a_class_that_is_only_named_has_no_training_images():

@@ -39,7 +39,7 @@ def test_the_range_is_measured_and_recorded(run, folder):
     config = json.loads((run.path / "config.json").read_text())["settings"]
     assert config["value_range"] == "auto"
     assert config["image_size"] == 8
-    assert (config["pixel_type"], config["data_rules"]) == ("uint16", 2)
+    assert (config["pixel_type"], config["data_rules"]) == ("uint16", 3)
     train, _ = open_source(folder, value_range="auto")
     assert tuple(config["value_low"]) == train.value_range.low == run.value_range.low
     assert 0 <= min(config["value_low"]) < 100
