@@ -24,13 +24,17 @@ def extensions() -> tuple[str, ...]:
     return (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", *jxl, *readable_extensions())
 
 
-def decode_common(encoded: tf.Tensor, channels: int, dtype: tf.DType = tf.uint8) -> tf.Tensor:
+def decode_common(
+    encoded: tf.Tensor, channels: int, dtype: tf.DType = tf.uint8, exact_gray: bool = True
+) -> tf.Tensor:
     """Decodes the content of a JPEG, PNG, BMP or GIF file.
 
     Args:
         encoded: scalar string.
         channels: 3 for RGB, or 1 for grayscale.
         dtype: uint8; uint16, to which 8-bit files are scaled; or float32, the values as stored.
+        exact_gray: whether gray files keep their values in one channel of uint16 or float32. `False`
+            multiplies them by 0.9999, as earlier versions did, for runs that started with them.
 
     Returns:
         (height, width, channels).
@@ -64,16 +68,19 @@ def decode_common(encoded: tf.Tensor, channels: int, dtype: tf.DType = tf.uint8)
         lambda: tf.cast(sixteen_bits(), dtype),
         lambda: tf.cast(eight_bits(), dtype) * tf.cast(factor, dtype),
     )
-    return _to_channels(image, channels)
+    return _to_channels(image, channels, exact_gray)
 
 
-def decode_any(encoded: tf.Tensor, channels: int, dtype: tf.DType = tf.uint8) -> tf.Tensor:
+def decode_any(
+    encoded: tf.Tensor, channels: int, dtype: tf.DType = tf.uint8, exact_gray: bool = True
+) -> tf.Tensor:
     """Decodes the content of any image file that can be read here; see `decode_common`.
 
     Args:
         encoded: scalar string.
         channels: 3 for RGB, or 1 for grayscale.
         dtype: see `decode_common`.
+        exact_gray: see `decode_common`.
 
     Raises:
         tf.errors.InvalidArgumentError: if the content is not an image, is truncated, has values
@@ -83,12 +90,14 @@ def decode_any(encoded: tf.Tensor, channels: int, dtype: tf.DType = tf.uint8) ->
     is_common = tf.reduce_any([_starts_with(encoded, s) for s in _COMMON_STARTS.values()])
     return tf.cond(
         is_common,
-        lambda: decode_common(encoded, channels, dtype),
-        lambda: _decode_other(encoded, channels, dtype),
+        lambda: decode_common(encoded, channels, dtype, exact_gray),
+        lambda: _decode_other(encoded, channels, dtype, exact_gray),
     )
 
 
-def _decode_other(encoded: tf.Tensor, channels: int, dtype: tf.DType) -> tf.Tensor:
+def _decode_other(
+    encoded: tf.Tensor, channels: int, dtype: tf.DType, exact_gray: bool
+) -> tf.Tensor:
     route = tf.ensure_shape(tf.numpy_function(_route, [encoded], tf.int64), ())
     with tf.control_dependencies([route]):  # the size is checked before anything is decoded
         encoded = tf.identity(encoded)
@@ -118,7 +127,7 @@ def _decode_other(encoded: tf.Tensor, channels: int, dtype: tf.DType) -> tf.Tens
         branches,
         default=lambda: tf.cast(decode_common(encoded, 3), dtype),  # raises
     )
-    return _to_channels(tf.ensure_shape(image, (None, None, 3)), channels)
+    return _to_channels(tf.ensure_shape(image, (None, None, 3)), channels, exact_gray)
 
 
 def _route(content: bytes) -> np.int64:
@@ -166,8 +175,16 @@ def _three_channels(image: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _to_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
-    return image if channels == 3 else tf.image.rgb_to_grayscale(image)
+def _to_channels(image: tf.Tensor, channels: int, exact_gray: bool = True) -> tf.Tensor:
+    if channels == 3:
+        return image
+    if image.dtype == tf.uint8 or not exact_gray:
+        return tf.image.rgb_to_grayscale(image)  # exact for gray images of 8 bits
+    # The weights of `rgb_to_grayscale` add up to 0.9999, which changes deep values. Here, the
+    # weights are those of differences, so that equal channels keep their value.
+    red, green, blue = tf.split(tf.cast(image, tf.float32), 3, axis=-1)
+    gray = red + 0.587 * (green - red) + 0.114 * (blue - red)  # Rec. 601 luma
+    return tf.cast(tf.round(gray) if image.dtype.is_integer else gray, image.dtype)
 
 
 def _padded(encoded: tf.Tensor) -> tf.Tensor:

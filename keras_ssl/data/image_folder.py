@@ -15,7 +15,7 @@ from keras_ssl.data.file_headers import FileHeaders, read_headers
 from keras_ssl.data.source import Source, cpu_tensor
 from keras_ssl.data.verify import Decoder, decode, find_unreadable
 
-RULES = 2  # see `image_folder`
+RULES = 3  # see `image_folder`
 _FIRST_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 _SLOW = ("TIFF", "HEIF", "AVIF")  # kinds that Pillow decodes
 
@@ -33,6 +33,7 @@ class FolderSource(Source):
         headers: of the files; `None` reads every file as 8 bits, and leaves sizes unknown.
         root: the folder; by default `name`.
         unread: number of files in the folder that are not read, by extension.
+        exact_gray: see `keras_ssl.data.decoding.decode_common`.
     """
 
     files: list[str]
@@ -48,6 +49,7 @@ class FolderSource(Source):
         headers: FileHeaders | None = None,
         root: str | None = None,
         unread: Mapping[str, int] | None = None,
+        exact_gray: bool = True,
     ):
         height, width = (None, None) if headers is None else headers.one_size
         shape = (height, width, channels)
@@ -63,7 +65,8 @@ class FolderSource(Source):
         self._channels = channels
         # Earlier versions did not know the size of the images, and their runs must resume.
         self._fingerprint_shape = (None, None, channels)
-        self._decoder = _decoder(headers)
+        self._exact_gray = exact_gray
+        self._decoder = _decoder(headers, exact_gray)
 
     def __repr__(self) -> str:
         """Returns the name, the number of images and classes, and which files are not read."""
@@ -108,6 +111,7 @@ class FolderSource(Source):
             None if self.headers is None else self.headers.keep(indices),
             self.root,
             self.unread,
+            self._exact_gray,
         )
 
     def fingerprint(self) -> str:
@@ -123,14 +127,14 @@ class FolderSource(Source):
             return tf.ensure_shape(image, self.image_shape)
 
 
-def _decoder(headers: FileHeaders | None) -> Decoder:
+def _decoder(headers: FileHeaders | None, exact_gray: bool = True) -> Decoder:
     """Returns the function that decodes the files."""
     if headers is None:
         return decode
     dtype = tf.as_dtype(headers.dtype)
     if dtype == tf.uint8 and set(headers.kind_counts).issubset((*COMMON, "")):
         return decode  # the fewest operations
-    return lambda encoded, channels: decode_any(encoded, channels, dtype)
+    return lambda encoded, channels: decode_any(encoded, channels, dtype, exact_gray)
 
 
 def image_folder(
@@ -168,8 +172,9 @@ def image_folder(
             labels as described above.
         progress: show a progress bar while verifying; `None` shows it on a terminal for more than
             2,000 files.
-        rules: 2, or 1 to find and read files as runs of earlier versions did, so that these can be
-            resumed: JPEG, PNG, BMP and GIF only, 16-bit files as 8-bit, and sizes unknown.
+        rules: 3, or a lower number to find and read files as runs of earlier versions did, so that
+            these can be resumed. 2: gray values of 16 and 32 bits in one channel are multiplied by
+            0.9999. 1: also JPEG, PNG, BMP and GIF only, 16-bit files as 8-bit, and sizes unknown.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
@@ -201,7 +206,7 @@ def image_folder(
     headers = read_headers(files) if verify or rules > 1 else None
     skipped = {}
     if verify and headers is not None:
-        decoder = _decoder(headers if rules > 1 else None)
+        decoder = _decoder(headers if rules > 1 else None, rules > 2)
         skipped = find_unreadable(files, channels, progress, headers.refused, decoder)
     if len(skipped) == len(files):
         raise ValueError(
@@ -216,7 +221,17 @@ def image_folder(
     if rules < 2:
         headers, unread = None, Counter()
     name = str(path)
-    return FolderSource(files, channels, labels, class_names, skipped, name, headers, unread=unread)
+    return FolderSource(
+        files,
+        channels,
+        labels,
+        class_names,
+        skipped,
+        name,
+        headers,
+        unread=unread,
+        exact_gray=rules > 2,
+    )
 
 
 def _image_files(

@@ -102,7 +102,7 @@ def _open(
         )
     if path.suffix.lower() in EXTENSIONS and path.is_file():
         table = read_label_table(path)
-        images = image_folder(path.parent, channels, verify, labelled=False)
+        images = image_folder(path.parent, channels, verify, labelled=False, rules=rules)
         return with_table(images, table)
     if path.is_file():
         return _open_npz(path, value_range, "auto" if rules > 1 else "channels_last")

@@ -76,6 +76,33 @@ def test_16_bits(kind):
     np.testing.assert_array_equal(decode_any(content, 3, tf.float32), expected)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("dtype", [tf.uint16, tf.float32])
+def test_one_channel_of_a_deep_gray_file_has_its_values(kind, dtype):
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    image = decode_in_graph(encoded(values, kind), 1, dtype)
+    np.testing.assert_array_equal(image, values[..., None])
+
+
+def test_one_channel_of_deep_colors_is_their_luma():
+    colors = np.random.default_rng(0).integers(0, 65536, (9, 7, 3)).astype(np.uint16)
+    expected = colors @ [0.299, 0.587, 0.114]
+    content = tf.io.encode_png(colors)
+    gray = decode_any(content, 1, tf.uint16)[..., 0]
+    assert np.abs(gray.numpy() - expected).max() <= 0.51  # half a unit of rounding
+    np.testing.assert_allclose(decode_any(content, 1, tf.float32)[..., 0], expected, rtol=1e-6)
+
+
+def test_runs_of_earlier_versions_read_deep_gray_files_as_before(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(SIXTEEN, "PNG").numpy())
+    now, before = image_folder(tmp_path, 1), image_folder(tmp_path, 1, rules=2)
+    np.testing.assert_array_equal(now.read(0)[..., 0], SIXTEEN)
+    old = tf.image.rgb_to_grayscale(np.repeat(SIXTEEN[..., None], 3, axis=-1))
+    for source in (before, before.subset([0])):
+        np.testing.assert_array_equal(source.read(0), old)
+    assert now.fingerprint() != before.fingerprint()
+
+
 def test_float_tiff_keeps_its_values(tmp_path):
     values = np.linspace(-3, 900, 24 * 16).reshape(24, 16).astype(np.float32)
     (tmp_path / "a.tif").write_bytes(encoded(values, "TIFF").numpy())

@@ -150,6 +150,23 @@ def test_an_invalid_contract_is_refused(given, message):
         model_card.preprocessing_contract((16, 16, 3), given)
 
 
+def test_gray_files_of_16_bits_are_scaled_as_pixels_are(tmp_path):
+    """12 bits in 16: a value that is off by a few units would be visible."""
+    backbone = Tiny((16, 16, 1), features=16)
+    value_range = {"low": [0.0], "high": [4095.0], "of": "uint16"}
+    path = export.saved_model(
+        backbone, tmp_path / "gray", preprocessing={"value_range": value_range}
+    )
+    raw = np.random.default_rng(0).integers(0, 4096, (2, 16, 16, 1)).astype(np.uint16)
+    expected = backbone((raw / 4095).astype("float32"))
+    signatures = tf.saved_model.load(str(path)).signatures
+    np.testing.assert_allclose(
+        signatures["pixels"](tf.constant(raw))["features"], expected, atol=1e-6
+    )
+    files = tf.constant([tf.io.encode_png(image).numpy() for image in raw])
+    np.testing.assert_allclose(signatures["encoded"](files)["features"], expected, atol=1e-6)
+
+
 def test_the_card_names_the_signatures(backbone, tmp_path):
     path = export.saved_model(backbone, tmp_path / "card")
     card = (path / "README.md").read_text()
