@@ -69,7 +69,7 @@ def large():
     "name",
     [
         "simclr",
-        "byol",
+        pytest.param("byol", marks=pytest.mark.large),
         pytest.param("moco_v1", marks=pytest.mark.large),
         pytest.param("moco_v2", marks=pytest.mark.large),
     ],

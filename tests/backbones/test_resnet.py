@@ -38,7 +38,7 @@ PUBLISHED = [
 ]
 
 
-@pytest.mark.parametrize(("depth", "width", "selective", "millions"), PUBLISHED)
+@pytest.mark.parametrize(("depth", "width", "selective", "millions"), rest_large(PUBLISHED, 3))
 def test_size_is_that_of_simclr_v2(shapes_only, depth, width, selective, millions):
     # The published numbers count the backbone without a classifier, moving statistics included: the
     # trainable variables alone would give 232 and 353 for 152 layers of double width, and a
@@ -52,11 +52,11 @@ def test_size_is_that_of_simclr_v2(shapes_only, depth, width, selective, million
     ("depth", "parameters"),
     [
         (18, 11_689_512),
-        (34, 21_797_672),
         (50, 25_557_032),
-        (101, 44_549_160),
-        (152, 60_192_808),
-        (200, 64_673_832),
+        *(
+            pytest.param(*case, marks=pytest.mark.large)
+            for case in ((34, 21_797_672), (101, 44_549_160), (152, 60_192_808), (200, 64_673_832))
+        ),
     ],
 )
 def test_size_is_that_of_pytorch(shapes_only, depth, parameters):
@@ -83,7 +83,7 @@ def feature_map_sides(model):
         ((225, 225, 3), "imagenet", [57, 57, 29, 15, 8]),
     ],
 )
-@pytest.mark.parametrize("sk_ratio", [0.0, 0.0625])
+@pytest.mark.parametrize("sk_ratio", rest_large([0.0, 0.0625]))
 def test_feature_maps_have_names_and_pytorch_sizes(shapes_only, shape, stem, sides, sk_ratio):
     model = ResNet(18, width=0.125, sk_ratio=sk_ratio, stem=stem, input_shape=shape)
     assert feature_map_sides(model) == sides

@@ -11,6 +11,7 @@ from keras_ssl.callbacks.checkpoint_files import checkpoints
 from keras_ssl.presets import PRESETS
 from keras_ssl.runs.directory import Run
 from tests.command_line import TINY, call, pretrain_digits
+from tests.tiers import rest_large
 
 
 def test_pretrain_on_class_folders(run, photos):
@@ -66,9 +67,7 @@ def test_export_and_load(run, photos, tmp_path):
     assert "trained" in out
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param("digits", marks=pytest.mark.large), "npz", "flat folder"]
-)
+@pytest.mark.parametrize("kind", rest_large(["flat folder", "npz", "digits"]))
 def test_pretrain_on(kind, photos, tmp_path):
     data = "digits"
     words = []
@@ -144,7 +143,7 @@ def test_every_method_has_its_defaults_here():
 
 @pytest.mark.parametrize(
     "method",
-    [pytest.param(name, marks=[] if name == "moco" else pytest.mark.large) for name in DEFAULTS],
+    [pytest.param(name, marks=pytest.mark.large) for name in DEFAULTS],
 )
 def test_pretrain_evaluate_and_export_with(method, tmp_path):
     path = tmp_path / "run"

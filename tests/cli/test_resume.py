@@ -78,7 +78,7 @@ def test_a_run_is_lengthened(tmp_path):
     assert Run(tmp_path / "whole").progress() == (8, 8)
     status, _, err = call("pretrain", "--resume", tmp_path / "whole", "--epochs", 3)
     assert status == 1
-    assert "can be lengthened, but not shortened. Expected: --epochs of at least 4" in err
+    assert "can be lengthened, but not shortened. Expected: `epochs` of at least 4" in err
 
 
 @pytest.mark.large
@@ -115,7 +115,7 @@ def test_images_may_move_and_are_compared_by_content(tmp_path, monkeypatch):
     moved = (tmp_path / "here" / "few.npz").rename(tmp_path / "there" / "few.npz")
     status, _, err = call("pretrain", "--resume", run)
     assert status == 1
-    assert "not where they were. Expected: --data DATA with their new place." in err
+    assert "not where they were. Expected: `data` (--data DATA) with their new place." in err
     status, _, err = call("pretrain", "--resume", run, "--data", tmp_path / "other.npz")
     assert status == 1
     assert re.search(r"Expected: 40 images \(.{8}\)\. Received: 40 images \(.{8}\) in", err)
@@ -175,6 +175,7 @@ def test_a_run_without_newer_options(run, photos, tmp_path):
     assert "Done: epoch 2" in out
 
 
+@pytest.mark.large
 def test_resume_evaluates_on_the_images_of_the_run(run, photos, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run[0], copy)

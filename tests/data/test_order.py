@@ -43,7 +43,7 @@ def take(batches, count):
 @pytest.mark.parametrize("start", rest_large([2, 0]))
 @pytest.mark.parametrize(
     ("workers", "replicas"),
-    [(1, 1), (1, 2), (2, 4), *(pytest.param(n, n, marks=pytest.mark.large) for n in (2, 4))],
+    rest_large([(2, 4), (1, 1), (1, 2), (2, 2), (4, 4)]),
 )
 def test_the_parts_of_all_workers_make_the_batch_of_one_worker(source, workers, replicas, start):
     batches = data.views(source, POLICY, BATCH, seed=1, start=start, indices=True)

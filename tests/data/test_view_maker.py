@@ -132,6 +132,7 @@ def test_large_views_have_the_same_pixels_in_all_ways(large, monkeypatch):
         np.testing.assert_allclose(step_view, plain_view, rtol=0, atol=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.usefixtures("compiled")
 def test_a_large_view_does_not_depend_on_the_batch():
     policy = augment.simclr(128)

@@ -516,6 +516,7 @@ def test_fit_trains_on_all_epochs(steps_per_execution):
     assert fit(4, steps_per_execution) == expected_batches(4)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("steps_per_execution", [pytest.param(1, marks=pytest.mark.large), 3])
 def test_fit_on_two_replicas_trains_on_the_same_epochs(two_replicas, steps_per_execution):
     with two_replicas.scope():

@@ -68,12 +68,14 @@ def test_two_replicas_equal_one_device_with_single_steps(method, one_device, two
     assert_equal(equal.train(two_replicas, method, 1), one_device[method], method)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("method", rest_large(equal.METHODS))
 def test_four_steps_per_execution_equal_one(method, one_device):
     found = equal.train(distribute.strategy("none"), method, 4)
     assert_equal(found, one_device[method], method)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("devices", "trainings"),
     [

@@ -71,6 +71,7 @@ def is_writing(directory):
     return any((directory / "checkpoints").glob("unfinished-*"))
 
 
+@pytest.mark.large
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     words = ["--method", "moco", "--epochs", 40]
     (expected,) = run_to_end(tmp_path / "whole", *words)

@@ -11,6 +11,7 @@ from keras_ssl.backbones import Tiny
 from keras_ssl.evaluate import finetune, fingerprint, supervised
 from keras_ssl.layers import ProjectionHead
 from keras_ssl.methods import SimCLR
+from tests.tiers import rest_large
 
 TRAIN = data.digits("train")
 TEST = data.digits("test")
@@ -91,7 +92,7 @@ def test_lars_leaves_the_new_layer_out():
     assert np.linalg.norm(result.network.layers[-1].kernel) > 2 * start
 
 
-@pytest.mark.parametrize(("labels", "expected"), [(0.05, "lars"), (0.2, "sgd")])
+@pytest.mark.parametrize(("labels", "expected"), rest_large([(0.05, "lars"), (0.2, "sgd")]))
 def test_few_labels_take_small_steps(labels, expected):
     result = quick(simclr(), labels=labels, epochs=1, optimizer=None)
     assert result.settings["optimizer"] == expected

@@ -12,6 +12,7 @@ import pytest
 
 from keras_ssl import export
 from keras_ssl.backbones import Tiny
+from tests.tiers import rest_large
 
 LEGACY = pathlib.Path(__file__).parents[1] / "oracles" / "legacy_finetune.py"
 
@@ -81,7 +82,7 @@ def run(command):
     return finished.stdout
 
 
-@pytest.mark.parametrize("loader", BODIES)
+@pytest.mark.parametrize("loader", rest_large(BODIES))
 def test_an_export_loads_without_keras_ssl(loader, exported, tmp_path):
     for needed in ("tensorflow_hub", "tf_keras") if loader.startswith("hub") else ():
         if importlib.util.find_spec(needed) is None:

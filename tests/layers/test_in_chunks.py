@@ -9,6 +9,7 @@ from keras_ssl import distribute
 from keras_ssl.backbones import Tiny
 from keras_ssl.layers import SplitBatchNorm, in_chunks, split_batch_norm
 from keras_ssl.layers.in_chunks import check_chunks, sequential_passes
+from tests.tiers import rest_large
 
 SHAPE = (6, 6, 3)
 BATCH = 8
@@ -83,7 +84,7 @@ def test_features_and_gradients_are_those_of_the_full_batch(wrap):
     assert_equal(wrap(run_in_chunks)(net, CHUNKS), run_in_chunks(net, 1))
 
 
-@pytest.mark.parametrize("wrap", WRAPPERS)
+@pytest.mark.parametrize("wrap", rest_large(WRAPPERS))
 @pytest.mark.usefixtures("replicas")
 def test_dropout_masks_are_equal_in_the_recomputation(wrap):
     net = network(keras.layers.Dropout(0.5))

@@ -157,6 +157,7 @@ def test_two_replicas_equal_one(method, two_replicas):
     assert_same_training(found, trained(method, plain))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("chunks", [2, pytest.param(4, marks=pytest.mark.large)])
 def test_two_replicas_split_groups_into_chunks(two_replicas, chunks):
     def network():
@@ -173,6 +174,7 @@ def test_replicas_synchronize_per_chunk(two_replicas):
     assert_same_training(found, trained(simclr, lambda: split(2)))
 
 
+@pytest.mark.large
 def test_synchronized_batch_normalization_of_keras(two_replicas):
     def network():
         norm = keras.layers.BatchNormalization(synchronized=True)

@@ -11,6 +11,7 @@ from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import MomentumEncoder
 from keras_ssl.layers import MLPHead, ProjectionHead
 from keras_ssl.methods import SimCLRMemory
+from tests.tiers import rest_large
 
 SHAPE = (8, 8, 3)
 BATCH = 4
@@ -121,7 +122,8 @@ def test_the_defaults_match_the_paper():
 
 
 @pytest.mark.parametrize(
-    ("size", "known", "warns"), [(17, True, True), (16, True, False), (17, False, False)]
+    ("size", "known", "warns"),
+    rest_large([(17, True, True), (16, True, False), (17, False, False)]),
 )
 def test_warns_of_a_queue_larger_than_an_epoch(size, known, warns, caplog):
     model = simclr_memory(queue_size=size)

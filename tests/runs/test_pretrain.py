@@ -117,6 +117,7 @@ def test_sources_and_methods_in_any_form(given, method, tmp_path):
         keras_ssl.pretrain(images(seed=9), resume=run.path)
 
 
+@pytest.mark.large
 def test_the_default_directory_names_method_and_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = {**SMALL, "epochs": 1, "batch_size": 700, "hidden_units": 8}
@@ -159,7 +160,7 @@ def test_images_are_needed():
 def test_a_run_does_not_resume_with_other_settings(run, npz):
     with pytest.raises(ValueError, match="embedding: 8 in the run, 128 now"):  # the default
         keras_ssl.pretrain(npz, resume=run.path, embedding=128)
-    with pytest.raises(ValueError, match=r"not shortened\. Expected: --epochs of at least 2"):
+    with pytest.raises(ValueError, match=r"not shortened\. Expected: `epochs` of at least 2"):
         keras_ssl.pretrain(npz, resume=run.path, epochs=1)
     with pytest.raises(ValueError, match="method: 'simclr' in the run, 'moco' now"):
         keras_ssl.pretrain(npz, "moco", resume=run.path)

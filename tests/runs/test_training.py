@@ -112,6 +112,7 @@ def test_a_finished_run_returns_immediately(whole, tmp_path):
     assert checkpoints(run.checkpoints)[-1][0] == EPOCHS * STEPS
 
 
+@pytest.mark.large
 def test_values_of_further_callbacks_are_written(tmp_path):
     monitor = KNNMonitor(source(), source(), k=3, every=2)
     _, history = train(model(), tmp_path / "run", [monitor])
@@ -132,10 +133,12 @@ class Poison(keras.callbacks.Callback):
 
 @pytest.mark.parametrize(
     ("place", "message"),
-    [
-        (-1, r"must be finite\. Received: loss=nan in epoch 2"),
-        (0, r"loss=\d.* in epoch 2; .*its weights 'block1_conv/kernel' are not finite"),
-    ],
+    rest_large(
+        [
+            (0, r"loss=\d.* in epoch 2; .*its weights 'block1_conv/kernel' are not finite"),
+            (-1, r"must be finite\. Received: loss=nan in epoch 2"),
+        ]
+    ),
 )
 def test_a_loss_or_weight_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, place, message):
     monkeypatch.setattr("keras_ssl.runs.training._INTERVAL", 0.0)
@@ -193,6 +196,7 @@ def memory_bank(seed=0):
     return built
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("make", "momentum", "state"),
     [
