@@ -5,5 +5,6 @@ from keras_ssl.backbones.resnet import ResNet
 from keras_ssl.backbones.selective_kernel import SelectiveKernel
 from keras_ssl.backbones.small_resnet import SmallResNet
 from keras_ssl.backbones.tiny import Tiny
+from keras_ssl.backbones.vit import ViT
 
-__all__ = ["ResNet", "SelectiveKernel", "SmallResNet", "Tiny", "pooled"]
+__all__ = ["ResNet", "SelectiveKernel", "SmallResNet", "Tiny", "ViT", "pooled"]

@@ -11,8 +11,19 @@ from keras_ssl.cli.export import loading_lines
 if TYPE_CHECKING:
     import keras
 
-# Normalization of the inputs of all networks but SimCLR's.
-_IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+# Normalizations of the inputs; all networks have ImageNet's but SimCLR's, and some of timm's.
+_NORMALIZATIONS = {
+    "imagenet": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+    "half": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+}
+# Options that not all kinds of files have; without the value "auto".
+_OPTION_KINDS = {
+    "prefix": ("torchvision", "vit"),
+    "stride_in": ("torchvision",),
+    "stem_padding": ("torchvision",),
+    "heads": ("vit", "dino", "moco-v3", "mae"),
+    "normalization": ("torchvision", "vit"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,7 @@ class ImportWeights:
     directory."""
     kind: Literal[
         "torchvision",
+        "vit",
         "moco",
         "simclr",
         "byol",
@@ -36,14 +48,14 @@ class ImportWeights:
         "mae",
     ]
     """Origin of the file; torchvision stands for all ResNets with torchvision's names,
-    including those of timm, PyTorch Lightning, lightly and solo-learn. The others are
-    the authors' checkpoints."""
+    including those of timm, PyTorch Lightning, lightly and solo-learn, and vit for all
+    vision transformers with timm's names. The others are the authors' checkpoints."""
     out: pathlib.Path
     """Directory to write, which must not exist."""
     image_size: int = 224
     """Side in pixels of the images that the SavedModel takes; 0 for any size."""
     prefix: str = ""
-    """Prefix of the network's names in a torchvision file; found automatically by
+    """Prefix of the network's names in a torchvision or vit file; found automatically by
     default."""
     stride_in: Literal["auto", "1x1", "3x3"] = "auto"
     """Convolution that has the stride in bottleneck blocks of a torchvision file: 3x3 as
@@ -52,6 +64,13 @@ class ImportWeights:
     stem_padding: Literal["auto", "1", "2"] = "auto"
     """Padding in pixels of the stem of one 3x3 convolution in a torchvision file; auto is
     2 for checkpoints of solo-learn, otherwise 1."""
+    heads: int | None = None
+    """Attention heads of a vision transformer (vit, dino, moco-v3, mae). Default: those of
+    published networks of the same width."""
+    normalization: Literal["auto", "imagenet", "half"] = "auto"
+    """Normalization of pixels in [0, 1] before the network of a torchvision or vit file:
+    imagenet is that of most networks; half subtracts 0.5 and divides by 0.5, as timm's
+    own vit_* weights expect. auto is imagenet."""
 
     def check(self):
         """Checks the options without importing TensorFlow; raises an error that names the wrong one."""
@@ -60,10 +79,12 @@ class ImportWeights:
                 "`--image-size` must be a number of pixels, or 0 for any size. "
                 f"Received: image_size={self.image_size}"
             )
-        for name, value in self._torchvision_options().items():
-            if self.kind != "torchvision":
+        if self.heads is not None and self.heads < 1:
+            raise ValueError(f"`--heads` must be positive. Received: heads={self.heads}")
+        for name, value in self._options_of_kinds().items():
+            if self.kind not in (kinds := _OPTION_KINDS[name]):
                 raise ValueError(
-                    f"`--{name.replace('_', '-')}` goes with `--kind torchvision` only. "
+                    f"`--{name.replace('_', '-')}` goes with `--kind {' or '.join(kinds)}` only. "
                     f"Received: {name}={value!r}, kind={self.kind!r}"
                 )
         if not self.file.parent.is_dir():  # the prefix of a checkpoint is no file itself
@@ -76,14 +97,10 @@ class ImportWeights:
                 f"--out must be a new directory. Received: {str(self.out)!r}, which exists"
             )
 
-    def _torchvision_options(self) -> dict[str, str]:
-        """Returns the options for torchvision files that were given."""
-        options = {
-            "prefix": self.prefix,
-            "stride_in": self.stride_in,
-            "stem_padding": self.stem_padding,
-        }
-        return {name: value for name, value in options.items() if value not in ("", "auto")}
+    def _options_of_kinds(self) -> dict[str, Any]:
+        """Returns the options for certain kinds of files that were given."""
+        options = {name: getattr(self, name) for name in _OPTION_KINDS}
+        return {name: value for name, value in options.items() if value not in ("", "auto", None)}
 
     def execute(self) -> int:
         """Reads the weights, writes and checks the SavedModel; returns the exit status."""
@@ -94,12 +111,18 @@ class ImportWeights:
         with console.status("Reading the weights"):
             backbone = self._read()
         is_normalized = self.kind != "simclr" and backbone.input_shape[-1] == 3
+        normalization = "imagenet" if self.normalization == "auto" else self.normalization
+        if is_normalized and self.kind == "vit" and self.normalization == "auto":
+            console.print(
+                "Pixels are normalized with the mean and deviation of ImageNet, as for DeiT, DINO and "
+                "MAE. timm's own vit_* weights expect --normalization half."
+            )
         with console.status("Writing and checking the SavedModel"):
             path = export.saved_model(
                 backbone,
                 self.out,
                 recipe=self._origin(),
-                preprocessing=_IMAGENET if is_normalized else None,
+                preprocessing=_NORMALIZATIONS[normalization] if is_normalized else None,
             )
         console.print(f"Written and checked: {path}")
         console.print(loading_lines(path))
@@ -118,10 +141,12 @@ class ImportWeights:
                 stride_in=None if self.stride_in == "auto" else self.stride_in,
                 stem_padding=None if self.stem_padding == "auto" else int(self.stem_padding),
             )
+        if self.kind == "vit":
+            return importers.torch_vit(self.file, self.prefix or None, shape, self.heads)
         readers = {"moco": importers.moco, "simclr": importers.simclr, "byol": importers.byol}
         if self.kind in readers:
             return readers[self.kind](self.file, input_shape=shape)
-        return importers.checkpoint(self.file, self.kind, shape)
+        return importers.checkpoint(self.file, self.kind, shape, self.heads)
 
     def _origin(self) -> dict[str, Any]:
         import hashlib
@@ -129,7 +154,7 @@ class ImportWeights:
         from keras_ssl import importers
 
         origin: dict[str, Any] = {"imported": self.kind, "file": self.file.name}
-        origin |= self._torchvision_options()
+        origin |= self._options_of_kinds()
         if self.file.is_file():
             with self.file.open("rb") as file:
                 origin["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()

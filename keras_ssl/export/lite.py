@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ssl.backbones.tokens import PatchTokens
 from keras_ssl.export.agreement import check_agreement
 from keras_ssl.export.backbone import copy_to_float32, find_backbone, find_shapes, sample_images
 from keras_ssl.export.int8 import has_unit_norm, quantize_int8
@@ -67,6 +68,12 @@ def lite(
         )
     backbone = find_backbone(model)
     image_shape, _ = find_shapes(backbone)
+    if quantize == "int8" and None in image_shape and _resizes_positions(backbone):
+        raise ValueError(
+            "A vision transformer for images of any size cannot be quantized to int8. Expected: images "
+            "of one size, as of keras_ssl.backbones.ViT(input_shape=(224, 224, 3)). Received: "
+            f"{backbone.name!r} with images of {image_shape}"
+        )
     images = _checked_images(calibration, image_shape, needed=quantize == "int8")
     interpreter = _import_interpreter()
     with whole_file(path, overwrite) as draft:
@@ -126,6 +133,11 @@ def _import_interpreter() -> Any:
 
 def _run(interpreter: Any, images: np.ndarray) -> np.ndarray:
     return interpreter.get_signature_runner("serving_default")(images=images)["features"]
+
+
+def _resizes_positions(backbone: keras.Model) -> bool:
+    """Whether a network has a layer whose int8 conversion aborts the process for free sizes."""
+    return any(isinstance(layer, PatchTokens) for layer in backbone._flatten_layers())
 
 
 def _checked_images(calibration: Any, image_shape: tuple, needed: bool) -> np.ndarray:

@@ -58,7 +58,11 @@ def onnx(
             return {"features": network(images, training=False)}
 
         tf2onnx.convert.from_function(
-            features, input_signature=[spec], opset=opset, output_path=str(draft)
+            features,
+            input_signature=[spec],
+            opset=opset,
+            output_path=str(draft),
+            custom_op_handlers={"Erfc": (_convert_erfc, [])},
         )
         images = sample_images(image_shape, _IMAGES)
         session = onnxruntime.InferenceSession(str(draft), providers=["CPUExecutionProvider"])
@@ -66,6 +70,16 @@ def onnx(
         expected = np.asarray(network(images, training=False))
         check_agreement(expected, received, _MIN_COSINE, f"{pathlib.Path(path).name} (ONNX)")
     return pathlib.Path(path)
+
+
+def _convert_erfc(graph: Any, node: Any, name: str, args: Any) -> None:
+    """Replaces TensorFlow's Erfc, a part of GELU that ONNX lacks, by 1 - Erf."""
+    output, dtype = node.output[0], graph.get_dtype(node.output[0])
+    shape, inputs = graph.get_shape(output), list(node.input)
+    graph.remove_node(node.name)
+    one = graph.make_const(f"{name}_one", np.ones((), np.float32)).output[0]
+    erf = graph.make_node("Erf", inputs, shapes=[shape], dtypes=[dtype]).output[0]
+    graph.make_node("Sub", [one, erf], outputs=[output], shapes=[shape], dtypes=[dtype])
 
 
 def _import_libraries() -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from keras_ssl.importers.safetensors_file import read_safetensors
 from keras_ssl.importers.simclr import simclr
 from keras_ssl.importers.torch_file import read_torch
 from keras_ssl.importers.torchvision import torch_resnet
+from keras_ssl.importers.vit import torch_vit
 
 __all__ = [
     "LICENCES",
@@ -20,4 +21,5 @@ __all__ = [
     "read_torch",
     "simclr",
     "torch_resnet",
+    "torch_vit",
 ]

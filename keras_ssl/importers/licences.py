@@ -23,6 +23,7 @@ LICENCES = {
             ("barlow-twins", "barlowtwins"),
             ("swav", "swav"),
             ("moco-v3", "moco-v3"),
+            ("mae", "mae"),
         )
     },
 }

@@ -21,7 +21,7 @@ _CONTAINERS = ("state_dict", "model", "model_state_dict")
 _WRAPPERS = ("module", "_orig_mod")
 _FIRST_BLOCK = re.compile(r"(|.*\.)layer1\.0\.conv1\.weight")
 _FIRST_NUMBERED_BLOCK = re.compile(r"(|.*\.)(\d+)\.0\.conv1\.weight")
-_TRANSFORMER = re.compile(r"(|.*\.)blocks\.(\d+)\.attn\.qkv\.weight")
+_TRANSFORMER = re.compile(r"(|.*\.)blocks\.0\.attn\.qkv\.weight")
 # Words in the prefix of a network that follows another one.
 _FOLLOWERS = {"momentum", "teacher", "target", "ema", "key", "k"}
 
@@ -104,10 +104,15 @@ def select_network(
             a vision transformer.
     """
     if prefix is None:
-        prefix = _choose(find_prefixes(tensors), origin)
+        prefix = choose_prefix(find_prefixes(tensors), origin)
         if prefix is None:
             _refuse_transformers(tensors, origin)
             prefix = ""
+    return _with_torchvisions_names(take_prefix(tensors, origin, prefix))
+
+
+def take_prefix(tensors: Mapping[str, Any], origin: str, prefix: str) -> dict[str, Any]:
+    """Returns the tensors with a prefix, without it; raises ValueError if there are none."""
     prefix = remove_wrappers(prefix)
     found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     if not found:
@@ -115,7 +120,7 @@ def select_network(
             f"No tensor in {origin} has the prefix. Expected: a prefix of {join_names(tensors)}. "
             f"Received: prefix={prefix!r}"
         )
-    return _with_torchvisions_names(found)
+    return found
 
 
 def find_prefixes(names: Collection[str]) -> list[str]:
@@ -131,7 +136,17 @@ def find_prefixes(names: Collection[str]) -> list[str]:
     return sorted(found)
 
 
-def _choose(prefixes: list[str], origin: str) -> str | None:
+def find_vit_prefixes(names: Collection[str]) -> list[str]:
+    """Returns the prefixes of all vision transformers with timm's names among tensors."""
+    return sorted({match[1] for name in names if (match := _TRANSFORMER.fullmatch(name))})
+
+
+def choose_prefix(prefixes: list[str], origin: str) -> str | None:
+    """Returns the prefix of the network that does not follow another; `None` if there is none.
+
+    Raises:
+        ValueError: if several networks are possible.
+    """
     if not prefixes:
         return None
     leading = [prefix for prefix in prefixes if not _FOLLOWERS & set(re.split(r"[._]", prefix))]
@@ -153,20 +168,13 @@ def _choose(prefixes: list[str], origin: str) -> str | None:
 
 
 def _refuse_transformers(tensors: Mapping[str, Any], origin: str) -> None:
-    blocks: dict[str, int] = {}
-    for name in tensors:
-        if match := _TRANSFORMER.fullmatch(name):
-            blocks[match[1]] = max(blocks.get(match[1], 0), int(match[2]) + 1)
-    if not blocks:
-        return
-    prefix, depth = next(iter(blocks.items()))
-    kernel = np.asarray(tensors.get(f"{prefix}patch_embed.proj.weight"))
-    size = f" of width {kernel.shape[0]}, patches of {kernel.shape[2]}x{kernel.shape[3]} pixels"
-    raise ValueError(
-        f"{origin} contains a vision transformer (ViT), which keras_ssl cannot import. Expected: a "
-        f"ResNet. Received: a ViT{size if kernel.ndim == 4 else ''} and {depth} blocks, named "
-        f"{prefix}blocks.*"
-    )
+    prefixes = find_vit_prefixes(tensors)
+    if prefixes:
+        raise ValueError(
+            f"{origin} contains a vision transformer (ViT). Expected: a ResNet; "
+            "`importers.torch_vit` (--kind vit) reads vision transformers. Received: tensors named "
+            f"{prefixes[0]}blocks.*"
+        )
 
 
 def _with_torchvisions_names(tensors: Mapping[str, Any]) -> dict[str, Any]:

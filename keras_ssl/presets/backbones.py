@@ -16,6 +16,8 @@ _SK_RATIO = 0.0625  # SimCLRv2's
 # Networks of keras.applications that rescale or normalize pixels from 0 to 255 in their first layers.
 _EXPECT_255 = ("ConvNeXt", "EfficientNet", "MobileNetV3")
 _TRAINED_WITH_ADAMW = ("convnext", "vit")
+_VIT_PATCH = 16  # pixels
+_VITS = {"vit-tiny": (192, 3), "vit-small": (384, 6), "vit-base": (768, 12)}  # dim and heads
 _RESNETS = {f"resnet{depth}": (depth, 0.0) for depth in _DEPTHS}
 _RESNETS |= {f"resnet{depth}-sk": (depth, _SK_RATIO) for depth in _DEPTHS if depth >= 50}
 
@@ -27,7 +29,8 @@ def build_backbone(
 
     Args:
         name: "resnet50" and the other depths, "resnet50-sk" (with selective kernels), "small-resnet",
-            "tiny", or a network of `keras.applications`, such as "MobileNetV2".
+            "tiny", "vit-tiny", "vit-small" and "vit-base" (12 blocks, patches of 16 pixels, as DINO's
+            and DeiT's), or a network of `keras.applications`, such as "MobileNetV2".
         width: factor on the number of filters of a ResNet, on the 48 of the first stage of
             "small-resnet", and on the 64 features of "tiny".
         input_shape: (height, width, channels) of the images.
@@ -37,7 +40,8 @@ def build_backbone(
             of an untrained ConvNeXtTiny is 0.001 instead of 0.97 (`feature_std`, CIFAR-10).
 
     Raises:
-        ValueError: if there is no such network, or `width` does not apply to it.
+        ValueError: if there is no such network, `width` does not apply to it, or the images are smaller
+            than a patch of a vision transformer.
     """
     import keras
 
@@ -53,9 +57,12 @@ def build_backbone(
         return backbones.Tiny(input_shape, features=round(64 * width))
     if width != 1.0:
         raise ValueError(
-            "`width` applies to resnet, small-resnet and tiny only; networks of keras.applications "
-            f"have a fixed width. Received: width={width}, backbone={name!r}"
+            "`width` applies to resnet, small-resnet and tiny only; vision transformers and networks "
+            f"of keras.applications have a fixed width. Received: width={width}, backbone={name!r}"
         )
+    if name in _VITS:
+        dim, heads = _VITS[name]
+        return backbones.ViT(_VIT_PATCH, dim, 12, heads, input_shape)
     settings: dict[str, Any] = {"weights": None, "include_top": False, "pooling": "avg"}
     application = functools.partial(getattr(keras.applications, name), **settings)
     if not name.startswith(_EXPECT_255) or input_scale == 1:
@@ -96,4 +103,4 @@ def backbone_names() -> list[str]:
         for alias in node.names
         if alias.name[0].isupper()
     }
-    return [*_RESNETS, "small-resnet", "tiny", *sorted(applications)]
+    return [*_RESNETS, "small-resnet", "tiny", *_VITS, *sorted(applications)]

@@ -80,7 +80,8 @@ class Preset:
     largest power of two that is not larger than the data set."""
     backbone: str = "resnet18"
     """resnet18, 34, 50, 101, 152, 200 (from 50 on also with selective kernels:
-    resnet50-sk), small-resnet, tiny, or the name of a network of keras.applications."""
+    resnet50-sk), small-resnet, tiny, vit-tiny, vit-small, vit-base (patches of 16
+    pixels), or the name of a network of keras.applications."""
     width: float = 1.0
     """Factor on the number of filters (resnet, small-resnet, tiny)."""
     input_scale: float = 255

@@ -2,6 +2,7 @@
 
 import importlib
 
+import keras
 import numpy as np
 import pytest
 
@@ -33,6 +34,17 @@ def test_onnxruntime_computes_the_same_features(onnxruntime, tmp_path):
         (received,) = session.run(["features"], {"images": images})
         np.testing.assert_allclose(received, backbone(images, training=False), atol=1e-5)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_gelu(onnxruntime, tmp_path):
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(8, 3, activation="gelu")(inputs)
+    network = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    path = export.onnx(network, tmp_path / "gelu.onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    images = 20 * random_images(3) - 10
+    (received,) = session.run(["features"], {"images": images})
+    np.testing.assert_allclose(received, network(images), rtol=1e-5, atol=1e-5)
 
 
 def test_a_file_with_wrong_features_is_not_written(onnxruntime, tmp_path, monkeypatch):

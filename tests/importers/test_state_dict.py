@@ -154,14 +154,6 @@ def test_a_backbone_is_built_from_a_lightning_checkpoint(backbone, tensors):
     np.testing.assert_array_equal(imported(images), backbone(images))
 
 
-def transformer(prefix):
-    return {
-        f"{prefix}cls_token": np.zeros((1, 1, 384), "float32"),
-        f"{prefix}patch_embed.proj.weight": np.zeros((384, 3, 16, 16), "float32"),
-        **{f"{prefix}blocks.{n}.attn.qkv.weight": np.zeros((9, 3), "float32") for n in range(12)},
-    }
-
-
 # The tensors of each method, from their authors' code: see the sources of `importers.checkpoint`.
 CHECKPOINTS = {
     "simsiam": lambda network, other: {
@@ -228,25 +220,6 @@ def test_checkpoints_of_other_methods(method, backbone, tensors, caplog):
 def test_networks_that_were_published_alone(method, backbone, tensors):
     imported = importers.checkpoint(tensors, method, (32, 32, 3))
     np.testing.assert_array_equal(imported.weights[0], backbone.weights[0])
-
-
-@pytest.mark.parametrize(
-    ("method", "file", "name"),
-    [
-        ("dino", {"teacher": transformer("backbone.")}, "teacher.backbone."),
-        ("moco-v3", {"state_dict": transformer("module.base_encoder.")}, "base_encoder."),
-        ("mae", {"model": transformer("")}, ""),
-    ],
-)
-def test_vision_transformers_are_refused(method, file, name):
-    message = (
-        r"vision transformer \(ViT\).*Received: a ViT of width 384, patches of 16x16 pixels and 12 "
-        rf"blocks, named {name}blocks\.\*"
-    )
-    with pytest.raises(ValueError, match=message):
-        importers.checkpoint(file, method)
-    with pytest.raises(ValueError, match=message):
-        importers.torch_resnet(file)
 
 
 def test_checkpoints_of_another_method_are_refused(tensors):

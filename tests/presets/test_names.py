@@ -47,6 +47,15 @@ def test_backbones():
     assert build_backbone("small-resnet", 0.25, (32, 32, 3)).output_shape == (None, 48)
     assert build_backbone("tiny", 0.5, (8, 8, 1)).output_shape == (None, 32)
     assert build_backbone("resnet18", 0.25, (32, 32, 3)).output_shape == (None, 128)
+    vit = build_backbone("vit-tiny", 1.0, (32, 48, 3))
+    assert vit.output_shape == (None, 192)
+    assert vit.get_layer("block12").output.shape == (None, 1 + 2 * 3, 192)
+    with pytest.raises(
+        ValueError, match=r"fixed width\. Received: width=0\.5, backbone='vit-tiny'"
+    ):
+        build_backbone("vit-tiny", 0.5, (32, 32, 3))
+    with pytest.raises(ValueError, match="at least one patch"):
+        build_backbone("vit-tiny", 1.0, (8, 8, 3))
     mobile = build_backbone("MobileNetV3Small", 1.0, (32, 32, 3))
     assert len(mobile.output_shape) == 2
 

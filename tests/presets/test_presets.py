@@ -176,6 +176,7 @@ def test_defaults_are_the_papers(method, expected):
         ("simclr", "ConvNeXtTiny", "adamw"),
         ("moco", "small-resnet", "sgd"),
         ("moco", "ConvNeXtBase", "adamw"),
+        ("byol", "vit-small", "adamw"),
     ],
 )
 def test_auto_chooses_the_optimizer_for_the_network(method, backbone, chosen):
