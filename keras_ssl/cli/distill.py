@@ -272,32 +272,35 @@ def _distill(
 
 
 def write_student(student: "keras.Model", test: "Source | None", run: "Run") -> dict[str, float]:
-    """Writes the student as a SavedModel, and returns and writes its cost and accuracy.
+    """Returns and writes the cost and the accuracy of a student, and exports it as a SavedModel.
 
-    The class names and the range of pixel values are those in the run's `config.json`.
+    If the export fails, the run keeps the network; see `keras_ssl.runs.network_file`. The class names
+    and the range of pixel values are those in the run's `config.json`.
     """
     from keras_ssl import evaluate, export
     from keras_ssl.export.class_names import complete_class_names
     from keras_ssl.runs.classification import measure_classifier
+    from keras_ssl.runs.network_file import keep_network
 
-    measured: dict[str, float] = evaluate.cost(student).to_dict()
     known = run.config.get("class_names")
-    if test is not None and test.has_labels:
-        result = measure_classifier(student, known, test)
-        if result is not None:
-            accuracies = {name: getattr(result, name) for name in ("accuracy", "mean_per_class")}
-            measured = {**accuracies, **measured}
-    names = complete_class_names(known, student.output_shape[-1])
-    export.saved_model(
-        student,
-        run.export_path,
-        metrics=measured,
-        recipe=run.config,
-        preprocessing=run.preprocessing,
-        overwrite=True,
-        class_names=names,
-    )
-    run.add_metrics(measured)
+    with keep_network(student, run.path):
+        measured: dict[str, float] = evaluate.cost(student).to_dict()
+        if test is not None and test.has_labels:
+            result = measure_classifier(student, known, test)
+            if result is not None:
+                accuracies = {key: getattr(result, key) for key in ("accuracy", "mean_per_class")}
+                measured = {**accuracies, **measured}
+        run.add_metrics(measured)
+        names = complete_class_names(known, student.output_shape[-1])
+        export.saved_model(
+            student,
+            run.export_path,
+            metrics=measured,
+            recipe=run.config,
+            preprocessing=run.preprocessing,
+            overwrite=True,
+            class_names=names,
+        )
     return measured
 
 

@@ -1,6 +1,7 @@
 """`keras-ssl finetune`: trains an encoder further with all labels or with few."""
 
 import pathlib
+import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,6 @@ class Finetune:
             strict=True,
             value_range=value_range or "full",
         )
-        result = finetune(model, train, test, self, console)
         saved = replace(
             self,
             run=self.run.absolute(),
@@ -130,7 +130,14 @@ class Finetune:
             "class_names": train.class_names,
             "value_range": value_range and value_range.to_json(),
         }
-        write_classifier(result, Run.create(out, {**asdict(saved), **images}))
+        # Before training, because a directory that cannot be written must not cost its result.
+        created = Run.create(out, {**asdict(saved), **images})
+        try:
+            result = finetune(model, train, test, self, console)
+        except BaseException:
+            shutil.rmtree(created.path)
+            raise
+        write_classifier(result, created)
         show(result, console)
         console.print(f"Written: {out}\n  keras-ssl distill {out} --data DATA")
         console.print(f"  keras-ssl predict {out} --data DATA")
@@ -190,30 +197,33 @@ def finetune(
 
 
 def write_classifier(result: "Finetuned", run: "Run"):
-    """Writes a fine-tuned classifier as a SavedModel, and its history and results.
+    """Writes the history and the results of a fine-tuned classifier, and exports it as a SavedModel.
 
-    The class names and the range of pixel values are those in the run's `config.json`.
+    If the export fails, the run keeps the network; see `keras_ssl.runs.network_file`. The class names
+    and the range of pixel values are those in the run's `config.json`.
     """
     from keras_ssl import evaluate, export
     from keras_ssl.export.class_names import complete_class_names
+    from keras_ssl.runs.network_file import keep_network
 
     network = result.network
     if network is None:
         raise ValueError("`result` must contain its network. Received: network=None")
-    measured = {"accuracy": result.accuracy, **evaluate.cost(network).to_dict()}
-    names = complete_class_names(run.config.get("class_names"), network.output_shape[-1])
-    export.saved_model(
-        network,
-        run.export_path,
-        metrics=measured,
-        recipe=run.config,
-        preprocessing=run.preprocessing,
-        overwrite=True,
-        class_names=names,
-    )
-    for line in result.history:
-        run.add_epoch(int(line["epoch"]), {k: v for k, v in line.items() if k != "epoch"})
-    run.add_metrics({**measured, "result": result.to_dict()})
+    with keep_network(network, run.path):
+        for line in result.history:
+            run.add_epoch(int(line["epoch"]), {k: v for k, v in line.items() if k != "epoch"})
+        measured = {"accuracy": result.accuracy, **evaluate.cost(network).to_dict()}
+        run.add_metrics({**measured, "result": result.to_dict()})
+        names = complete_class_names(run.config.get("class_names"), network.output_shape[-1])
+        export.saved_model(
+            network,
+            run.export_path,
+            metrics=measured,
+            recipe=run.config,
+            preprocessing=run.preprocessing,
+            overwrite=True,
+            class_names=names,
+        )
 
 
 def show(result: "Finetuned", console: "Console"):

@@ -391,11 +391,23 @@ class Stages:
 
         return Run(self.run.path / f"{name.replace(' ', '-')}-{share:g}")
 
+    def _is_done(self, run: "Run") -> bool:
+        """Returns whether a stage is finished, and writes its export if only that is missing."""
+        from keras_ssl import distribute
+        from keras_ssl.runs.network_file import is_kept
+
+        if not run.metrics:
+            return False
+        if distribute.is_chief(self.strategy) and is_kept(run.path):
+            run.export()
+        distribute.gather(self.strategy, 0)
+        return True
+
     def _finetune(self, name: str, pretrained: "Run", command: Finetune) -> "Run":
         from keras_ssl import distribute
 
         run = self._stage(name, command.labels)
-        if run.metrics:
+        if self._is_done(run):
             return run
         self.console.print(f"{name}, {command.labels:.0%} of the labels")
         names = {"class_names": self.images.class_names}
@@ -431,7 +443,7 @@ class Stages:
         from keras_ssl import distribute
 
         run = self._stage(name, share)
-        if run.metrics:
+        if self._is_done(run):
             return run
         self.console.print(f"{name}, {share:.0%} of the labels")
         settings = replace(command, out=run.path)

@@ -23,7 +23,7 @@ from keras_ssl.export.class_names import complete_class_names, read_class_names
 from keras_ssl.export.value_range import read_value_range
 from keras_ssl.methods import SelfSupervised
 from keras_ssl.presets import ImageFacts
-from keras_ssl.runs import paths
+from keras_ssl.runs import network_file, paths
 from keras_ssl.runs.evaluation import evaluate_run
 from keras_ssl.runs.json_files import write_atomically, write_json
 from keras_ssl.runs.settings import PretrainSettings, read_pretrain_settings
@@ -45,6 +45,7 @@ class Run:
     history.jsonl  one line per epoch: the loss, and what callbacks measured
     metrics.json   results of evaluations
     export/        SavedModel
+    network.keras  a fine-tuned or distilled network until it is exported
     ```
 
     Args:
@@ -127,6 +128,8 @@ class Run:
         """
         if "method" in self.config:
             return self.encoder()
+        if network_file.is_kept(self.path):
+            return network_file.load_kept(self.path)
         if self.export_path.is_dir():
             return export.load(self.export_path)
         if _OF_CLASSIFIERS & self.config.keys():
@@ -245,6 +248,7 @@ class Run:
         Returns:
             The directory. `keras_ssl.export.load` loads it.
         """
+        is_own = path is None
         path = self.export_path if path is None else pathlib.Path(path)
         recipe, network = self.config, self.network()
         if (part := self._unfinished()) is not None:
@@ -253,7 +257,7 @@ class Run:
         names = None
         if encoder_of_classifier(network) is not None:
             names = complete_class_names(self.class_names, network.output_shape[-1])
-        return export.saved_model(
+        written = export.saved_model(
             network,
             path,
             metrics=self.metrics,
@@ -262,6 +266,9 @@ class Run:
             overwrite=True,
             class_names=names,
         )
+        if is_own:
+            network_file.remove_kept(self.path)
+        return written
 
     @property
     def value_range(self) -> ValueRange | None:

@@ -10,7 +10,10 @@ import pytest
 import tensorflow as tf
 
 from keras_ssl import augment, data, evaluate, export
+from keras_ssl.backbones import Tiny
+from keras_ssl.cli.finetune import write_classifier
 from keras_ssl.evaluate import label_subset
+from keras_ssl.evaluate.classifier import with_classes
 from keras_ssl.runs import training
 from keras_ssl.runs.classification import measure_classifier
 from keras_ssl.runs.directory import Run
@@ -75,6 +78,42 @@ def test_finetune_writes_a_classifier_and_what_it_measured(teacher):
     found = np.mean(np.argmax(classifier(images.astype("float32")), axis=1) == test.labels)
     assert found == pytest.approx(run.metrics["accuracy"], abs=0.003)
     assert run.metrics["parameters"] == classifier.count_params()
+
+
+def test_a_failed_export_loses_nothing(tmp_path, monkeypatch, caplog):
+    def fail(network, path, **options):
+        raise RuntimeError("The outputs of the export differ")
+
+    network = with_classes(Tiny((8, 8, 1), features=4), classes=2)
+    history = [{"epoch": 1, "loss": 0.5}]
+    result = evaluate.Finetuned("finetune", 0.75, None, 9, 9, {}, history=history, network=network)
+    run = Run.create(tmp_path / "run", {"labels": 0.1, "from_layer": 0})
+    monkeypatch.setattr(export, "saved_model", fail)
+    with pytest.raises(RuntimeError, match="outputs of the export"):
+        write_classifier(result, run)
+    assert f"`keras-ssl export {run.path}` exports it" in caplog.text
+    assert run.history == history
+    assert run.metrics["accuracy"] == 0.75
+    images = np.random.default_rng(0).random((3, 8, 8, 1), np.float32)
+    np.testing.assert_allclose(run.network()(images), network(images), atol=1e-6)
+    with pytest.raises(RuntimeError, match="outputs of the export"):
+        run.export()
+    assert (run.path / "network.keras").is_file()
+    monkeypatch.setattr(export, "saved_model", lambda network, path, **options: path)
+    run.export()
+    assert not (run.path / "network.keras").exists()
+
+
+def test_a_failed_fine_tuning_leaves_no_directory(pretrained, tmp_path, monkeypatch):
+    def fail(*images, **options):
+        raise ValueError("no labels")
+
+    monkeypatch.setattr(evaluate, "finetune", fail)
+    words = ["--data", "digits", "--labels", 0.02, "--out", tmp_path / "run"]
+    status, _, err = call("finetune", pretrained, *words)
+    assert status == 1
+    assert "no labels" in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_finetune_prints_a_table(pretrained, tmp_path):

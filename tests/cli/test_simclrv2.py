@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+import keras_ssl
 from tests.command_line import call
 
 QUICK = ["--data", "digits", "--batch-size", 128]
@@ -45,6 +46,16 @@ def test_a_stage_that_is_done_is_not_repeated(finished, tmp_path):
         json.loads((root / "metrics.json").read_text())["rows"] for root in (path, finished[0])
     )
     assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in old]
+
+    # A stage whose export failed is exported, not trained again.
+    stage = path / "self-distilled-0.05"
+    network = keras_ssl.Run(stage).network()
+    shutil.rmtree(stage / "export")
+    network.save(stage / "network.keras")
+    status, _, err = call("simclrv2", "--resume", path)
+    assert status == 0, err
+    assert (stage / "export" / "saved_model.pb").is_file()
+    assert not (stage / "network.keras").exists()
     status, _, err = call("simclrv2", "--resume", path, "--labels", 0.5)
     assert status == 1
     assert "labels: (0.05,) in the run, (0.5,) now" in err
