@@ -1,6 +1,5 @@
 """`keras-ssl pretrain`: trains an encoder on images without labels, or resumes a run."""
 
-import json
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
@@ -13,6 +12,7 @@ from keras_ssl.cli.recipes import recipe_run
 from keras_ssl.cli.words import option_value
 from keras_ssl.presets import PRESETS, Preset, find_preset, option_owners
 from keras_ssl.runs.paths import check_new, is_run, read_config
+from keras_ssl.runs.preset_of_run import preset_of_run
 from keras_ssl.runs.settings import PretrainSettings, read_pretrain_settings, resume_settings
 
 
@@ -57,7 +57,8 @@ class Pretrain(PretrainSettings):
             resume_settings(read_config(self.resume), self.resume, self._given(), self._explicit())
         elif self.data is None and not self.smoke:
             raise ValueError(
-                "`pretrain` needs images. Expected: --data DATA, or --resume RUN. Received: neither"
+                "`pretrain` needs images. Expected: `data` (--data DATA), or `resume` (--resume RUN). "
+                "Received: neither"
             )
         elif self.resume is None and self.out is not None and self.recipe is None:
             check_new(self.out)
@@ -138,15 +139,15 @@ def with_options_of_method(words: Sequence[str], default: Pretrain) -> Pretrain:
         own = {each.name: getattr(saved, each.name) for each in fields(PretrainSettings)}
         kept = {"data": default.data, "strategy": default.strategy}  # these may differ each time
         default = replace(default, **{**own, **kept})
-    method = option_value(words, "method") or _method_of_run(resumed)
+    kind = _preset_class(words, resumed)
     preset = default.preset
-    if method and find_preset(method) is not type(preset):
+    if kind is not None and kind is not type(preset):
         if recipe := option_value(words, "recipe"):
             raise ValueError(
                 f"The settings of a recipe are for one method. Expected: --method {preset.method}, "
-                f"or none. Received: --recipe {recipe} with {method}"
+                f"or none. Received: --recipe {recipe} with {kind.method}"
             )
-        preset = find_preset(method)()
+        preset = kind()
     for number, word in enumerate(words):
         option = word.removeprefix("--").partition("=")[0].removeprefix("no-")
         name = option.replace("-", "_")
@@ -162,9 +163,9 @@ def with_options_of_method(words: Sequence[str], default: Pretrain) -> Pretrain:
     values |= {"preset": preset, "method": preset.method}
     annotation: Any = Annotated[type(preset), tyro.conf.arg(name=preset.method)]  # type: ignore
     field_of_preset = [("preset", annotation, field(default=preset))]
-    kind = make_dataclass("Pretrain", field_of_preset, bases=(Pretrain,), frozen=True)
-    kind.__doc__ = f"{Pretrain.__doc__}\n\nMethods:\n\n{_list_methods()}"
-    return kind(**values)
+    command = make_dataclass("Pretrain", field_of_preset, bases=(Pretrain,), frozen=True)
+    command.__doc__ = f"{Pretrain.__doc__}\n\nMethods:\n\n{_list_methods()}"
+    return command(**values)
 
 
 def settings_of_run(path: str | pathlib.Path | None) -> PretrainSettings | None:
@@ -175,12 +176,15 @@ def settings_of_run(path: str | pathlib.Path | None) -> PretrainSettings | None:
         return None
 
 
-def _method_of_run(path: str | None) -> str | None:
-    """Returns the method of a run, or `None` if there is no such run of `pretrain`."""
+def _preset_class(words: Sequence[str], resumed: str | None) -> type[Preset] | None:
+    """Returns the preset class of `--method` or of the run to resume; `None` without either."""
+    if method := option_value(words, "method"):
+        return find_preset(method)
     try:
-        return json.loads(pathlib.Path(path or "", "config.json").read_text())["settings"]["method"]
+        config = read_config(resumed or "")
     except (OSError, ValueError, KeyError):
         return None
+    return preset_of_run(config, pathlib.Path(resumed or "")) if "method" in config else None
 
 
 def _list_methods() -> str:

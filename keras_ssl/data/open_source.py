@@ -12,6 +12,7 @@ from keras_ssl.data.arrays import raw_npz
 from keras_ssl.data.classes import match_source
 from keras_ssl.data.digits import digits
 from keras_ssl.data.image_folder import RULES, FolderSource, image_folder
+from keras_ssl.data.kinds import check_kind
 from keras_ssl.data.label_table import (
     EXTENSIONS,
     TEST_WORDS,
@@ -88,6 +89,7 @@ def _open(
     """Returns the images before they are scaled by `value_range`."""
     if isinstance(name, Source):
         return name, None
+    check_kind(name)
     if name == "digits":
         return digits("train"), digits("test")
     if str(name).startswith("tfds:"):

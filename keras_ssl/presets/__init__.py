@@ -9,6 +9,7 @@ from keras_ssl.presets.lookup import lookup, spell, unknown_name
 from keras_ssl.presets.memory_bank import MemoryBank
 from keras_ssl.presets.moco import MoCo
 from keras_ssl.presets.optimizers import OPTIMIZERS, build_optimizer, check_rate
+from keras_ssl.presets.own_presets import class_path, find_own_preset
 from keras_ssl.presets.policies import AUGMENTATIONS, build_augmentation, build_policy
 from keras_ssl.presets.preset import ImageFacts, Preset
 from keras_ssl.presets.simclr import SimCLR
@@ -36,7 +37,10 @@ __all__ = [
     "build_optimizer",
     "build_policy",
     "check_rate",
+    "class_path",
+    "find_own_preset",
     "find_preset",
+    "is_of_package",
     "lookup",
     "option_owners",
     "spell",
@@ -47,6 +51,8 @@ __all__ = [
 def find_preset(method: str) -> type[Preset]:
     """Returns the preset class of a method. Case, dashes and underscores do not matter.
 
+    A preset that is defined outside of this package is found by the exact name of its method.
+
     Raises:
         ValueError: if there is no such method.
 
@@ -54,7 +60,14 @@ def find_preset(method: str) -> type[Preset]:
         >>> find_preset("Simclr_Memory").method
         'simclr-memory'
     """
+    if method not in PRESETS and (own := find_own_preset(method)) is not None:
+        return own
     return lookup("method", method, PRESETS)
+
+
+def is_of_package(preset: type[Preset]) -> bool:
+    """Returns whether a preset class is one of those that this package lists in `PRESETS`."""
+    return PRESETS.get(preset.method) is preset
 
 
 def option_owners(option: str) -> list[str]:

@@ -21,7 +21,7 @@ def default_image_size(
         88
     """
     height, width = sides
-    change = "--image-size sets another size."
+    change = "`image_size` (--image-size) sets another size."
     if height is not None and height == width and height <= LARGEST_DEFAULT:
         return height, None
     if height is not None and width is not None:

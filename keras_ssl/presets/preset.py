@@ -9,6 +9,8 @@ from keras_ssl.presets.batch_size import LARGEST_DEFAULT, default_batch_size
 from keras_ssl.presets.image_size import default_image_size
 from keras_ssl.presets.lookup import spell
 from keras_ssl.presets.optimizers import OPTIMIZERS, SCALINGS, build_optimizer, check_rate
+from keras_ssl.presets.option_types import convert_options
+from keras_ssl.presets.own_presets import register_preset
 from keras_ssl.presets.policies import LARGEST_WITHOUT_BLUR, POLICIES, build_policy
 
 if TYPE_CHECKING:
@@ -126,6 +128,22 @@ class Preset:
     """Where color jitter and blur run: host, in the data pipeline; or step, in the
     training step on the device, for a device that waits for its host. The pixels are
     the same."""
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if hasattr(cls, "method"):
+            register_preset(cls)
+
+    def __post_init__(self):
+        """Checks the types of all options.
+
+        Raises:
+            TypeError: if an option has another type than its annotation.
+        """
+        values = {name: getattr(self, name) for name in self.options()}
+        for name, value in convert_options(type(self), values).items():
+            if value is not values[name]:
+                object.__setattr__(self, name, value)
 
     def build_model(self, backbone: "keras.Model", images: ImageFacts) -> "SelfSupervised":
         """Returns the untrained, uncompiled method around a backbone.

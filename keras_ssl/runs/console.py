@@ -6,13 +6,16 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 
-def describe_stop(step: int, command: str) -> str:
+def describe_stop(step: int, command: str, call: str | None = None) -> str:
     """Returns what to print after a signal has stopped a run.
 
     Args:
         step: number of training steps taken; 0 if there is no checkpoint yet.
         command: command line that continues the run.
+        call: Python call that continues it, if there is one.
     """
+    if call is not None:
+        command = f"{command}\n  {call}  # in Python"
     if step == 0:
         return (
             f"Stopped before the first step; there was nothing to save yet. To start:\n  {command}"

@@ -22,10 +22,11 @@ from keras_ssl.evaluate.classifier_parts import encoder_of_classifier
 from keras_ssl.export.class_names import complete_class_names, read_class_names
 from keras_ssl.export.value_range import read_value_range
 from keras_ssl.methods import SelfSupervised
-from keras_ssl.presets import ImageFacts
+from keras_ssl.presets import ImageFacts, Preset
 from keras_ssl.runs import network_file, paths
 from keras_ssl.runs.evaluation import evaluate_run
 from keras_ssl.runs.json_files import write_atomically, write_json
+from keras_ssl.runs.preset_of_run import check_preset_class
 from keras_ssl.runs.settings import PretrainSettings, read_pretrain_settings
 
 _METRICS = "metrics.json"
@@ -50,6 +51,11 @@ class Run:
 
     Args:
         path: the directory. It need not exist yet.
+        preset: class of the run's preset, if that is defined outside of this package. Only needed if
+            this process has not defined or imported it.
+
+    Raises:
+        TypeError: if `preset` is no preset class.
 
     Example:
         ```python
@@ -59,8 +65,11 @@ class Run:
         ```
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, preset: type[Preset] | None = None):
+        if preset is not None:
+            check_preset_class(preset)
         self.path = pathlib.Path(path)
+        self.preset = preset
         self.checkpoints = self.path / "checkpoints"
         self.logs = self.path / "logs"
         self.history_file = self.path / "history.jsonl"
@@ -300,9 +309,10 @@ class Run:
 
         Raises:
             FileNotFoundError: if this is no run directory.
-            ValueError: if another program or command wrote it.
+            ValueError: if another program or command wrote it, or its preset is defined elsewhere; see
+                `preset`.
         """
-        return read_pretrain_settings(self.config, self.path)
+        return read_pretrain_settings(self.config, self.path, self.preset)
 
     @property
     def config(self) -> dict[str, Any]:

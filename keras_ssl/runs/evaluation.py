@@ -11,9 +11,11 @@ from rich.console import Console
 from keras_ssl import evaluate
 from keras_ssl.data import Source
 from keras_ssl.data.classes import match_source
+from keras_ssl.data.kinds import check_kind
 from keras_ssl.data.open_source import open_labeled
 from keras_ssl.data.scaled import scale
 from keras_ssl.evaluate.classifier_parts import encoder_of_classifier
+from keras_ssl.presets.option_types import convert_option
 from keras_ssl.runs.classification import measure_classifier, show_classifier
 from keras_ssl.runs.paths import absolute_path
 from keras_ssl.runs.report import measure, show
@@ -33,6 +35,12 @@ def evaluate_run(
     console: Console | None,
 ) -> dict[str, dict[str, Any]]:
     """Does what `Run.evaluate` says, whose arguments these are."""
+    check_kind(data)
+    labels_per_class = convert_option("labels_per_class", labels_per_class, tuple[int, ...])
+    draws, batch_size, seed = (
+        convert_option(name, value, int)
+        for name, value in (("draws", draws), ("batch_size", batch_size), ("seed", seed))
+    )
     network = run.network()
     encoder = encoder_of_classifier(network)
     trained = network if encoder is None else encoder

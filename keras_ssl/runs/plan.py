@@ -54,7 +54,7 @@ def describe(
     if not chosen_batch and 2 * batch_size > image_count:
         lines.append(
             f"The default batch size for {image_count} images is {batch_size}, the largest power of "
-            "two that they fill. --batch-size changes it."
+            "two that they fill. `batch_size` (--batch-size) changes it."
         )
     return [*lines, *_few_steps(preset, model, preset.epochs * steps)]
 
@@ -96,8 +96,8 @@ def _few_steps(preset: Preset, model: keras.Model, steps: int) -> list[str]:
         return []
     return [
         f"Few steps: after {steps:,} steps with a momentum of {first:g}, {random_share:.0%} of the "
-        f"target network is still its random initialization. With few steps, use --method simclr, "
-        "which has no target network, or a lower --momentum, such as 0.99."
+        f"target network is still its random initialization. With few steps, use the method simclr, "
+        "which has no target network, or a lower `momentum`, such as 0.99."
     ]
 
 

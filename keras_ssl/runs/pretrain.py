@@ -3,7 +3,7 @@
 import os
 import pathlib
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -14,22 +14,21 @@ from keras_ssl import callbacks, distribute
 from keras_ssl.data import Source
 from keras_ssl.data.image_folder import RULES
 from keras_ssl.data.open_source import keep_labeled, open_labeled, open_source, report_skipped
-from keras_ssl.data.scaled import Range, check_numbers, scale, warn_if_little_used
+from keras_ssl.data.scaled import Range, scale, warn_if_little_used
 from keras_ssl.methods import SelfSupervised
-from keras_ssl.presets import ImageFacts, Preset, find_preset, option_owners
+from keras_ssl.presets import ImageFacts, Preset
 from keras_ssl.presets.batch_size import batch_size_error
 from keras_ssl.presets.image_size import default_image_size
 from keras_ssl.runs import going_on
+from keras_ssl.runs.arguments import Images, combine
 from keras_ssl.runs.console import describe_stop, open_console
 from keras_ssl.runs.directory import Run
 from keras_ssl.runs.memory import check, estimate
-from keras_ssl.runs.paths import absolute_path
 from keras_ssl.runs.plan import accelerated, describe
+from keras_ssl.runs.preset_of_run import own_class
 from keras_ssl.runs.settings import PretrainSettings, resume_settings
 from keras_ssl.runs.smaller_network import smaller_network_advice
 from keras_ssl.runs.training import train
-
-Images = str | os.PathLike | Source | tuple[Source, Source]
 
 
 def pretrain(
@@ -50,7 +49,7 @@ def pretrain(
         data: the images: "digits"; `"tfds:<name>"`; the path of an .npz file; the path of a folder of
             images; a source; or a training and a test source, for a kNN accuracy during training.
         method: name of a method, such as "byol", or a preset, such as
-            `keras_ssl.presets.BYOL(momentum=0.97)`.
+            `keras_ssl.presets.BYOL(momentum=0.97)`, or one of your own.
         out: run directory to create; by default `runs/<method>-<data>-<date and time>`.
         resume: run directory to continue; its own settings apply. With `data`, a run starts there if
             there is none. If the data were a source, pass the same source again; if they have moved,
@@ -69,6 +68,8 @@ def pretrain(
     Raises:
         FileExistsError: if `out` is not empty.
         FileNotFoundError: if there are no such data.
+        TypeError: if `data`, `method` or a setting has a wrong type. Arrays become a source with
+            `keras_ssl.data.arrays(images)`.
         ValueError: if a setting makes no sense, is not an option of the method, or differs from the run
             to resume.
         keras_ssl.callbacks.Interrupted: if a signal stopped the run; its state is saved.
@@ -82,14 +83,15 @@ def pretrain(
         ```
     """
     word = strategy if isinstance(strategy, str) else type(strategy).__name__
-    given = _combine(data, method, {"strategy": word, **settings})
+    given = combine(data, method, {"strategy": word, **settings})
     run: Run | None = None
     if resume is not None and (Run(resume).exists or data is None):
-        run = Run(resume)
+        run = Run(resume, own_class(given.preset))
         given = resume_settings(run.config, run.path, given, set(settings))
     elif data is None:
         raise ValueError(
-            "`pretrain` needs images. Expected: --data DATA, or --resume RUN. Received: neither"
+            "`pretrain` needs images. Expected: `data` (--data DATA), or `resume` (--resume RUN). "
+            "Received: neither"
         )
     if isinstance(strategy, str):  # before the images: TensorFlow wants workers to connect first
         strategy = distribute.strategy(strategy)
@@ -97,8 +99,9 @@ def pretrain(
         out = out or resume
         if out is None and distribute.worker_count(strategy) > 1:
             raise ValueError(
-                "Several workers need one run directory that all of them can access. Expected: --out "
-                "RUN, or --resume RUN, which starts a run if there is none. Received: neither"
+                "Several workers need one run directory that all of them can access. Expected: `out` "
+                "(--out RUN), or `resume` (--resume RUN), which starts a run if there is none. "
+                "Received: neither"
             )
         if out is not None and distribute.is_chief(strategy):
             Run(out).check_new()  # before the images are opened, which may take long
@@ -142,39 +145,15 @@ def pretrain(
                 advise=None if resumed else lambda s: smaller_network_advice(preset, facts, s),
             )
         except callbacks.Interrupted as stop:
-            console.print(describe_stop(stop.step, f"keras-ssl pretrain --resume {run.path}"))
+            command = f"keras-ssl pretrain --resume {run.path}"
+            call = f"keras_ssl.pretrain(resume={str(run.path)!r})"
+            console.print(describe_stop(stop.step, command, call))
             raise
     finally:
         keras.config.set_dtype_policy(precision)
     values = ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())
     console.print(f"Done: {values}")
     return run
-
-
-def _combine(data: Images | None, method: str | Preset, given: dict[str, Any]) -> PretrainSettings:
-    """Returns the settings that the arguments of `pretrain` describe."""
-    preset = method if isinstance(method, Preset) else find_preset(method)()
-    of_run = {field.name for field in fields(PretrainSettings)} - {"data", "preset"}
-    options = {name: value for name, value in given.items() if name not in of_run}
-    if unknown := sorted(set(options).difference(preset.options())):
-        owners = ", ".join(option_owners(unknown[0]))
-        hint = f"It is an option of {owners}." if owners else "No method has it."
-        raise ValueError(
-            f"`{unknown[0]}` is not an option of {preset.method}. {hint} "
-            f"Received: {unknown[0]}={options[unknown[0]]!r}"
-        )
-    if given.get("knn_every", 0) < 0:
-        raise ValueError(
-            f"`knn_every` must be at least 0. Received: knn_every={given['knn_every']}"
-        )
-    if not isinstance(given.get("value_range", "full"), str):
-        check_numbers(given["value_range"])
-    path = absolute_path(str(data)) if isinstance(data, (str, os.PathLike)) else None
-    own = {name: value for name, value in given.items() if name in of_run}
-    own["knn_data"] = absolute_path(own.get("knn_data"))
-    if own.get("data_dir") is not None:
-        own["data_dir"] = pathlib.Path(own["data_dir"]).absolute()
-    return PretrainSettings(data=path, preset=replace(preset, **options).spelled(), **own)
 
 
 def _open(
@@ -206,8 +185,8 @@ def _open(
         if data is not None:
             raise
         raise FileNotFoundError(
-            "The images of the run are not where they were. Expected: --data DATA with their new "
-            f"place. {error}"
+            "The images of the run are not where they were. Expected: `data` (--data DATA) with their "
+            f"new place. {error}"
         ) from error
 
 
@@ -255,7 +234,7 @@ def _prepare(
     if run is None:
         word = pathlib.Path((given.data or images.name).removeprefix("tfds:")).stem
         name = f"{preset.method}-{word}-{time.strftime('%Y%m%d-%H%M%S')}"
-        run = Run(out or pathlib.Path("runs", name))
+        run = Run(out or pathlib.Path("runs", name), own_class(preset))
         if distribute.is_chief(strategy):
             fingerprint = {going_on.FINGERPRINT: images.fingerprint()}
             Run.create(run.path, {**given.to_config(facts), **fingerprint})

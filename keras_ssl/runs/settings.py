@@ -156,7 +156,7 @@ def resume_settings(
     if epochs != defaults.preset.epochs or "epochs" in explicit:
         if epochs < saved.preset.epochs:
             raise ValueError(
-                "A run can be lengthened, but not shortened. Expected: --epochs of at least "
+                "A run can be lengthened, but not shortened. Expected: `epochs` of at least "
                 f"{saved.preset.epochs}. Received: epochs={epochs}"
             )
     else:
@@ -200,8 +200,8 @@ def check_unchanged(
     ]
     if differences:
         raise ValueError(
-            "A run resumes with its own settings. Expected: --resume alone, or the same settings. "
-            f"Received: {'; '.join(differences)}"
+            "A run resumes with its own settings. Expected: `resume` (--resume) alone, or the same "
+            f"settings. Received: {'; '.join(differences)}"
         )
 
 

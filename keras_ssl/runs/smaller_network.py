@@ -46,7 +46,7 @@ def smaller_network_advice(preset: Preset, images: ImageFacts, seconds: float) -
         return None
     return (
         f"{preset.backbone} needs about {format_duration(seconds)} without a GPU. "
-        f"--backbone {_SMALLER} would need about {format_duration(seconds * smaller / own)}: its "
+        f"The backbone {_SMALLER} would need about {format_duration(seconds * smaller / own)}: its "
         f"forward pass, measured now, is {own / smaller:.1f} times as fast."
     )
 

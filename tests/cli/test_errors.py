@@ -16,7 +16,7 @@ OLD_RUN = pathlib.Path(__file__).parents[1] / "runs" / "old_run" / "run"
 BAD = {
     "no such folder": (["--data", "nowhere/at/all"], "there is no such file or folder"),
     "a folder without images": (["--data", "EMPTY"], "must hold image files.* 1 *.txt"),
-    "no data": ([], "--data DATA, or --resume RUN. Received: neither"),
+    "no data": ([], r"`data` \(--data DATA\), or `resume` \(--resume RUN\). Received: neither"),
     "a large batch": (
         ["--data", "digits", "--batch-size", 2000],
         "`batch_size` must not be larger than the data set. Received: batch_size=2000, and 1437 images",

@@ -60,7 +60,7 @@ def test_few_steps_of_a_momentum_method_are_a_warning(preset, images, share):
         (line,) = lines
         assert line.startswith("Few steps: after 300 steps with a momentum of ")
         assert f"{share} of the target network is still its random initialization" in line
-        assert "use --method simclr" in line
+        assert "use the method simclr" in line
 
 
 def test_a_resnet_without_a_gpu_gets_the_hours_of_both_networks(monkeypatch):
@@ -80,7 +80,7 @@ def test_a_resnet_without_a_gpu_gets_the_hours_of_both_networks(monkeypatch):
     state = random.getstate()
     advice = smaller_network_advice(preset, ImageFacts(3, 50_000), 30 * 3600)
     assert advice.startswith("resnet18 needs about 30.0 h without a GPU. ")
-    assert "--backbone small-resnet would need about 5.0 h" in advice
+    assert "The backbone small-resnet would need about 5.0 h" in advice
     assert "6.0 times as fast" in advice
     assert built == [("resnet18", 1.0, (32, 32, 3)), ("small-resnet", 1.0, (32, 32, 3))]
     assert random.getstate() == state  # the run must not depend on the advice

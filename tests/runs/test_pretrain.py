@@ -145,6 +145,31 @@ def test_a_negative_interval_is_refused(npz, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": "2"}, "`epochs` must be an integer"),
+        ({"knn_every": 1.5}, "`knn_every` must be an integer. Received: knn_every=1.5"),
+        ({"verify": "no"}, "`verify` must be True or False"),
+        ({"data_dir": 3}, "`data_dir` must be a path or None"),
+    ],
+)
+def test_options_of_a_wrong_type_are_refused(npz, tmp_path, options, message):
+    with pytest.raises(TypeError, match=message):
+        keras_ssl.pretrain(npz, out=tmp_path / "run", **{**SMALL, **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_arrays_are_not_taken_for_sources(run):
+    pixels = np.zeros((48, 8, 8, 1), np.uint8)
+    with pytest.raises(TypeError, match=r"keras_ssl\.data\.arrays\(images, labels\)"):
+        keras_ssl.pretrain(pixels)
+    with pytest.raises(TypeError, match="a tuple of 2: ndarray, ndarray"):
+        run.evaluate((pixels, np.arange(48)))
+    with pytest.raises(TypeError, match="`labels_per_class` must be a sequence of integers"):
+        run.evaluate(images(), labels_per_class=3)
+
+
 def test_nothing_is_overwritten(run, npz):
     before = run.config, run.history
     with pytest.raises(FileExistsError, match="A run needs a new directory"):
