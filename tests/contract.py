@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ssl import export
-from keras_ssl.backbones import Tiny
+from keras_ssl.backbones import Tiny, ViT
 from keras_ssl.callbacks import MomentumEncoder
 from keras_ssl.layers import (
     LinearProbe,
@@ -65,6 +65,15 @@ def backbone():
     return Tiny(SHAPE, features=16)
 
 
+def vit():
+    network = ViT(patch=4, dim=16, depth=1, heads=2, input_shape=SHAPE)
+    tokens = network.get_layer("tokens")
+    # Normalization divides by the deviation of tokens: 0.02 would multiply rounding errors by 50.
+    for weight in (tokens.class_token, tokens.embeddings):
+        weight.assign(50 * weight)
+    return network
+
+
 def split_backbone():
     return split_batch_norm(backbone(), groups=4)
 
@@ -110,6 +119,7 @@ ROWS = [
         lambda **shared: moco(split_backbone, **shared),
         is_variant=True,
     ),
+    Row("moco_vit", lambda **shared: moco(vit, **shared), is_variant=True),
     Row("memory_bank", memory_bank),
     # Batch normalization cancels the bias before it.
     Row("byol", byol, without_gradient=("projector/dense_1/bias", "predictor/dense_1/bias")),
