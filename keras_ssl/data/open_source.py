@@ -3,6 +3,7 @@
 import difflib
 import os
 import pathlib
+import zipfile
 from collections.abc import Iterable
 
 import numpy as np
@@ -23,6 +24,7 @@ from keras_ssl.data.label_table import (
     with_table,
 )
 from keras_ssl.data.named import tfds
+from keras_ssl.data.npz_size import check_fits
 from keras_ssl.data.scaled import Range, scale, warn_if_little_used
 from keras_ssl.data.source import Source
 
@@ -234,6 +236,8 @@ def _open_tfds(name: str, data_dir: str | os.PathLike | None) -> tuple[Source, S
 def _open_npz(
     path: pathlib.Path, value_range: Range, data_format: str
 ) -> tuple[Source, Source | None]:
+    if zipfile.is_zipfile(path):  # both parts, before the first is read
+        check_fits(path, ["x_train", "images", "x_test"])
     train = raw_npz(path, "train", value_range, data_format)
     with np.load(path) as file:
         has_test = "x_test" in file.files

@@ -1,7 +1,6 @@
 """Compares the memory that training needs with what the machine has, before training."""
 
 import math
-import pathlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,19 +8,19 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_ssl.data.host_memory import GIB, free_host_memory
 from keras_ssl.methods import SelfSupervised
 from keras_ssl.presets import Preset
 from keras_ssl.runs.graph_memory import peak_bytes
 
-_GIB = 2**30
 # Measured on seven networks and methods (docs/performance.md): the process grows by the tensors' size
 # times _FACTOR, plus _FIXED for TensorFlow itself. The error was at most 14%.
-_FACTOR, _FIXED = 1.2, 0.12 * _GIB
+_FACTOR, _FIXED = 1.2, 0.12 * GIB
 _ERROR = 1.25  # what needs more than the available memory times this cannot work
 _TIGHT = 0.8  # share of the available memory
+_DANGER = 1 / 1.14  # share of it above which the error of the estimate may exceed it
 _SMALL = 0.05  # share of the available memory below which the step is not traced
 _TENSORS = 6  # upper bound for the tensors of a layer's size in a step, for each view
-_CGROUPS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def check(memory: Memory, preset: Preset) -> list[str]:
     Raises:
         ValueError: if the step needs more memory than there is, even if the estimate is 25% too high.
     """
-    needed, available = (f"{each / _GIB:.1f} GiB" for each in (memory.needed, memory.available))
+    needed, available = (f"{each / GIB:.1f} GiB" for each in (memory.needed, memory.available))
     about = "less than" if memory.is_bound else "about"
     line = f"Memory: training needs {about} {needed}, {available} are free"
     if memory.needed <= _TIGHT * memory.available:
@@ -75,7 +74,10 @@ def check(memory: Memory, preset: Preset) -> list[str]:
             f"Training does not fit into memory. Expected: at most {available}, which are free. "
             f"Received: a training step that needs about {needed}. {options}"
         )
-    return [f"{line}, which is tight. {options}"]
+    danger = ""
+    if memory.needed > _DANGER * memory.available:
+        danger = " The system may kill the run, or the run stops for lack of memory."
+    return [f"{line}, which is tight.{danger} {options}"]
 
 
 def available_memory() -> float | None:
@@ -85,25 +87,7 @@ def available_memory() -> float | None:
 
         limits = [d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU"]
         return float(min(limits)) if limits else None
-    found = [*_left_in_cgroup(pathlib.Path("/sys/fs/cgroup"))]
-    found += [*_left_in_cgroup(pathlib.Path("/sys/fs/cgroup/memory"))]
-    meminfo = pathlib.Path("/proc/meminfo")
-    if meminfo.is_file():
-        lines = dict(line.split(":") for line in meminfo.read_text().splitlines() if ":" in line)
-        if "MemAvailable" in lines:
-            found.append(int(lines["MemAvailable"].split()[0]) * 1024.0)
-    return min(found, default=None)
-
-
-def _left_in_cgroup(folder: pathlib.Path) -> Iterator[float]:
-    for limit, usage in _CGROUPS:
-        try:
-            most, used = (int((folder / name).read_text()) for name in (limit, usage))
-            lines = (folder / "memory.stat").read_text().splitlines()
-            cached = int(dict(line.split() for line in lines).get("inactive_file", 0))
-        except (OSError, ValueError):  # no such file, or no limit
-            continue
-        yield float(most - used + cached)  # the kernel drops cached files first
+    return free_host_memory()
 
 
 def _options(memory: Memory, preset: Preset) -> Iterator[str]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_ssl.data import npz_size, open_source
 from keras_ssl.data.arrays import arrays, npz
 
 
@@ -307,6 +308,35 @@ def test_npz_of_images_without_labels(tmp_path):
     np.testing.assert_array_equal(source.read(3)[..., 0], images[3])
     with pytest.raises(ValueError, match=r"'x_test'. Received the keys: 'images'"):
         npz(tmp_path / "set.npz", "test")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bytes_per_value"), [(np.uint16, 4), (np.float64, 16), (np.int8, 5), (np.int32, 12)]
+)
+def test_npz_that_does_not_fit_into_memory_is_not_read(
+    dtype, bytes_per_value, tmp_path, monkeypatch
+):
+    """In memory are the array, its conversion to the type of the source, and the source's copy."""
+    images = np.zeros((5, 4, 6, 1), dtype)
+    np.savez(tmp_path / "set.npz", x_train=images, x_test=images[:3])
+    peak = images.size * bytes_per_value
+    monkeypatch.setattr(npz_size, "free_host_memory", lambda: peak)
+    npz_size.check_fits(tmp_path / "set.npz", ["x_train"])
+    monkeypatch.setattr(npz_size, "free_host_memory", lambda: peak - 1)
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", None)
+    with pytest.raises(ValueError, match=r"do not fit into memory.*\(5, 4, 6, 1\)"):
+        npz(tmp_path / "set.npz")
+
+
+def test_both_parts_of_an_npz_must_fit(tmp_path, monkeypatch):
+    images = random_images((5, 4, 6, 1))  # 120 bytes
+    np.savez(tmp_path / "set.npz", x_train=images, x_test=images)
+    monkeypatch.setattr(npz_size, "free_host_memory", lambda: 360)
+    train, test = open_source(tmp_path / "set.npz")
+    assert len(train) == len(test) == 5
+    monkeypatch.setattr(npz_size, "free_host_memory", lambda: 359)
+    with pytest.raises(ValueError, match=r"'x_train' of shape .* and 'x_test' of shape"):
+        open_source(tmp_path / "set.npz")
 
 
 def test_files_that_are_not_npz(tmp_path):

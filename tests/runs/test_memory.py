@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import keras_ssl
 from keras_ssl import data
+from keras_ssl.data.host_memory import left_in_cgroup
 from keras_ssl.presets import ImageFacts, SimCLR
 from keras_ssl.runs import memory
 from keras_ssl.runs.graph_memory import peak_bytes
@@ -48,7 +49,15 @@ def test_functions_within_are_counted():
 
 @pytest.mark.parametrize(
     ("needed", "available", "expected"),
-    [(2, 16, "about 2.0 GiB, 16.0 GiB are free"), (15, 16, "which is tight. Options that fit: ")],
+    [
+        (2, 16, "about 2.0 GiB, 16.0 GiB are free"),
+        (13.5, 16, "which is tight. Options that fit: "),
+        (
+            15.5,
+            16,
+            "which is tight. The system may kill the run, or the run stops for lack of memory. Opt",
+        ),
+    ],
 )
 def test_the_need_is_said(needed, available, expected):
     (line,) = check(Memory(needed * GIB, available * GIB), PRESET)
@@ -89,6 +98,6 @@ def test_a_container_limits_the_memory(tmp_path):
     (tmp_path / "memory.max").write_text("8000\n")
     (tmp_path / "memory.current").write_text("3000\n")
     (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 500\n")
-    assert list(memory._left_in_cgroup(tmp_path)) == [5500.0]
+    assert list(left_in_cgroup(tmp_path)) == [5500.0]
     (tmp_path / "memory.max").write_text("max\n")
-    assert list(memory._left_in_cgroup(tmp_path)) == []
+    assert list(left_in_cgroup(tmp_path)) == []
