@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_ssl import distribute
 from keras_ssl.callbacks import checkpoint_files, model_state
@@ -192,7 +193,9 @@ class Checkpoint(keras.callbacks.Callback):
         return self.model.distribute_strategy
 
     def _iterations(self) -> int:
-        return int(np.asarray(self.model.optimizer.iterations))
+        # A signal may arrive while another callback traces a graph, in which variables have no value.
+        with tf.init_scope():
+            return int(np.asarray(self.model.optimizer.iterations))
 
     def _install_handler(self, number: int, handler: Any):
         self._handlers[number] = signal.signal(number, handler)
@@ -212,7 +215,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _on_alarm(self, number: int, frame: FrameType | None):
         """Stops between two batches, even if another callback is still running."""
-        if not self._is_busy and self._received is not None:
+        # The timer calls again. While a graph is traced, nothing can be saved.
+        is_tracing = not tf.executing_eagerly()
+        if not self._is_busy and not is_tracing and self._received is not None:
             self._stop_run(self._received)
 
     def _save_or_stop(self, is_due: bool):

@@ -7,11 +7,20 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_ssl import data
 from keras_ssl.augment import Augmentation, Policy, RandomCrop
 from keras_ssl.backbones import Tiny
-from keras_ssl.callbacks import Checkpoint, Interrupted, checkpoint_files, restore
+from keras_ssl.callbacks import (
+    Checkpoint,
+    CollapseMonitor,
+    Interrupted,
+    checkpoint,
+    checkpoint_files,
+    collapse_monitor,
+    restore,
+)
 from keras_ssl.callbacks.checkpoint_files import checkpoints
 from keras_ssl.methods import SimCLR
 from tests.tiers import rest_large
@@ -313,6 +322,40 @@ def test_a_signal_before_the_first_step_stops_immediately(tmp_path):
         fit(trained, tmp_path, callbacks=[Early()])
     assert int(trained.optimizer.iterations) == 0
     assert checkpoints(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_monitor_is_traced(tmp_path, monkeypatch, number):
+    compute_outputs = collapse_monitor.compute_outputs
+
+    def traced(*arguments, **options):
+        assert not tf.executing_eagerly()
+        os.kill(os.getpid(), number)
+        return compute_outputs(*arguments, **options)
+
+    monkeypatch.setattr(collapse_monitor, "compute_outputs", traced)
+    with pytest.raises(Interrupted, match=f"{number.name} after step 1"):
+        fit(model(), tmp_path, callbacks=[CollapseMonitor()])
+    assert [step for step, _ in checkpoints(tmp_path)] == [1]
+    assert restore(model(), tmp_path) == 1
+
+
+def test_the_state_is_not_saved_while_a_graph_is_traced(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_GRACE", 0.01)
+
+    class Tracing(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            @tf.function(autograph=False)
+            def traced(x):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.1)  # the time for other callbacks is over
+                return x
+
+            traced(1.0)
+
+    with pytest.raises(Interrupted, match="SIGTERM after step 4"):
+        fit(model(), tmp_path, callbacks=[Tracing()])
+    assert checkpoints(tmp_path)[-1][0] == 4
 
 
 @pytest.mark.parametrize("keep", rest_large([2, 1]))
