@@ -3,11 +3,12 @@
 import os
 import pathlib
 import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from keras_ssl.data.labels import validate_labels
+from keras_ssl.data.labels import number_names, validate_labels
 from keras_ssl.data.npz_size import check_fits
 from keras_ssl.data.scaled import Range, scale
 from keras_ssl.data.source import Source, cpu_tensor
@@ -44,7 +45,7 @@ class ArraySource(Source):
 
 def arrays(
     images: np.ndarray,
-    labels: np.ndarray | None = None,
+    labels: np.ndarray | Sequence[int | str] | None = None,
     class_names: list[str] | None = None,
     name: str = "arrays",
     value_range: Range = "full",
@@ -56,8 +57,10 @@ def arrays(
         images: (n, height, width, channels) with any number of channels, or (n, height, width) for
             one channel; uint8, uint16, or float in [0, 1] (stored as float32). With `value_range`
             also other integers and floats.
-        labels: (n,) or (n, 1) integers; -1 marks an image without a label.
-        class_names: the names of labels 0, 1, ..., all different.
+        labels: (n,) or (n, 1) integers, -1 for an image without a label; or strings, "" for an image
+            without a label.
+        class_names: the names of labels 0, 1, ..., all different. For strings, the default is the
+            labels, sorted by name.
         name: name of the source in messages.
         value_range: (low, high) scales the values from `low` to `high` to [0, 1]; "auto" measures
             a range for each channel; see `keras_ssl.data.scaled`.
@@ -66,8 +69,8 @@ def arrays(
 
     Raises:
         TypeError: if `images` or `labels` have an unsupported dtype.
-        ValueError: if the shapes do not match, `images` is empty, floats are outside [0, 1], or two
-            classes have the same name.
+        ValueError: if the shapes do not match, `images` is empty, floats are outside [0, 1], two
+            classes have the same name, or `class_names` lacks a label.
 
     Example:
         >>> source = arrays(np.zeros((10, 32, 32, 3), np.uint8), labels=np.arange(10) % 2)
@@ -81,7 +84,7 @@ def arrays(
 
 def raw_arrays(
     images: np.ndarray,
-    labels: np.ndarray | None,
+    labels: np.ndarray | Sequence[int | str] | None,
     class_names: list[str] | None,
     name: str,
     value_range: Range = "full",
@@ -94,8 +97,10 @@ def raw_arrays(
         class_names = [str(class_name) for class_name in class_names]
         if len(set(class_names)) < len(class_names):  # classes are matched by name
             raise ValueError(f"`class_names` must differ. Received: {class_names} for {name!r}")
-    labels = validate_labels(labels, len(values), class_names, name)
-    return ArraySource(values, labels, class_names, name)
+    if labels is not None:
+        labels, class_names = number_names(labels, class_names, name)
+    numbers = validate_labels(labels, len(values), class_names, name)
+    return ArraySource(values, numbers, class_names, name)
 
 
 def npz(path: str | os.PathLike, split: str = "train", value_range: Range = "full") -> Source:
@@ -103,7 +108,8 @@ def npz(path: str | os.PathLike, split: str = "train", value_range: Range = "ful
 
     Args:
         path: a file with the keys `x_train`, `y_train`, `x_test`, `y_test`, or `images` and
-            `labels`. Labels, and splits that are not asked for, may be missing. `class_names` and
+            `labels`, which may be strings. Labels, and splits that are not asked for, may be missing.
+            `class_names` and
             `data_format` (see `arrays`) are read if present. Only the requested split is read.
         split: the split to read, such as "train" for `x_train`. A file with `images` has only
             "train".

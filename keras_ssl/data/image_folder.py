@@ -71,6 +71,8 @@ class FolderSource(Source):
     def __repr__(self) -> str:
         """Returns the name, the number of images and classes, and which files are not read."""
         notes = []
+        if self.labels is not None and (count := int((self.labels < 0).sum())):
+            notes.append(f"{count} without a label")
         if self.headers is not None:
             slow = {kind: self.headers.kind_counts[kind] for kind in _SLOW}
             slow = {kind: count for kind, count in slow.items() if count}
@@ -82,6 +84,8 @@ class FolderSource(Source):
             counts = ", ".join(f"{count} {extension}" for extension, count in by_count[:5])
             more = f" and {len(by_count) - 5} other kinds" if len(by_count) > 5 else ""
             notes.append(f"not read: {counts}{more}")
+            if not {"*.csv", "*.tsv"}.isdisjoint(self.unread):
+                notes.append("keras_ssl.data.open_source reads labels from a table")
             if advice := pillow_formats.advice(self.unread):
                 notes.append(advice)
         return "; ".join([super().__repr__().removesuffix(">"), *notes]) + ">"
@@ -157,7 +161,8 @@ def image_folder(
 
     Labels: if all images are in subfolders, each subfolder of `path` is a class. Classes are sorted
     by name, and deeper folders belong to the class above them. If any image lies directly in
-    `path`, no image has a label.
+    `path`, no image has a label. A table of labels (labels.csv) is not read: use
+    `keras_ssl.data.open_source`.
 
     Args:
         path: the folder.

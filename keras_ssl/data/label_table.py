@@ -4,12 +4,14 @@ import csv
 import logging
 import os
 import pathlib
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_ssl.data.image_folder import FolderSource
+from keras_ssl.data.label_rows import match_rows, relative_files
+from keras_ssl.data.labels import sort_names
 
 _LOG = logging.getLogger("keras_ssl")
 _COLUMNS = {
@@ -52,18 +54,19 @@ class LabelTable:
     @property
     def class_names(self) -> list[str]:
         """The labels without repetition, in the order of their numbers, or by name."""
-        names = set(self.labels) - {""}
-        if all(name.isascii() and name.isdigit() for name in names):
-            return sorted(names, key=lambda name: (int(name), name))
-        return sorted(names)
+        return sort_names(set(self.labels) - {""})
 
 
-def find_label_table(folder: pathlib.Path) -> LabelTable | None:
+def find_label_table(folder: pathlib.Path, absolute: bool = True) -> LabelTable | None:
     """Returns the table of labels that lies directly in a folder, or `None`.
 
     A CSV or TSV file is a table of labels if its first line names a column of files and one of
     labels. If there are several, the one named `labels` is used. A warning says why a table is not
     used.
+
+    Args:
+        folder: the folder.
+        absolute: see `read_label_table`.
     """
     found = [
         path
@@ -71,6 +74,8 @@ def find_label_table(folder: pathlib.Path) -> LabelTable | None:
         if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
     ]
     tables = [path for path in found if _columns(path)]
+    if found and not tables:
+        _warn_unknown_columns(found)
     named = [path for path in tables if path.stem.lower() == "labels"]
     if len(named) == 1:
         tables = named
@@ -83,10 +88,23 @@ def find_label_table(folder: pathlib.Path) -> LabelTable | None:
         )
         return None
     try:
-        return read_label_table(tables[0]) if tables else None
+        return read_label_table(tables[0], absolute) if tables else None
     except ValueError as error:
         warn_unused(tables[0], error)
         return None
+
+
+def _warn_unknown_columns(found: list[pathlib.Path]):
+    path = next((each for each in found if each.stem.lower() == "labels"), found[0])
+    _LOG.warning(
+        "%r is not used as a table of labels. Expected: a first line that names a column of files (%s) "
+        "and one of labels (%s). Received: %r%s",
+        str(path),
+        ", ".join(_COLUMNS["file"]),
+        ", ".join(_COLUMNS["label"]),
+        (_first_line(path) or "")[:80],
+        f". Nor are {len(found) - 1} other such files" if len(found) > 1 else "",
+    )
 
 
 def warn_unused(path: pathlib.Path, error: ValueError):
@@ -94,7 +112,7 @@ def warn_unused(path: pathlib.Path, error: ValueError):
     _LOG.warning("The table of labels %r is not used. %s", str(path), error)
 
 
-def read_label_table(path: str | os.PathLike) -> LabelTable:
+def read_label_table(path: str | os.PathLike, absolute: bool = True) -> LabelTable:
     """Reads a table of labels.
 
     The first line names the columns: `file` (or filename, image, path), `label` (or class,
@@ -102,7 +120,9 @@ def read_label_table(path: str | os.PathLike) -> LabelTable:
     are ignored.
 
     Args:
-        path: a CSV file, separated by commas or semicolons, or a TSV file, in UTF-8.
+        path: a CSV file, separated by commas or semicolons, or a TSV file, in UTF-8. Paths of files are
+            relative to its folder.
+        absolute: also accept absolute paths in its folder. Runs of earlier versions did not.
 
     Raises:
         ValueError: if columns are missing, a file has two labels or splits, or there is no label.
@@ -118,6 +138,7 @@ def read_label_table(path: str | os.PathLike) -> LabelTable:
             "A table of labels must have a first line that names the columns `file` and `label`, "
             f"and optionally `split`. Received: {str(path)!r}, which begins with {_first_line(path)!r}"
         )
+    folders = [str(path.parent.absolute()), str(path.parent.resolve())] if absolute else []
     rows: dict[str, tuple[str, str]] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = csv.reader(file, delimiter=_delimiter(_first_line(path)))
@@ -130,7 +151,7 @@ def read_label_table(path: str | os.PathLike) -> LabelTable:
                     f"Every line of a table of labels must have {max(columns.values()) + 1} "
                     f"columns. Received: {len(line)} in line {number} of {str(path)!r}"
                 )
-            name = pathlib.PurePath(line[columns["file"]].strip().replace("\\", "/")).as_posix()
+            name = _relative_name(line[columns["file"]], folders)
             row = (
                 line[columns["label"]].strip(),
                 line[columns["split"]].strip().lower() if "split" in columns else "",
@@ -173,19 +194,20 @@ def with_table(
     """
     names = table.class_names
     numbers = {name: number for number, name in enumerate(names)}
-    rows = _match(images, table, warn=not part_of_folder)
+    rows = match_rows(images, table.path, table.files, warn=not part_of_folder)
     labels = np.array(
         [-1 if row < 0 else numbers.get(table.labels[row], -1) for row in rows], np.int64
     )
     if (labels < 0).all():
         raise ValueError(
-            "A table must have a label for an image of its folder. Received: "
-            f"{str(table.path)!r} with {len(table.files)} lines, such as {table.files[0]!r}, and "
-            f"{len(images)} images in {images.root!r}, such as {_relative(images)[0]!r}"
+            "A table must have a label for an image of its folder, by its path in the folder or "
+            f"its absolute path. Received: {str(table.path)!r} with {len(table.files)} lines, "
+            f"such as {table.files[0]!r}, and {len(images)} images in "
+            f"{images.root!r}, such as {relative_files(images)[0]!r}"
         )
     if table.splits is None or part_of_folder:
         everything = np.arange(len(images))
-        return images.part(everything, labels, names, images.name), None
+        return _part(images, table, everything, labels), None
     words = np.array([TRAIN_WORDS[0] if row < 0 else table.splits[row] for row in rows])
     train = np.flatnonzero(np.isin(words, TRAIN_WORDS))
     word = next((word for word in TEST_WORDS if (words == word).any()), None)
@@ -199,9 +221,9 @@ def with_table(
             f"The split column must have training images: {' or '.join(TRAIN_WORDS)}. Received: "
             f"{', '.join(sorted(set(words.tolist())))} in {str(table.path)!r}"
         )
-    parts = [images.part(train, labels[train], names, f"{images.name} ({TRAIN_WORDS[0]})")]
+    part = _part(images, table, train, labels, TRAIN_WORDS[0])
     if word is None:
-        return parts[0], None
+        return part, None
     test = np.flatnonzero(words == word)
     if unused := set(words.tolist()).difference(TRAIN_WORDS, [word]):
         _LOG.warning(
@@ -210,62 +232,36 @@ def with_table(
             str(table.path),
             ", ".join(f"{other} ({(words == other).sum()} images)" for other in sorted(unused)),
         )
-    return parts[0], images.part(test, labels[test], names, f"{images.name} ({word})")
+    return part, _part(images, table, test, labels, word)
 
 
-def _relative(images: FolderSource) -> list[str]:
-    root = pathlib.Path(images.root or "").expanduser()
-    return [pathlib.Path(file).relative_to(root).as_posix() for file in images.files or ()]
+def _part(
+    images: FolderSource,
+    table: LabelTable,
+    indices: np.ndarray,
+    labels: np.ndarray,
+    word: str | None = None,
+) -> FolderSource:
+    """Returns some of the images with their labels of the table, which counts as read."""
+    name = images.name if word is None else f"{images.name} ({word})"
+    part = images.part(indices, labels[indices], table.class_names, name)
+    if pathlib.Path(images.root or "").expanduser().resolve() == table.path.parent.resolve():
+        part.unread = dict(Counter(part.unread) - Counter([f"*{table.path.suffix.lower()}"]))
+    return part
 
 
-def _match(images: FolderSource, table: LabelTable, warn: bool) -> np.ndarray:
-    """Returns the row of each image, -1 without one.
+def _relative_name(text: str, folders: list[str]) -> str:
+    """Returns the name of a file as a table is matched by it: relative to the folder of the table.
 
-    A row names a path below the folder of the table, or only the name of a file, with or without
-    its extension, if that is unambiguous.
+    Args:
+        text: the file's cell. An absolute path outside of the folder stays as it is.
+        folders: absolute paths of the folder, with and without symbolic links.
     """
-    root = pathlib.Path(images.root or "").expanduser().resolve()
-    below = os.path.relpath(root, table.path.parent.resolve())
-    prefix = "" if below == "." else f"{pathlib.PurePath(below).as_posix()}/"
-    paths = [f"{prefix}{name}" for name in _relative(images)]
-    rows = {name: row for row, name in enumerate(table.files)}
-    found = np.full(len(paths), -1, np.int64)
-    missing = set(rows)
-    ways = (
-        lambda path: path,
-        lambda path: path.rpartition("/")[2],
-        lambda path: path.rpartition(".")[0],
-        lambda path: path.rpartition("/")[2].rpartition(".")[0],
-    )
-    for way in ways:
-        names = [way(path) for path in paths]
-        for number in _unique(names):
-            row = rows.get(names[number], -1)
-            if found[number] < 0 and row >= 0 and names[number] in missing:
-                found[number] = row
-        missing.difference_update(table.files[row] for row in found[found >= 0])
-    skipped = {os.path.relpath(file, table.path.parent) for file in images.skipped}
-    if warn and (missing := missing.difference(skipped)):
-        _LOG.warning(
-            "%d of %d files that %r names are not among the %d images of %r, such as %r",
-            len(missing),
-            len(rows),
-            str(table.path),
-            len(images),
-            images.root,
-            sorted(missing)[0],
-        )
-    return found
-
-
-def _unique(names: list[str]) -> Iterable[int]:
-    """Returns the indices of the names that occur once."""
-    first: dict[str, int] = {}
-    repeated = set()
-    for number, name in enumerate(names):
-        if first.setdefault(name, number) != number:
-            repeated.add(name)
-    return [number for name, number in first.items() if name not in repeated]
+    name = pathlib.PurePath(text.strip().replace("\\", "/")).as_posix()
+    for folder in folders:
+        if name.startswith(f"{folder.rstrip('/')}/"):
+            return os.path.relpath(name, folder)
+    return name
 
 
 def _columns(path: pathlib.Path) -> dict[str, int] | None:

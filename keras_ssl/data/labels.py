@@ -2,10 +2,62 @@
 
 import logging
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 _LOG = logging.getLogger("keras_ssl")
+
+
+def sort_names(names: Iterable[str]) -> list[str]:
+    """Returns different class names in order: by name, or by number if all are numbers.
+
+    Example:
+        >>> sort_names(["10", "9", "9"])
+        ['9', '10']
+    """
+    different = set(names)
+    if all(name.isascii() and name.isdigit() for name in different):
+        return sorted(different, key=lambda name: (int(name), name))
+    return sorted(different)
+
+
+def number_names(
+    labels: object, class_names: list[str] | None, name: str
+) -> tuple[Any, list[str] | None]:
+    """Returns labels that are strings as the numbers of their classes, and the class names.
+
+    Args:
+        labels: array of strings, "" for an image without a label. Others are returned unchanged.
+        class_names: the names of labels 0, 1, ...; `None` sorts the labels with `sort_names`.
+        name: name of the source, for messages.
+
+    Raises:
+        ValueError: if `class_names` lacks a label.
+
+    Example:
+        >>> number_names(["dog", "cat", ""], None, "three images")
+        (array([ 1,  0, -1]), ['cat', 'dog'])
+    """
+    values = np.asarray(labels)
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8")
+    is_text = values.dtype.kind in "UT" or (
+        values.dtype.kind == "O" and values.size and all(type(each) is str for each in values.flat)
+    )
+    if not is_text:
+        return labels, class_names
+    names = sort_names(str(each) for each in values.flat if each)
+    if class_names is not None and (missing := [each for each in names if each not in class_names]):
+        raise ValueError(
+            f"`class_names` must contain every label. Received: {class_names} without "
+            f"{', '.join(map(repr, missing[:8]))} for {name!r}"
+        )
+    names = names if class_names is None else class_names
+    numbers = {"": -1, **{each: number for number, each in enumerate(names)}}
+    found = np.array([numbers[str(each)] for each in values.flat], np.int64)
+    return found.reshape(values.shape), names
 
 
 def validate_labels(
@@ -39,7 +91,9 @@ def validate_labels(
             f"Received: labels of shape {values.shape} for {name!r}"
         )
     if not np.issubdtype(values.dtype, np.integer):
-        raise TypeError(f"`labels` must be integers. Received: {values.dtype} for {name!r}")
+        raise TypeError(
+            f"`labels` must be integers or strings. Received: {values.dtype} for {name!r}"
+        )
     if len(values) != size:
         raise ValueError(
             f"`labels` must have one label per image. Received: {len(values)} labels and {size} "

@@ -118,7 +118,7 @@ def _open_folder(
 ) -> tuple[FolderSource, FolderSource | None]:
     words = (TRAIN_WORDS, TEST_WORDS) if rules > 1 else (TRAIN_WORDS[:1], TEST_WORDS[:4])
     train_folder, test_folder = (_first_folder(path, each, rules > 1) for each in words)
-    table = find_label_table(path) if rules > 1 else None
+    table = find_label_table(path, absolute=rules > 2) if rules > 1 else None
     if table is not None and (table.splits is not None or train_folder is None):
         images = image_folder(path, channels, verify, rules=rules)
         try:
@@ -131,7 +131,7 @@ def _open_folder(
 
     def part(folder: pathlib.Path) -> FolderSource:
         images = image_folder(folder, channels, verify, rules=rules)
-        own = find_label_table(folder) if rules > 1 and table is None else table
+        own = find_label_table(folder, absolute=rules > 2) if rules > 1 and table is None else table
         if own is None:
             return images
         try:

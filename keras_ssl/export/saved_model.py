@@ -19,6 +19,7 @@ from keras_ssl.export.manifest import write_manifest
 from keras_ssl.export.parity import check_parity
 from keras_ssl.export.preprocessing import Preprocessing
 from keras_ssl.export.publish import KERAS_FILE, check_replaceable, publish
+from keras_ssl.export.quiet import quiet_saving
 
 
 def saved_model(
@@ -128,6 +129,7 @@ def _write(
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = False
     artefact = Artefact(copy, image_shape, prepare, class_names)
-    tf.saved_model.save(artefact, str(draft), signatures=artefact.serving_signatures())
+    with quiet_saving():
+        tf.saved_model.save(artefact, str(draft), signatures=artefact.serving_signatures())
     for file, content in documents.items():
         (draft / file).write_text(content, encoding="utf-8")

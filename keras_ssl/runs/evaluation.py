@@ -50,6 +50,7 @@ def evaluate_run(
         encoders["untrained"] = run.untrained_encoder()
     encoders["trained"] = trained
     value_range = run.value_range or "full"
+    console = console or Console()
     if isinstance(data, tuple):
         train, test = (scale(source, value_range) for source in data)
         test = match_source(train, test)
@@ -58,7 +59,6 @@ def evaluate_run(
         train, test = open_labeled(
             data, data_dir, channels, seed, console, verify, value_range=value_range
         )
-    console = console or Console()
     for line in describe_classes(train, test, labels_per_class):
         console.print(line)
     rows = measure(encoders, train, test, labels_per_class, draws, seed, batch_size)

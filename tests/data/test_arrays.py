@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_ssl.data import npz_size, open_source
 from keras_ssl.data.arrays import arrays, npz
+from keras_ssl.data.open_source import open_labeled
 
 
 def random_images(shape, dtype=np.uint8, seed=0):
@@ -116,7 +117,8 @@ def test_one_nan_is_found():
     [
         ([0, 1], None, ValueError, "2 labels and 3 images"),
         ([0.0, 1.0, 2.0], None, TypeError, "Received: float64"),
-        (["a", "b", "c"], None, TypeError, "must be integers"),
+        ([None, "b", "c"], None, TypeError, "must be integers or strings"),
+        (["a", "b", "c"], ["a", "b"], ValueError, r"`class_names` must contain .* without 'c'"),
         ([[0, 1], [1, 0], [0, 1]], None, ValueError, r"shape \(3, 2\)"),
         ([0, -2, 1], None, ValueError, "Received: -2"),
         ([0, 1, 2], ["a", "b"], ValueError, "Received: 2 names"),
@@ -125,6 +127,33 @@ def test_one_nan_is_found():
 def test_wrong_labels(labels, names, error, message):
     with pytest.raises(error, match=message):
         arrays(random_images((3, 4, 4, 3)), labels, names)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, lambda labels: np.array(labels, object)])
+def test_labels_that_are_strings(kind):
+    images = random_images((4, 4, 4, 3))
+    source = arrays(images, kind(["dog", "cat", "", "dog"]))
+    assert source.class_names == ["cat", "dog"]
+    np.testing.assert_array_equal(source.labels, [1, 0, -1, 1])
+    source = arrays(images, kind(["dog", "cat", "", "dog"]), ["dog", "ant", "cat"])
+    assert source.class_names == ["dog", "ant", "cat"]
+    np.testing.assert_array_equal(source.labels, [0, 2, -1, 0])
+    assert arrays(images, kind(["10", "9", "9", "10"])).class_names == ["9", "10"]
+    assert arrays(images, kind([""] * 4)).labels is None
+
+
+@pytest.mark.parametrize("dtype", ["U", "S"])
+def test_an_npz_of_labels_that_are_strings(tmp_path, dtype):
+    images = random_images((4, 4, 4, 3))
+    labels = np.array([["dog"], ["cat"], ["dog"], ["dog"]], dtype)
+    np.savez(
+        tmp_path / "x.npz", x_train=images, y_train=labels, x_test=images[:1], y_test=labels[:1]
+    )
+    train, test = npz(tmp_path / "x.npz"), npz(tmp_path / "x.npz", "test")
+    assert (train.class_names, test.class_names) == (["cat", "dog"], ["dog"])
+    np.testing.assert_array_equal(train.labels, [1, 0, 1, 1])
+    _, matched = open_labeled(tmp_path / "x.npz")  # by name
+    np.testing.assert_array_equal(matched.labels, [1])
 
 
 def test_subset_by_numbers_and_by_mask():

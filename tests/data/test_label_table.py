@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ssl.data import open_source
+from keras_ssl.data import image_folder, open_source
 from keras_ssl.data.label_table import read_label_table
 from keras_ssl.data.open_source import open_labeled
 
@@ -145,3 +145,44 @@ def test_reading_a_table_keeps_its_rows(folder):
         ["a", ""],
         ["train", "test"],
     )
+
+
+@pytest.mark.parametrize("header", ["image_name,label", "name,kind", "pictures/0.png,ant"])
+def test_unknown_columns_are_named(folder, header, caplog):
+    write(folder, "x,y", "1,2", name="boxes.csv")
+    write(folder, header, *CATS)
+    with caplog.at_level(logging.WARNING, "keras_ssl"):
+        assert open_source(folder)[0].class_names == ["pictures"]
+    assert "labels.csv' is not used as a table of labels" in caplog.text
+    assert f"Received: '{header}'. Nor are 1 other" in caplog.text
+    assert "(file, filename, " in caplog.text
+    assert "(label, class, " in caplog.text
+
+
+def test_absolute_paths_in_the_folder(folder, tmp_path_factory):
+    write(folder, "file,label", *(f"{folder}/{line}" for line in CATS))
+    train, _ = open_source(folder)
+    np.testing.assert_array_equal(train.labels, np.arange(10) % 2)
+    link = tmp_path_factory.mktemp("links") / "link"
+    link.symlink_to(folder)
+    np.testing.assert_array_equal(open_source(link)[0].labels, np.arange(10) % 2)
+    assert open_source(folder, rules=2)[0].class_names == ["pictures"]  # of earlier versions
+    table = write(folder, "file,label", *(f"/else/where/x{line}" for line in CATS))
+    with pytest.raises(ValueError, match="by its path in the folder or its absolute path"):
+        open_source(table)
+
+
+def test_images_without_a_label_are_counted(folder):
+    path = write(folder, "file,label", *CATS[:8], "pictures/8.png,")
+    train, _ = open_source(path)
+    assert repr(train).endswith("10 images, 2 classes; 2 without a label>")
+    assert "without a label" not in repr(train.part(np.arange(8), train.labels[:8], None, "x"))
+
+
+def test_only_tables_that_are_not_read_are_counted(folder):
+    write(folder, "file,label", *CATS)
+    advice = "keras_ssl.data.open_source reads labels from a table"
+    assert repr(image_folder(folder)).endswith(f"; not read: 1 *.csv; {advice}>")
+    assert repr(open_source(folder)[0]).endswith("10 images, 2 classes>")
+    write(folder, "x,y", "1,2", name="boxes.csv")
+    assert "not read: 1 *.csv" in repr(open_source(folder)[0])
