@@ -63,7 +63,7 @@ def is_unbalanced(test: Source) -> bool:
 def verdict(
     rows: Mapping[str, Mapping[str, Any]], test: Source, name: str = "trained"
 ) -> list[str]:
-    """Compares the mean-per-class accuracy of one encoder, with all labels, with that of all others.
+    """Compares the mean-per-class accuracy of one encoder with that of all others.
 
     Args:
         rows: from `keras_ssl.runs.report.measure`.
@@ -72,8 +72,10 @@ def verdict(
 
     Returns:
         Lines to print: one per baseline, and what to try if the encoder does not beat all of them. It
-        beats another if it is better by kNN or by the linear classifier, and worse by neither. A
-        difference counts from two standard errors on, which depend on the number of test images.
+        beats another if it is better in one comparison and worse in none: kNN and linear classifier
+        with all labels, and linear classifier with the most of the few labels. A difference counts
+        from two standard errors on: with all labels those of the proportions, with few labels that of
+        the mean difference over the draws, which are the same for all encoders.
 
     Source: standard errors of proportions after adding a right and a wrong image to each class (Agresti
     and Coull 1998), so that they are not 0 for a class that is always right.
@@ -90,15 +92,21 @@ def verdict(
         if baseline == name:
             continue
         parts, words = [], []
-        for protocol, title in _PROTOCOLS.items():
-            difference, error = _difference(rows[name][protocol], rows[baseline][protocol], sizes)
+        compared = {
+            title: _difference(rows[name][protocol], rows[baseline][protocol], sizes)
+            for protocol, title in _PROTOCOLS.items()
+        }
+        for title, (difference, error) in {
+            **compared,
+            **_few_labels_difference(rows[name], rows[baseline]),
+        }.items():
             margin = _SIGMAS * error
             word = "better" if difference > margin else "worse" if difference < -margin else "equal"
             words.append(word)
             parts.append(f"{title} {100 * difference:+.1f} ± {100 * margin:.1f} ({word})")
         lines.append(f"{name.capitalize()} against {baseline}: {', '.join(parts)}")
         beats_all = beats_all and "better" in words and "worse" not in words
-    lines[-1] += "\n(points of mean-per-class accuracy with all labels ± two standard errors)"
+    lines[-1] += "\n(points of mean-per-class accuracy ± two standard errors)"
     return lines if beats_all else [*lines, _ADVICE]
 
 
@@ -114,6 +122,28 @@ def _difference(
             variance += smoothed * (1 - smoothed) / (size + 2)
     classes = len(row["per_class"])
     return row["mean_per_class"] - other["mean_per_class"], float(np.sqrt(variance)) / classes
+
+
+def _few_labels_difference(
+    row: Mapping[str, Any], other: Mapping[str, Any]
+) -> dict[str, tuple[float, float]]:
+    """Returns title -> (difference, standard error) of the linear classifier with few labels.
+
+    It is empty if there are fewer than three draws.
+    """
+    pairs = [
+        (one["per_class"], one["mean_per_class_accuracies"], two["mean_per_class_accuracies"])
+        for one, two in zip(row.get("few_labels", ()), other.get("few_labels", ()), strict=True)
+        if one["protocol"] == "linear"
+    ]
+    if not pairs:
+        return {}
+    labels, one, two = max(pairs, key=lambda pair: pair[0])
+    differences = np.asarray(one) - np.asarray(two)
+    if len(differences) < 3:
+        return {}
+    error = float(np.std(differences, ddof=1)) / np.sqrt(len(differences))
+    return {f"linear with {labels} labels per class": (float(differences.mean()), error)}
 
 
 def _count(source: Source) -> tuple[np.ndarray, np.ndarray]:
