@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,8 @@ class Finetune:
     out: pathlib.Path | None = None
     """Run directory to create. Default: runs/finetune-<data>-<date and time>."""
     labels: float = 0.1
-    """Share of the labels to use: 0.01, 0.1, 1.0 or any other; the same number for
-    every class."""
+    """Share of the labels to use: 0.01, 0.1, 1.0 or any other; below 1 the same number
+    for every class, at most the size of the smallest."""
     from_layer: int | None = None
     """Layers of the projection head to keep; 0 for none. Default: 1 for a run, 0 for an
     export."""
@@ -130,6 +131,7 @@ class Finetune:
             "class_names": train.class_names,
             "value_range": value_range and value_range.to_json(),
         }
+        print_label_counts(train, [self.labels], console)
         # Before training, because a directory that cannot be written must not cost its result.
         created = Run.create(out, {**asdict(saved), **images})
         try:
@@ -194,6 +196,17 @@ def finetune(
         )
     finally:
         bar.stop()
+
+
+def print_label_counts(train: "Source", shares: Sequence[float], console: "Console"):
+    """Prints a line for each share of the labels that the smallest class limits."""
+    from keras_ssl.evaluate.label_subset import count_labels
+
+    if train.labels is None:
+        return  # reported by the evaluation
+    for share in shares:
+        if line := count_labels(train.labels, share).describe(train.class_names):
+            console.print(line)
 
 
 def write_classifier(result: "Finetuned", run: "Run"):

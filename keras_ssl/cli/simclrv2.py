@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from keras_ssl.cli.checks import check_data, check_strategy
 from keras_ssl.cli.distill import Distill, distill, teacher_class_names, write_student
-from keras_ssl.cli.finetune import Finetune, default_out, finetune, write_classifier
+from keras_ssl.cli.finetune import (
+    Finetune,
+    default_out,
+    finetune,
+    print_label_counts,
+    write_classifier,
+)
 from keras_ssl.cli.finetune_length import MIN_STEPS
 from keras_ssl.cli.recipes import recipe_run
 from keras_ssl.cli.simclrv2_table import show
@@ -165,6 +171,7 @@ class SimCLRv2:
         )
         for share in settings.labels:  # fails before the pretraining
             label_share(train, share, settings.seed)
+        print_label_counts(train, settings.labels, console)
         if settings.batch_size is None:
             batch_size = default_batch_size(len(train), strategy.num_replicas_in_sync)
             settings = replace(settings, batch_size=batch_size)

@@ -13,7 +13,7 @@ from keras_ssl.evaluate.accuracy_monitor import AccuracyMonitor
 from keras_ssl.evaluate.classifier import CLASSES, Classifier, with_classes
 from keras_ssl.evaluate.encoder_part import encoder
 from keras_ssl.evaluate.inputs import Images, check_classes, check_labels, image_dataset
-from keras_ssl.evaluate.label_subset import label_subset
+from keras_ssl.evaluate.label_subset import count_labels, label_subset
 from keras_ssl.evaluate.result import Result, mean_accuracy
 from keras_ssl.optimizers import LARS, SGD, WarmupCosine
 
@@ -84,7 +84,8 @@ def finetune(
             `tf.data.Dataset` of (image, label), whose images are loaded into memory.
         test: labeled images to test on. Classes are matched by name.
         labels: fraction of the training labels to use, in (0, 1]. Every class keeps the same number of
-            labels, and the same seed gives the same images (see `label_subset`).
+            labels, at most the size of the smallest class, and the same seed gives the same images
+            (see `label_subset`). The defaults below depend on the fraction that is really used.
         from_layer: number of layers of the head to keep; 0 for the backbone alone. `None` keeps one
             layer of a head with two layers or more, otherwise none.
         epochs: passes over the labeled images. `None` uses SimCLRv2's 60 (up to 5% of the labels) or
@@ -127,6 +128,7 @@ def finetune(
     check_labels(test, "test")
     source = _as_source(train)
     labelled = label_subset(np.asarray(source.labels), labels, seed)
+    share = count_labels(np.asarray(source.labels), labels).share
     subset = source.subset(labelled)
     if from_layer is None:
         from_layer = 1 if getattr(getattr(model, "projector", None), "depth", 0) > 1 else 0
@@ -141,9 +143,9 @@ def finetune(
     size = _batch_size(batch_size, len(subset))
     steps = len(subset) // size
     if epochs is None:
-        epochs = max(60 if labels <= _FEW else 30, -(-_MIN_STEPS // steps))
+        epochs = max(60 if share <= _FEW else 30, -(-_MIN_STEPS // steps))
     if optimizer is None:
-        optimizer = "lars" if labels <= _FEW else "sgd"
+        optimizer = "lars" if share <= _FEW else "sgd"
     if learning_rate is None:
         learning_rate = 0.005 * size**0.5 if optimizer == "lars" else 0.05 * size / 256
     schedule = WarmupCosine(learning_rate, epochs * steps, warmup_epochs * steps)
@@ -159,6 +161,7 @@ def finetune(
     )
     settings = {
         "labels": labels,
+        "share_of_labels": share,
         "from_layer": from_layer,
         "epochs": epochs,
         "steps": epochs * steps,

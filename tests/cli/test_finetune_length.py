@@ -9,7 +9,7 @@ from rich.console import Console
 
 from keras_ssl import data, evaluate
 from keras_ssl.backbones import Tiny
-from keras_ssl.cli.finetune import Finetune, finetune
+from keras_ssl.cli.finetune import Finetune, finetune, print_label_counts
 from keras_ssl.cli.finetune_length import finetune_epochs
 from keras_ssl.cli.simclrv2 import SimCLRv2
 from keras_ssl.cli.simclrv2_table import show, warnings
@@ -59,6 +59,16 @@ def test_the_command_has_the_floor(options, epochs, monkeypatch):
     finetune(Tiny((8, 8, 1)), source, source, command, console)
     assert used["epochs"] == epochs
     assert ("are only 20 steps" in console.file.getvalue()) == (epochs not in (20, None))
+
+
+def test_shares_that_the_smallest_class_limits_are_printed():
+    labels = np.repeat([0, 1], [98, 2])
+    source = data.arrays(np.zeros((100, 8, 8, 1), np.uint8), labels, ["many", "few"])
+    console = Console(file=io.StringIO(), width=400)
+    print_label_counts(source, [0.01, 0.5, 1.0], console)
+    (line,) = console.file.getvalue().splitlines()
+    assert line.startswith("Labels: 4 of 100 (4.0%) instead of 50.0%")
+    assert "class 'few' has only 2" in line
 
 
 @pytest.mark.parametrize(

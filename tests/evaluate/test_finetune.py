@@ -98,6 +98,16 @@ def test_few_labels_take_small_steps(labels, expected):
     assert result.settings["optimizer"] == expected
 
 
+def test_the_defaults_follow_the_share_that_is_used():
+    """The smallest class has 3 of 1,294 images, so that half of the labels are 30."""
+    labels = np.asarray(TRAIN.labels)
+    kept = np.sort(np.append(np.flatnonzero(labels < 9), np.flatnonzero(labels == 9)[:3]))
+    result = quick(simclr(), TRAIN.subset(kept), labels=0.5, epochs=1, optimizer=None)
+    assert result.settings["labels"] == 0.5
+    assert result.settings["share_of_labels"] == pytest.approx(30 / len(kept))
+    assert result.settings["optimizer"] == "lars"
+
+
 @pytest.mark.large
 @pytest.mark.parametrize("labels", [0.02, 0.2])
 def test_two_devices_do_what_one_does(labels, two_replicas):
