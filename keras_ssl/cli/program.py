@@ -6,6 +6,7 @@ import importlib
 import operator
 import os
 import pathlib
+import select
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,6 +52,8 @@ _DESCRIPTION = (
     "keras-ssl --version prints the version."
 )
 
+_OUTPUT_CLOSED = 141  # the shell's convention: 128 + SIGPIPE
+
 # Errors that a user can fix: shown as one message, without a traceback.
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 
@@ -65,6 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         >>> main(["pretrain", "--data", "digits", "--epochs", "2"])
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with _closed_output():
+        raise SystemExit(_run(words))
+
+
+def _run(words: Sequence[str]) -> int:
+    """Returns the exit status of a command."""
     try:
         command = parse(words)
         command.check()  # before TensorFlow is imported, which takes seconds
@@ -73,17 +82,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             # Not the logical ones: with several workers, these must not exist before the workers meet.
             tf.config.list_physical_devices()
-        status = command.execute()
+        return command.execute()
     except _USER_ERRORS as error:
         if os.environ.get("KERAS_SSL_TRACEBACK"):
             raise
+        if isinstance(error, BrokenPipeError) and _is_reader_gone():
+            raise
         print(f"keras-ssl: error: {error}", file=sys.stderr)
         print("(KERAS_SSL_TRACEBACK=1 shows the traceback)", file=sys.stderr)
-        status = 1
+        return 1
     except KeyboardInterrupt:
         print("keras-ssl: stopped", file=sys.stderr)
-        status = 130
-    raise SystemExit(status)
+        return 130
+
+
+def _is_reader_gone() -> bool:
+    """Returns whether the reader of the output, such as `head`, has ended."""
+    # An output that is no file, or a system without `poll`.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    return False
+
+
+@contextlib.contextmanager
+def _closed_output() -> Iterator[None]:
+    """Exits without a message if the reader of the output has ended."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_reader_gone():
+            raise
+        with open(os.devnull, "w") as nowhere:  # Python writes the rest when it exits
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise SystemExit(_OUTPUT_CLOSED) from None
 
 
 def run_recipe(path: str) -> None:

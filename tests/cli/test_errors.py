@@ -1,5 +1,6 @@
 """Errors of the command line: one message, no traceback, and no new files."""
 
+import os
 import pathlib
 import re
 
@@ -187,6 +188,20 @@ def test_an_environment_variable_shows_the_traceback(monkeypatch):
     monkeypatch.setenv("KERAS_SSL_TRACEBACK", "1")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         cli.main(["pretrain", "--data", "nowhere"])
+
+
+@pytest.mark.parametrize("buffering", [-1, 1])
+def test_a_closed_pipe_is_no_error(monkeypatch, capfd, buffering):
+    """As in `keras-ssl --version | true`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering) as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["--version"])
+        assert stop.value.code == 141
+        monkeypatch.undo()
+    assert capfd.readouterr().err == ""
 
 
 def test_ctrl_c_before_training(monkeypatch):
