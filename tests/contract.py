@@ -19,6 +19,7 @@ import tensorflow as tf
 from keras_ssl import export
 from keras_ssl.backbones import Tiny, ViT
 from keras_ssl.callbacks import MomentumEncoder
+from keras_ssl.data.parallel import with_threads
 from keras_ssl.layers import (
     LinearProbe,
     MLPHead,
@@ -151,7 +152,9 @@ def batches(model, count=BATCHES):
     views = [images + 0.1 * generator.normal(size=images.shape).astype("float32") for _ in range(2)]
     if model.takes_indices:
         views.append(np.arange(len(images)))
-    return tf.data.Dataset.from_tensor_slices(tuple(views)).batch(BATCH, drop_remainder=True)
+    return with_threads(
+        tf.data.Dataset.from_tensor_slices(tuple(views)).batch(BATCH, drop_remainder=True)
+    )
 
 
 def train(model, data=None, epochs=1, momentum=(FIRST, FINAL), total_steps=STEPS, **arguments):

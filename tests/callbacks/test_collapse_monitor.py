@@ -11,6 +11,7 @@ from keras import layers
 from keras_ssl import augment, data
 from keras_ssl.backbones import ResNet, Tiny
 from keras_ssl.callbacks import CollapseMonitor
+from keras_ssl.data.parallel import with_threads
 from keras_ssl.evaluate import feature_statistics as statistics
 from keras_ssl.layers import MLPHead, ProjectionHead
 from keras_ssl.losses import CosineRegression
@@ -53,7 +54,7 @@ def digits():
     """One epoch of views, the same in every epoch."""
     views = list(data.views(data.digits("train"), augment.centred(8), batch_size=256, seed=0))
     stacked = tuple(tf.concat(parts, axis=0) for parts in zip(*views, strict=True))
-    return tf.data.Dataset.from_tensor_slices(stacked).batch(256)
+    return with_threads(tf.data.Dataset.from_tensor_slices(stacked).batch(256))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def batch(digits):
 def noise(batch_size=8, batches=4, side=4):
     """Views of noise, for tests that need no real images."""
     images = tf.random.stateless_uniform((batches * batch_size, side, side, 3), [0, 1])
-    pairs = tf.data.Dataset.from_tensor_slices((images, tf.reverse(images, [2])))
+    pairs = with_threads(tf.data.Dataset.from_tensor_slices((images, tf.reverse(images, [2]))))
     return pairs.batch(batch_size, drop_remainder=True)
 
 

@@ -1,7 +1,11 @@
+import io
+
 import keras
 import numpy as np
 import pytest
+import rich
 import tensorflow as tf
+from rich.console import Console
 
 from keras_ssl import data, evaluate
 from keras_ssl.backbones import Tiny
@@ -171,12 +175,17 @@ def test_a_method_is_not_a_backbone(digits, backbone):
         evaluate.extract(SimCLR(backbone), digits)
 
 
-def test_the_progress_bar_is_shown_on_request_only(backbone, digits, capsys):
-    part = digits.subset(range(10))
-    evaluate.extract(backbone, part)
-    assert not capsys.readouterr().out
-    evaluate.extract(backbone, part, progress=True)
-    assert "Features of digits" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("terminal", "progress", "shown"),
+    [(True, True, True), (True, False, False), (False, True, False)],
+)
+def test_the_progress_bar_is_shown_on_request_and_on_terminals_only(
+    backbone, digits, monkeypatch, terminal, progress, shown
+):
+    file = io.StringIO()
+    monkeypatch.setattr(rich, "_console", Console(file=file, force_terminal=terminal))
+    evaluate.extract(backbone, digits.subset(range(10)), progress=progress)
+    assert ("Features of digits" in file.getvalue()) == shown
 
 
 def test_the_encoder_traces_once_per_batch_shape(backbone, digits):

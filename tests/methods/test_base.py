@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ssl.backbones import Tiny
+from keras_ssl.data.parallel import with_threads
 from keras_ssl.layers import LinearProbe, ProjectionHead
 from keras_ssl.losses import NTXent
 from keras_ssl.methods import MemoryBank, SelfSupervised, SimCLR
@@ -20,7 +21,9 @@ def views(count=4, batch=8, seed=0):
 
 def batches(count=4, batch=8):
     values = views(count, batch)
-    return tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(batch, True)
+    return with_threads(
+        tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(batch, True)
+    )
 
 
 def simclr(optimizer=None, probe=None, **compile_arguments):

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import MomentumEncoder
+from keras_ssl.data.parallel import with_threads
 from keras_ssl.layers import MLPHead
 from keras_ssl.methods import BYOL
 
@@ -19,7 +20,7 @@ def views(batch=4, seed=0):
 
 def data(count=1):
     values = views(4 * count)
-    return tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(4)
+    return with_threads(tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(4))
 
 
 def byol(**arguments):

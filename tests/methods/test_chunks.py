@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import MomentumEncoder
+from keras_ssl.data.parallel import with_threads
 from keras_ssl.layers import LinearProbe, MLPHead, ProjectionHead, split_batch_norm
 from keras_ssl.methods import BYOL, MemoryBank, MoCo, SimCLR, SimCLRMemory
 from tests.tiers import rest_large
@@ -72,7 +73,9 @@ def views(steps=3):
 
 def batches(steps=3):
     values = views(steps)
-    return tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(BATCH, True)
+    return with_threads(
+        tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(BATCH, True)
+    )
 
 
 def built(method, network):

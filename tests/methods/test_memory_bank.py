@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ssl.backbones import Tiny
+from keras_ssl.data.parallel import with_threads
 from keras_ssl.layers import MLPHead
 from keras_ssl.methods import MemoryBank, SimCLR
 
@@ -18,7 +19,7 @@ def views(count=2, seed=0):
 
 
 def data(*parts):
-    return tf.data.Dataset.from_tensors(parts)
+    return with_threads(tf.data.Dataset.from_tensors(parts))
 
 
 def memory_bank(**arguments):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import MomentumEncoder
+from keras_ssl.data.parallel import with_threads
 from keras_ssl.layers import BatchNorm, MLPHead, SplitBatchNorm, split_batch_norm
 from keras_ssl.methods import MoCo
 
@@ -21,7 +22,9 @@ def views(batch=4, count=1, seed=0):
 
 def data(batch=4, count=1):
     values = views(batch, count)
-    return tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(batch, True)
+    return with_threads(
+        tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(batch, True)
+    )
 
 
 def moco(projector=None, **arguments):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import MomentumEncoder
+from keras_ssl.data.parallel import with_threads
 from keras_ssl.layers import MLPHead, target_network
 from keras_ssl.methods import BYOL, MoCo, SimCLR
 
@@ -59,12 +60,14 @@ def own_model(names=("encoder", "target_encoder"), **compile_arguments):
 def own_data(count):
     random = np.random.default_rng(0)
     x, y = random.normal(size=(count * 2, 4)), random.normal(size=(count * 2, 3))
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(2, drop_remainder=True)
+    return with_threads(tf.data.Dataset.from_tensor_slices((x, y)).batch(2, drop_remainder=True))
 
 
 def views(count=3):
     values = np.random.default_rng(0).random((2, count * 4, *SHAPE), np.float32)
-    return tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(4, drop_remainder=True)
+    return with_threads(
+        tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(4, drop_remainder=True)
+    )
 
 
 def fit_own(model, callbacks, count=5, epochs=1):

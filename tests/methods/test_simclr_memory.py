@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import MomentumEncoder
+from keras_ssl.data.parallel import with_threads
 from keras_ssl.layers import MLPHead, ProjectionHead
 from keras_ssl.methods import SimCLRMemory
 from tests.tiers import rest_large
@@ -23,7 +24,9 @@ def views(count=1):
 
 def data(count=1):
     values = views(count)
-    return tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(BATCH, True)
+    return with_threads(
+        tf.data.Dataset.from_tensor_slices((values[0], values[1])).batch(BATCH, True)
+    )
 
 
 def simclr_memory(**arguments):
