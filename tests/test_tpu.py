@@ -116,6 +116,7 @@ def batch(number):
 SLOWER = sorted(STEPS.keys() - {"SimCLR", "MoCo"})
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "name",
     rest_large(["MoCo", "SimCLR", *SLOWER]),

@@ -107,6 +107,7 @@ def test_compiled_views_do_not_depend_on_the_batch(small, name):
         np.testing.assert_array_equal(found, whole[:, numbers])
 
 
+@pytest.mark.large
 def test_compiled_views_are_equal_within_a_dataset(small):
     pair = small("simclr")
 

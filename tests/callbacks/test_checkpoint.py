@@ -122,7 +122,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(uninterrupted, tmp_path, s
     assert checkpoints(tmp_path)[-1][0] == STEPS * EPOCHS
 
 
-@pytest.mark.parametrize("steps_per_execution", rest_large([2, 3]))
+@pytest.mark.large
+@pytest.mark.parametrize("steps_per_execution", [2, 3])
 def test_several_steps_per_execution(uninterrupted, tmp_path, steps_per_execution):
     trained = model(steps_per_execution=steps_per_execution)
     with pytest.raises(Interrupted) as stop:

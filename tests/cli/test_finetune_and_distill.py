@@ -221,6 +221,7 @@ def test_distill_into_a_small_student(teacher, tmp_path):
     assert "epochs: 1 in the run, 5 now" in err
 
 
+@pytest.mark.large
 def test_an_interrupted_distillation_resumes_exactly(teacher, tmp_path, monkeypatch):
     words = ["distill", teacher, *QUICK, "--epochs", 1]
     assert call(*words, "--out", tmp_path / "whole")[0] == 0

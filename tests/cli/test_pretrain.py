@@ -67,6 +67,7 @@ def test_export_and_load(run, photos, tmp_path):
     assert "trained" in out
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", rest_large(["flat folder", "npz", "digits"]))
 def test_pretrain_on(kind, photos, tmp_path):
     data = "digits"

@@ -61,6 +61,7 @@ def test_the_step_makes_the_same_pixels_as_the_host(kind, folder):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.usefixtures("compiled")
 def test_the_step_makes_the_same_pixels_as_the_compiled_host():
     for expected, found in zip(*host_and_step(arrays(), augment.simclr(20)), strict=True):
@@ -118,6 +119,7 @@ def large(request, folder):
     return {"arrays": arrays, "folder": folder}[request.param]()
 
 
+@pytest.mark.large
 def test_large_views_have_the_same_pixels_in_all_ways(large, monkeypatch):
     policy, shape = augment.simclr(128), tf.TensorShape(large.image_shape)
     expected, step = host_and_step(large, policy)

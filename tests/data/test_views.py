@@ -244,6 +244,7 @@ def test_a_folder_of_different_sizes_with_a_broken_file(folder):
     assert list(files.skipped) == [str(folder / "broken.png")]
 
 
+@pytest.mark.large
 def test_a_folder_gives_the_same_views_as_an_array(tmp_path):
     images = noise(6)
     for number in range(6):
@@ -374,6 +375,7 @@ def many_sizes(tmp_path):
     return data.image_folder(tmp_path)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", rest_large(["folder", "stream", "plain", "arrays"]))
 @pytest.mark.usefixtures("small_buffer")
 def test_views_are_the_same_with_labels_and_indices(kind, many_sizes):

@@ -57,6 +57,7 @@ def assert_equal(found, expected, method):
         np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("method", rest_large(equal.METHODS))
 def test_two_replicas_equal_one_device(method, one_device, two_replicas):
     assert_equal(equal.train(two_replicas, method, 4), one_device[method], method)

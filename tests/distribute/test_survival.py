@@ -120,6 +120,7 @@ def test_a_run_directory_is_locked_and_sigterm_stops_the_run(tmp_path):
     assert_same(found, expected)
 
 
+@pytest.mark.large
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     (process,) = cluster.start(1, RUN, tmp_path / "run", "--epochs", 400, "--seconds", 0.1)
     wait_for_steps(process, 3)

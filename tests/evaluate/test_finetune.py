@@ -56,6 +56,7 @@ def test_the_accuracy_is_that_of_the_network():
     assert found == pytest.approx(result.accuracy, abs=0.003)
 
 
+@pytest.mark.large
 def test_the_seed_decides():
     model = simclr()
     first, again, other = (quick(model, seed=seed).history for seed in (0, 0, 1))

@@ -298,6 +298,7 @@ def test_two_replicas_have_the_same_penalties_as_one(two_replicas):
     assert_equal(values_of(two.weights), values_of(one.weights), tolerance=2e-5)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", rest_large(["MobileNetV2", "EfficientNetB0"]))
 def test_keras_applications_work_as_backbones(name):
     network = getattr(keras.applications, name)

@@ -172,6 +172,7 @@ def test_steps_per_epoch_of_fit_are_used():
     assert logs["momentum"] == pytest.approx([cosine(step, 4, 0.9) for step in (1, 3)], abs=1e-6)
 
 
+@pytest.mark.large
 def test_a_second_fit_starts_a_new_schedule():
     model, callback = method(), MomentumEncoder(0.9)
     first = model.fit(views(), epochs=2, verbose=0, callbacks=[callback]).history
@@ -200,6 +201,7 @@ class StopAfter(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.large
 def test_a_training_resumed_at_an_epoch_keeps_its_schedule():
     whole = method()
     expected = whole.fit(views(), epochs=4, verbose=0, callbacks=[MomentumEncoder(0.9)]).history
@@ -284,6 +286,7 @@ def test_moco_without_the_callback_keeps_0_999(caplog):
     assert logs["momentum"] == pytest.approx([0.999, 0.999], abs=1e-6)
 
 
+@pytest.mark.large
 def test_a_fit_with_the_callback_does_not_warn(caplog):
     with caplog.at_level(logging.WARNING, logger="keras_ssl"):
         method().fit(views(), verbose=0, callbacks=[MomentumEncoder(0.9)])
