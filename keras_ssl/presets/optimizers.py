@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import keras
 
 OPTIMIZERS = ("lars", "sgd", "adam", "adamw")
+"""Names of optimizers on the command line."""
 SCALINGS = ("none", "linear", "sqrt")
 
 

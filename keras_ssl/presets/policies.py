@@ -19,6 +19,7 @@ POLICIES = (
     "centred",
 )
 AUGMENTATIONS = ("crop-flip", "centred")
+"""Names of the augmentations of labeled images on the command line."""
 LARGEST_WITHOUT_BLUR = 64  # pixels: views up to this size need no blur
 
 
