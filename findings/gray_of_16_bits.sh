@@ -2,10 +2,13 @@
 # `tf.image.rgb_to_grayscale` changes 16-bit images that are gray already.
 #
 # Versions: Python 3.11, tensorflow-cpu 2.21.0, numpy 2.2.6.
-# Behavior: the weights of the three channels add up to 0.9999, and the result is truncated to an integer. An image
-# whose channels are equal gets darker: by 1 of 255 in 8 bits at most, and by up to 7 of 65,535 in 16 bits. Reading a
-# gray file as RGB and converting it back is therefore not the same as reading it as gray.
-# Output seen on 2026-11-28: printed at the end. The script exits with 1 if the behavior changes.
+# Behavior: the weights of the three channels add up to 0.9999, and the result is truncated to an integer. A 16-bit image
+# whose channels are equal gets darker by up to 7 of 65,535; an 8-bit image stays as it is. Reading a 16-bit gray file as
+# RGB and converting it back is therefore not the same as reading it as gray.
+# Output seen on 2026-11-28:
+#   uint8 darker by 0 to 0 in 0 of 256
+#   uint16 darker by 0 to 7 in 65535 of 65536
+# The script exits with 1 if this changes.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -26,5 +29,5 @@ for dtype in (np.uint8, np.uint16):
     darker = gray.astype(int) - again.astype(int)
     found[np.dtype(dtype).name] = (int(darker.min()), int(darker.max()), int((darker != 0).sum()))
     print(np.dtype(dtype).name, "darker by", darker.min(), "to", darker.max(), "in", (darker != 0).sum(), "of", most + 1)
-sys.exit(0 if found["uint16"][1] > 1 else 1)
+sys.exit(0 if found == {"uint8": (0, 0, 0), "uint16": (0, 7, 65535)} else 1)
 PYTHON
