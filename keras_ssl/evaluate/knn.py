@@ -10,13 +10,7 @@ import tensorflow as tf
 
 from keras_ssl.evaluate.features import Features, labelled_pair
 from keras_ssl.evaluate.inputs import Images
-from keras_ssl.evaluate.result import (
-    Result,
-    accuracies,
-    best_classes,
-    class_accuracies,
-    mean_accuracy,
-)
+from keras_ssl.evaluate.result import Result, best_classes, score
 
 __all__ = ["is_collapsed", "knn", "vote"]
 
@@ -77,7 +71,6 @@ def knn(
     _check(k, temperature)
     train, test = labelled_pair(backbone, train, test, batch_size, augmentation, progress)
     best, classes = vote(train, test, k, temperature)
-    accuracy, top5 = accuracies(best, test.targets, classes)
     settings = {
         "k": min(k, len(train)),
         "k_requested": k,
@@ -85,18 +78,9 @@ def knn(
         "batch_size": batch_size,
         "preprocessing": train.preprocessing,
     }
-    per_class = class_accuracies(best, test.targets, train.class_names)
-    return Result(
-        "knn",
-        accuracy,
-        top5,
-        len(train),
-        len(test),
-        settings,
-        is_collapsed(train),
-        mean_accuracy(per_class),
-        per_class,
-    )
+    collapsed = is_collapsed(train)
+    names = train.class_names
+    return score("knn", best, test.targets, classes, names, len(train), settings, collapsed)
 
 
 def _check(k: int, temperature: float) -> None:

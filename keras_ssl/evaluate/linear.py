@@ -12,13 +12,7 @@ from keras_ssl.evaluate.features import Features, labelled_pair
 from keras_ssl.evaluate.inputs import Images
 from keras_ssl.evaluate.knn import is_collapsed
 from keras_ssl.evaluate.logistic import fit
-from keras_ssl.evaluate.result import (
-    Result,
-    accuracies,
-    best_classes,
-    class_accuracies,
-    mean_accuracy,
-)
+from keras_ssl.evaluate.result import Result, best_classes, score
 
 __all__ = ["LOGISTIC_LIMIT", "fit_logistic", "linear"]
 
@@ -99,7 +93,6 @@ def linear(
         best, classes, settings = _fit_sgd(
             train, test, epochs, learning_rate, sgd_batch_size, seed, progress
         )
-    accuracy, top5 = accuracies(best, test.targets, classes)
     settings = {
         "solver": chosen,
         "solver_requested": solver,
@@ -108,18 +101,9 @@ def linear(
         "batch_size": batch_size,
         "preprocessing": train.preprocessing,
     }
-    per_class = class_accuracies(best, test.targets, train.class_names)
-    return Result(
-        "linear",
-        accuracy,
-        top5,
-        len(train),
-        len(test),
-        settings,
-        is_collapsed(train),
-        mean_accuracy(per_class),
-        per_class,
-    )
+    collapsed = is_collapsed(train)
+    names = train.class_names
+    return score("linear", best, test.targets, classes, names, len(train), settings, collapsed)
 
 
 def _check(

@@ -177,3 +177,33 @@ def class_accuracies(
 def mean_accuracy(per_class: dict[str, float]) -> float:
     """Returns the mean of `class_accuracies`."""
     return float(np.mean(list(per_class.values())))
+
+
+def score(
+    protocol: str,
+    best: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    class_names: Sequence[str] | None,
+    train_size: int,
+    settings: dict[str, Any],
+    collapsed: bool,
+) -> Result:
+    """Returns the `Result` of predictions.
+
+    Args:
+        protocol: name of the protocol.
+        best: (n, <= 5), from `best_classes`.
+        labels: (n,), the labels of the test images.
+        classes: number of classes.
+        class_names: names of labels 0, 1, ...
+        train_size: see `Result`.
+        settings: see `Result`.
+        collapsed: see `Result`.
+    """
+    accuracy, top5 = accuracies(best, labels, classes)
+    per_class = class_accuracies(best, labels, class_names)
+    mean = mean_accuracy(per_class)
+    return Result(
+        protocol, accuracy, top5, train_size, len(labels), settings, collapsed, mean, per_class
+    )
