@@ -10,6 +10,7 @@ from rich.console import Console
 from keras_ssl import data
 from keras_ssl.data import open_source
 from keras_ssl.data.open_source import open_labeled, report_skipped
+from tests.tiers import rest_large
 
 
 def write(path, side=8):
@@ -41,7 +42,16 @@ def test_a_folder_with_train_and_test(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("train_name", "test_name"),
-    [("TRAIN", "VAL"), ("training", "Testing")],
+    rest_large(
+        [
+            ("TRAIN", "VAL"),
+            ("training", "Testing"),
+            ("Train", "Test"),
+            ("training", "testing"),
+            ("Training", "Validation"),
+        ],
+        2,
+    ),
 )
 def test_parts_are_recognized_in_any_case(tmp_path, train_name, test_name):
     for part, count in ((train_name, 3), (test_name, 2)):
