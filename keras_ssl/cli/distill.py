@@ -277,9 +277,9 @@ def write_student(student: "keras.Model", test: "Source | None", run: "Run") -> 
     If the export fails, the run keeps the network; see `keras_ssl.runs.network_file`. The class names
     and the range of pixel values are those in the run's `config.json`.
     """
-    from keras_ssl import evaluate, export
-    from keras_ssl.export.class_names import complete_class_names
+    from keras_ssl import evaluate
     from keras_ssl.runs.classification import measure_classifier
+    from keras_ssl.runs.export_classifier import export_classifier
     from keras_ssl.runs.network_file import keep_network
 
     known = run.config.get("class_names")
@@ -291,16 +291,7 @@ def write_student(student: "keras.Model", test: "Source | None", run: "Run") -> 
                 accuracies = {key: getattr(result, key) for key in ("accuracy", "mean_per_class")}
                 measured = {**accuracies, **measured}
         run.add_metrics(measured)
-        names = complete_class_names(known, student.output_shape[-1])
-        export.saved_model(
-            student,
-            run.export_path,
-            metrics=measured,
-            recipe=run.config,
-            preprocessing=run.preprocessing,
-            overwrite=True,
-            class_names=names,
-        )
+        export_classifier(student, run, measured)
     return measured
 
 

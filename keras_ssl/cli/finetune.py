@@ -215,8 +215,8 @@ def write_classifier(result: "Finetuned", run: "Run"):
     If the export fails, the run keeps the network; see `keras_ssl.runs.network_file`. The class names
     and the range of pixel values are those in the run's `config.json`.
     """
-    from keras_ssl import evaluate, export
-    from keras_ssl.export.class_names import complete_class_names
+    from keras_ssl import evaluate
+    from keras_ssl.runs.export_classifier import export_classifier
     from keras_ssl.runs.network_file import keep_network
 
     network = result.network
@@ -225,18 +225,10 @@ def write_classifier(result: "Finetuned", run: "Run"):
     with keep_network(network, run.path):
         for line in result.history:
             run.add_epoch(int(line["epoch"]), {k: v for k, v in line.items() if k != "epoch"})
-        measured = {"accuracy": result.accuracy, **evaluate.cost(network).to_dict()}
+        accuracies = {"accuracy": result.accuracy, "mean_per_class": result.mean_per_class}
+        measured = {**accuracies, **evaluate.cost(network).to_dict()}
         run.add_metrics({**measured, "result": result.to_dict()})
-        names = complete_class_names(run.config.get("class_names"), network.output_shape[-1])
-        export.saved_model(
-            network,
-            run.export_path,
-            metrics=measured,
-            recipe=run.config,
-            preprocessing=run.preprocessing,
-            overwrite=True,
-            class_names=names,
-        )
+        export_classifier(network, run, measured)
 
 
 def show(result: "Finetuned", console: "Console"):
