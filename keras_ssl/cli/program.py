@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import tyro
 
 from keras_ssl.cli.recipes import list_recipes, load_recipe, read_recipe
+from keras_ssl.cli.type_checks import quick_type_checks
 from keras_ssl.cli.words import option_value
 
 _PLACES = {
@@ -164,14 +165,15 @@ def parse(words: Sequence[str]) -> Any:
         default = with_options_of_method(words, default or kind())
         kind = type(default)
     options: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(
-        kind,
-        prog=f"keras-ssl {name}",
-        description=kind.__doc__,
-        args=list(words[1:]),
-        config=(tyro.conf.OmitArgPrefixes,),
-        **options,
-    )
+    with quick_type_checks():
+        return tyro.cli(
+            kind,
+            prog=f"keras-ssl {name}",
+            description=kind.__doc__,
+            args=list(words[1:]),
+            config=(tyro.conf.OmitArgPrefixes,),
+            **options,
+        )
 
 
 @contextlib.contextmanager
