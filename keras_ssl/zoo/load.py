@@ -39,7 +39,7 @@ def load(source: str | os.PathLike, sha256: str | None = None) -> keras.Model:
               hf://owner/name[@revision] (needs `pip install 'keras_ssl[hf]'`).
         sha256: expected checksum of the archive, or of the directory's manifest.json, which contains
             the checksums of all files. Without it, a path or URL is only checked against its own
-            manifest, which detects damage but not refile_urlment.
+            manifest, which detects damage but not replacement.
 
     Raises:
         FileNotFoundError: if there is no such name or path, or the download fails.
