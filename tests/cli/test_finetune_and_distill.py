@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_ssl import augment, data, evaluate, export
 from keras_ssl.backbones import Tiny
-from keras_ssl.cli.finetune import write_classifier
+from keras_ssl.cli.finetune_classifier import write_classifier
 from keras_ssl.evaluate import label_subset
 from keras_ssl.evaluate.classifier import with_classes
 from keras_ssl.runs import training

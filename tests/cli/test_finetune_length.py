@@ -9,7 +9,8 @@ from rich.console import Console
 
 from keras_ssl import data, evaluate
 from keras_ssl.backbones import Tiny
-from keras_ssl.cli.finetune import Finetune, finetune, print_label_counts
+from keras_ssl.cli.finetune import Finetune
+from keras_ssl.cli.finetune_classifier import finetune, print_label_counts
 from keras_ssl.cli.finetune_length import finetune_epochs
 from keras_ssl.cli.simclrv2 import SimCLRv2
 from keras_ssl.cli.simclrv2_table import show, warnings
