@@ -10,12 +10,41 @@ import pytest
 from keras_ssl import export
 from keras_ssl.backbones import Tiny
 from keras_ssl.evaluate import FewLabels, Result
+from keras_ssl.evaluate.classifier import with_classes
 from keras_ssl.export import model_card
+from keras_ssl.export.artefact import Artefact, output_name
+from keras_ssl.export.class_names import read_output_name
+from keras_ssl.export.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="module")
 def backbone():
     return Tiny((16, 16, 3), features=16)
+
+
+def test_the_output_of_a_classifier_is_named_scores_also_without_class_names(backbone):
+    classifier = with_classes(backbone, classes=3)
+    documents = model_card.render_documents((16, 16, 3), None, None, None)
+    artefact = Artefact(
+        classifier, (16, 16, 3), Preprocessing(json.loads(documents["preprocessing.json"]))
+    )
+    assert list(artefact.training.get_concrete_function().structured_outputs) == ["scores"]
+    card = model_card.render("a", classifier, classifier, 3, documents)
+    assert "It maps each image to 3 scores" in card
+    assert "`scores`, float32. One score per class, before the softmax. The network has no" in card
+    assert 'scores = layer(images)["scores"]' in card
+    assert output_name(backbone) == "features"
+    assert output_name(backbone, ["cat"]) == "scores"
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [('{"class_names": ["a", "b"]}', "scores"), ('{"size": [8, 8]}', None), (None, None)],
+)
+def test_the_output_of_an_export_on_disk(content, name, tmp_path):
+    if content is not None:
+        (tmp_path / "preprocessing.json").write_text(content)
+    assert read_output_name(tmp_path) == name
 
 
 def test_metadata_is_written_as_json_and_on_the_card(tmp_path, backbone):

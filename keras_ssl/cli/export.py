@@ -85,6 +85,7 @@ class Export:
         form = lookup("format", self.format, _FORMATS)
         quantize = self.quantize and spell("number format", self.quantize, _QUANTIZE)
         from keras_ssl import export
+        from keras_ssl.export.class_names import read_output_name
         from keras_ssl.runs.console import open_console
         from keras_ssl.runs.directory import Run
 
@@ -97,14 +98,15 @@ class Export:
             console.print(loading_lines(path, run.config))
             return 0
         encoder = run.network() if run.exists else export.load(self.run)
+        output = None if run.exists else read_output_name(self.run)
         kind = f"-{quantize}" if quantize else ""
         out = self.out or self.run / f"encoder{kind}{_SUFFIXES[form]}"
         with console.status(f"Writing and checking {out.name}"):
             if form == "onnx":
-                path = export.onnx(encoder, out, overwrite=True)
+                path = export.onnx(encoder, out, overwrite=True, output=output)
             else:
                 images = self._calibration_images(encoder) if quantize == "int8" else None
-                path = export.lite(encoder, out, quantize, images, overwrite=True)
+                path = export.lite(encoder, out, quantize, images, overwrite=True, output=output)
         size = path.stat().st_size / 2**20
         console.print(f"Written and checked: {path} ({size:.2f} MiB)")
         return 0

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_ssl.evaluate.classifier_parts import encoder_of_classifier
 from keras_ssl.export.preprocessing import Preprocessing
 
 _BLOCK_NAME = re.compile(r"stem|block\d+")
@@ -32,8 +33,8 @@ class Artefact(tf.Module):
         image_shape: `(height, width, channels)` of the images; `None` for a free side.
         preprocessing: converts pixels to inputs of the network.
         class_names: for a classifier, the names of the classes whose scores it returns. The
-            signatures then return `scores` instead of `features`, and the signature "class_names"
-            returns the names.
+            signatures then return `scores` instead of `features` (see `output_name`), and the
+            signature "class_names" returns the names.
 
     Example:
         >>> contract = model_card.preprocessing_contract((32, 32, 3))
@@ -63,7 +64,7 @@ class Artefact(tf.Module):
         self._uint8 = tf.TensorSpec((None, *image_shape), tf.uint8, name="images")
         self._preprocessing = preprocessing
         self._class_names = list(class_names or ())
-        self._output = output_name(class_names)
+        self._output = output_name(backbone, class_names)
         # Closures hold the models: TensorFlow would save every layer of a model that is an attribute.
         self._network = _as_function(backbone)
         outputs = block_outputs(backbone)
@@ -173,9 +174,21 @@ class Artefact(tf.Module):
         return encoded
 
 
-def output_name(class_names: Sequence[str] | None) -> str:
-    """Returns the name of an export's output: "scores" of a classifier, otherwise "features"."""
-    return "features" if class_names is None else "scores"
+def output_name(network: keras.Model, class_names: Sequence[str] | None = None) -> str:
+    """Returns the name of an export's output, in all formats: "scores" of a classifier, or "features".
+
+    Args:
+        network: the exported network. A fine-tuned or distilled classifier is recognized by its last
+            layer.
+        class_names: names of the classes, if the network is known to be a classifier.
+
+    Example:
+        >>> output_name(keras_ssl.backbones.Tiny())
+        'features'
+    """
+    if class_names is not None or encoder_of_classifier(network) is not None:
+        return "scores"
+    return "features"
 
 
 def block_outputs(backbone: keras.Model) -> dict[str, keras.KerasTensor]:

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 
 def read_class_names(path: str | os.PathLike) -> list[str] | None:
@@ -16,11 +17,27 @@ def read_class_names(path: str | os.PathLike) -> list[str] | None:
         >>> read_class_names("runs/finetune/export")
         ['cat', 'dog']
     """
-    file = pathlib.Path(path).expanduser() / "preprocessing.json"
-    if not file.is_file():
-        return None
-    names = json.loads(file.read_text(encoding="utf-8")).get("class_names")
+    names = _read(path).get("class_names")
     return None if names == number_classes(len(names or ())) else names
+
+
+def read_output_name(path: str | os.PathLike) -> str | None:
+    """Returns "scores" for an export with class names; `None` if its network has to tell.
+
+    Args:
+        path: directory that `keras_ssl.export.saved_model` wrote.
+
+    Example:
+        >>> read_output_name("runs/finetune/export")
+        'scores'
+    """
+    return None if _read(path).get("class_names") is None else "scores"
+
+
+def _read(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns preprocessing.json of an export; empty if there is none."""
+    file = pathlib.Path(path).expanduser() / "preprocessing.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def number_classes(count: int) -> list[str]:

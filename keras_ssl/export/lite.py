@@ -12,8 +12,10 @@ import tensorflow as tf
 
 from keras_ssl.backbones.tokens import PatchTokens
 from keras_ssl.export.agreement import check_agreement
+from keras_ssl.export.artefact import output_name
 from keras_ssl.export.backbone import copy_to_float32, find_backbone, find_shapes, sample_images
 from keras_ssl.export.int8 import has_unit_norm, quantize_int8
+from keras_ssl.export.quiet import quiet_conversion
 from keras_ssl.export.whole_file import whole_file
 
 # Cosine similarity between an image's features from Keras and from LiteRT; must be exceeded.
@@ -27,12 +29,14 @@ def lite(
     quantize: str | None = None,
     calibration: Any = None,
     overwrite: bool = False,
+    output: str | None = None,
 ) -> pathlib.Path:
     """Writes a backbone as a LiteRT file with a signature that maps `images` to `features`.
 
-    Images and features are float32, whatever `quantize` is. The batch size is free. The file is moved
-    to `path` only after LiteRT's interpreter has run it: for each image, the cosine similarity of its
-    features with those of the network must exceed 0.9999, or 0.99 for "int8".
+    The output of a classifier is named `scores`. Images and outputs are float32, whatever `quantize`
+    is. The batch size is free. The file is moved to `path` only after LiteRT's interpreter has run
+    it: for each image, the cosine similarity of its features with those of the network must exceed
+    0.9999, or 0.99 for "int8".
 
     Args:
         model: built `keras.Model` that maps float32 images `(batch, height, width, channels)` to
@@ -46,6 +50,8 @@ def lite(
             float32, or uint8, which are scaled to [0, 1]. The check uses the first 32 of them, or
             four random images if there are none.
         overwrite: whether to replace an existing file.
+        output: name of the signature's output. `None`: "scores" for a network of
+            `keras_ssl.evaluate.finetune` or `keras_ssl.distill`, and "features" for others.
 
     Returns:
         `path`.
@@ -81,8 +87,10 @@ def lite(
         checked = images[:_CHECKED_IMAGES]
         expected = np.asarray(network(checked, training=False))
         normalize = quantize == "int8" and has_unit_norm(expected)
-        draft.write_bytes(_convert(network, image_shape, quantize, images, normalize))
-        received = _run(interpreter(str(draft)), checked)
+        output = output or output_name(backbone)
+        with quiet_conversion():
+            draft.write_bytes(_convert(network, image_shape, quantize, images, normalize, output))
+            received = _run(interpreter(str(draft)), checked)
         name = f"{pathlib.Path(path).name} (LiteRT, {quantize or 'float32'})"
         check_agreement(expected, received, _MIN_COSINE[quantize], name)
     return pathlib.Path(path)
@@ -93,13 +101,14 @@ def _convert(
     image_shape: tuple,
     quantize: str | None,
     images: np.ndarray,
-    normalize: bool = False,
+    normalize: bool,
+    output: str,
 ) -> bytes:
     @tf.function(input_signature=[tf.TensorSpec((None, *image_shape), tf.float32, name="images")])
     def serving_default(images):
         features = network(images, training=False)
         # Integers have changed the length of the vectors; `quantize_int8` keeps this in float32.
-        return {"features": tf.math.l2_normalize(features, axis=-1) if normalize else features}
+        return {output: tf.math.l2_normalize(features, axis=-1) if normalize else features}
 
     def representative() -> Iterator[list[np.ndarray]]:
         for image in images:
@@ -132,7 +141,8 @@ def _import_interpreter() -> Any:
 
 
 def _run(interpreter: Any, images: np.ndarray) -> np.ndarray:
-    return interpreter.get_signature_runner("serving_default")(images=images)["features"]
+    (outputs,) = interpreter.get_signature_runner("serving_default")(images=images).values()
+    return outputs
 
 
 def _resizes_positions(backbone: keras.Model) -> bool:

@@ -151,7 +151,7 @@ def render(
     """
     contract = json.loads(documents["preprocessing.json"])
     class_names = contract.pop("class_names", None)
-    output = output_name(class_names)
+    output = output_name(backbone, class_names)
     height, width = contract["size"] or (224, 224)
     images = f"(batch, {height}, {width}, {contract['channels']})"
     origin = "" if model is backbone else f", the backbone of a `{type(model).__name__}` model"
@@ -170,7 +170,7 @@ def render(
         _signatures(contract),
         "## Outputs",
         f"`{output}`, float32. "
-        + ("" if class_names is None else _classes(class_names))
+        + ("" if output == "features" else _classes(class_names))
         + (f"The signature `blocks` returns the outputs of {blocks}." if blocks else _NO_BLOCKS),
         "## Results",
         _metrics(json.loads(documents["metrics.json"])),
@@ -243,9 +243,12 @@ _NO_BLOCKS = (
 )
 
 
-def _classes(names: Sequence[str]) -> str:
-    return (
-        "One score per class, before the softmax. The classes are, in order: "
+def _classes(names: Sequence[str] | None) -> str:
+    scores = "One score per class, before the softmax. "
+    if names is None:
+        return scores
+    return scores + (
+        "The classes are, in order: "
         f"{', '.join(f'`{name}`' for name in names)}. The signature `class_names` returns them. "
     )
 

@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssl.export.agreement import check_agreement
+from keras_ssl.export.artefact import output_name
 from keras_ssl.export.backbone import copy_to_float32, find_backbone, find_shapes, sample_images
+from keras_ssl.export.quiet import quiet_conversion
 from keras_ssl.export.whole_file import whole_file
 
 _MIN_COSINE = 0.9999  # as in lite.py
@@ -17,13 +19,18 @@ _IMAGES = 4
 
 
 def onnx(
-    model: keras.Model, path: str | os.PathLike, opset: int = 17, overwrite: bool = False
+    model: keras.Model,
+    path: str | os.PathLike,
+    opset: int = 17,
+    overwrite: bool = False,
+    output: str | None = None,
 ) -> pathlib.Path:
     """Writes a backbone as an ONNX file with the input `images` and the output `features`.
 
-    Both are float32; images are `(batch, height, width, channels)`, as in Keras. The batch size is
-    free. The file is moved to `path` only after onnxruntime has run it: for each of four random
-    images, the cosine similarity of its features with those of the network must exceed 0.9999.
+    The output of a classifier is named `scores`. Input and output are float32; images are
+    `(batch, height, width, channels)`, as in Keras. The batch size is free. The file is moved to
+    `path` only after onnxruntime has run it: for each of four random images, the cosine similarity of
+    its features with those of the network must exceed 0.9999.
 
     Args:
         model: built `keras.Model` that maps float32 images `(batch, height, width, channels)` to
@@ -31,6 +38,8 @@ def onnx(
         path: file to write, usually `*.onnx`. Missing parent directories are created.
         opset: version of the ONNX operators.
         overwrite: whether to replace an existing file.
+        output: name of the output. `None`: "scores" for a network of `keras_ssl.evaluate.finetune` or
+            `keras_ssl.distill`, and "features" for others.
 
     Returns:
         `path`.
@@ -49,24 +58,26 @@ def onnx(
     backbone = find_backbone(model)
     image_shape, _ = find_shapes(backbone)
     tf2onnx, onnxruntime = _import_libraries()
+    output = output or output_name(backbone)
     with whole_file(path, overwrite) as draft:
         network = copy_to_float32(backbone)
         spec = tf.TensorSpec((None, *image_shape), tf.float32, name="images")
 
         @tf.function(input_signature=[spec])
-        def features(images):
-            return {"features": network(images, training=False)}
+        def compute(images):
+            return {output: network(images, training=False)}
 
-        tf2onnx.convert.from_function(
-            features,
-            input_signature=[spec],
-            opset=opset,
-            output_path=str(draft),
-            custom_op_handlers={"Erfc": (_convert_erfc, [])},
-        )
+        with quiet_conversion():
+            tf2onnx.convert.from_function(
+                compute,
+                input_signature=[spec],
+                opset=opset,
+                output_path=str(draft),
+                custom_op_handlers={"Erfc": (_convert_erfc, [])},
+            )
         images = sample_images(image_shape, _IMAGES)
         session = onnxruntime.InferenceSession(str(draft), providers=["CPUExecutionProvider"])
-        (received,) = session.run(["features"], {"images": images})
+        (received,) = session.run([output], {"images": images})
         expected = np.asarray(network(images, training=False))
         check_agreement(expected, received, _MIN_COSINE, f"{pathlib.Path(path).name} (ONNX)")
     return pathlib.Path(path)

@@ -51,7 +51,8 @@ def saved_model(
             contains further files, is never replaced.
         class_names: for a classifier, whose output are scores before the softmax, the names of its
             classes in order. They are written to preprocessing.json and the model card, and a
-            signature returns them; the output of the other signatures is named `scores`.
+            signature returns them. The output of the other signatures is named `scores`, as it is
+            for every network of `keras_ssl.evaluate.finetune` and `keras_ssl.distill`.
 
     Returns:
         `path`.
@@ -102,7 +103,7 @@ def saved_model(
         card = model_card.render(target.name, model, backbone, features, documents)
         (draft / "README.md").write_text(card, encoding="utf-8")
         write_manifest(draft)
-        check_parity(backbone, image_shape, prepare, draft, output_name(class_names))
+        check_parity(backbone, image_shape, prepare, draft, output_name(backbone, class_names))
         check_replaceable(target, overwrite)  # it may have changed meanwhile
         publish(draft, target)
     finally:

@@ -118,3 +118,15 @@ def test_export_for_litert_and_as_onnx(photos, model, tmp_path):
     assert "Written and checked" in out
     status, _, err = call("export", model, "--format", "onnx", "--out", tmp_path / "a.onnx")
     assert status == 0, err
+
+
+def test_the_output_of_a_classifiers_export_is_named_scores_in_a_lite_file(tmp_path):
+    """Only class names tell that this network is a classifier."""
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
+    network = export.saved_model(
+        Tiny((8, 8, 1), features=4), tmp_path / "a", class_names=list("abcd")
+    )
+    out = tmp_path / "a.tflite"
+    status, _, err = call("export", network, "--format", "lite", "--out", out)
+    assert status == 0, err
+    assert interpreter(str(out)).get_signature_list()["serving_default"]["outputs"] == ["scores"]

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_ssl import export, methods
 from keras_ssl.backbones import Tiny
+from keras_ssl.evaluate.classifier import with_classes
 from keras_ssl.export.int8 import has_unit_norm
 
 # The module; `export.lite` is the function.
@@ -52,6 +53,17 @@ def test_litert_computes_the_same_features(quantize, least, backbone, runtime, t
     assert received.dtype == np.float32
     assert cosines(expected, received).min() > least
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_output_of_a_classifier_is_named_scores(runtime, tmp_path):
+    classifier = with_classes(Tiny((16, 16, 3), features=16), classes=3)
+    images = random_images(7, seed=9)
+    path = export.lite(classifier, tmp_path / "a.tflite")
+    received = runtime(str(path)).get_signature_runner("serving_default")(images=images)
+    assert list(received) == ["scores"]
+    np.testing.assert_allclose(received["scores"], classifier(images), atol=1e-4)
+    path = export.lite(classifier, tmp_path / "b.tflite", output="logits")
+    assert runtime(str(path)).get_signature_list()["serving_default"]["outputs"] == ["logits"]
 
 
 def test_quantized_files_are_smaller(runtime, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from keras_ssl import export
 from keras_ssl.backbones import ResNet, Tiny
+from keras_ssl.evaluate.classifier import with_classes
 from keras_ssl.export.agreement import check_agreement
 from keras_ssl.export.whole_file import whole_file
 
@@ -34,6 +35,18 @@ def test_onnxruntime_computes_the_same_features(onnxruntime, tmp_path):
         (received,) = session.run(["features"], {"images": images})
         np.testing.assert_allclose(received, backbone(images, training=False), atol=1e-5)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_output_of_a_classifier_is_named_scores(onnxruntime, tmp_path):
+    classifier = with_classes(Tiny((16, 16, 3), features=16), classes=3)
+    images = random_images(3)
+    path = export.onnx(classifier, tmp_path / "a.onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (received,) = session.run(["scores"], {"images": images})
+    np.testing.assert_allclose(received, classifier(images), atol=1e-5)
+    path = export.onnx(classifier, tmp_path / "b.onnx", output="logits")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert [each.name for each in session.get_outputs()] == ["logits"]
 
 
 def test_gelu(onnxruntime, tmp_path):
