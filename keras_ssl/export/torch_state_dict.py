@@ -1,33 +1,43 @@
-"""PyTorch export: a backbone's weights with torchvision's names."""
+"""PyTorch export: a backbone's weights with torchvision's or timm's names."""
+
+import re
 
 import keras
 import numpy as np
 from keras import layers
 
+from keras_ssl.backbones.tokens import PatchTokens
 from keras_ssl.importers.torch_names import torch_places
+from keras_ssl.importers.vit import vit_places
 from keras_ssl.layers import Conv2D
 
 _STATISTIC = "running_var"
+_VIT_LAST = "features"
+_VIT_LAYER = re.compile(r"patches|tokens|features|block\d+_(attention|norm[12]|dense[12])")
 
 
 def torch_state_dict(backbone: keras.Model) -> dict[str, np.ndarray]:
-    """Returns the weights and running statistics of a ResNet with torchvision's names.
+    """Returns the weights of a ResNet with torchvision's names, or of a vision transformer with timm's.
 
     torchvision's network of the same depth, width and stem can load them, and then computes the same
-    features. For a ResNet-D, that network is timm's, such as `resnet50d`.
+    features. For a ResNet-D, that network is timm's, such as `resnet50d`. For a
+    `keras_ssl.backbones.ViT`, it is timm's `VisionTransformer` without a classifier, with
+    `global_pool="avg"` for `pooling="mean"`. Its images have the size of the position embeddings,
+    `grid` times `patch`; the tensors do not contain the number of heads.
 
     Args:
-        backbone: network of `keras_ssl.backbones.ResNet`, or a model with one as its `backbone`.
+        backbone: network of `keras_ssl.backbones.ResNet` or `keras_ssl.backbones.ViT`, or a model with
+            one as its `backbone`.
 
     Returns:
         Arrays by name, in PyTorch's layout: float32, except for batch counters, which are int64.
-        There is no classifier (`fc`).
+        There is no classifier (`fc` or `head`).
 
     Raises:
         TypeError: if `backbone` is not a Keras model.
-        ValueError: if torchvision has no such network: for networks with selective kernels, with
+        ValueError: if these libraries have no such network: for networks with selective kernels, with
             TensorFlow's padding (such as those imported from SimCLR or BYOL), with strides in 1x1
-            convolutions, or that are no ResNet.
+            convolutions, or that are neither a ResNet nor a ViT.
 
     Example:
         ```python
@@ -37,12 +47,16 @@ def torch_state_dict(backbone: keras.Model) -> dict[str, np.ndarray]:
         network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
         ```
 
-    Source: `torchvision/models/resnet.py`; `timm/models/resnet.py`.
+    Source: `torchvision/models/resnet.py`; `timm/models/resnet.py`;
+    `timm/models/vision_transformer.py`.
     """
     inner = getattr(backbone, "backbone", None)
     backbone = inner if isinstance(inner, keras.Model) else backbone
     if not isinstance(backbone, keras.Model):
         raise TypeError(f"`backbone` must be a keras.Model. Received: backbone={backbone!r}")
+    if any(isinstance(layer, PatchTokens) for layer in backbone.layers):
+        _check_vit(backbone)
+        return {name: place.stored() for name, place in vit_places(backbone).items()}
     places = torch_places(backbone)
     _check_padding(backbone)
     weights = {}
@@ -52,6 +66,19 @@ def torch_state_dict(backbone: keras.Model) -> dict[str, np.ndarray]:
             counter = name.removesuffix(_STATISTIC) + "num_batches_tracked"
             weights[counter] = np.zeros((), np.int64)
     return weights
+
+
+def _check_vit(backbone: keras.Model) -> None:
+    """Raises ValueError if `vit_places` would leave out a weight or the last layers of a network."""
+    names = [layer.name for layer in backbone.layers if layer.weights]
+    other = [name for name in names if not _VIT_LAYER.fullmatch(name)]
+    last = backbone.layers[-1].name
+    if other or last != _VIT_LAST:
+        raise ValueError(
+            "timm has no counterpart for a layer of the backbone. Expected: a keras_ssl.backbones.ViT, "
+            f"which ends in the layer {_VIT_LAST!r}, without further layers. Received: "
+            f"{backbone.name!r}, which ends in {last!r}, with {other or 'no further weights'}"
+        )
 
 
 def _check_padding(backbone: keras.Model) -> None:

@@ -7,10 +7,12 @@ import json
 import pathlib
 import zlib
 
+import keras
 import numpy as np
 import pytest
 
-from keras_ssl import importers
+from keras_ssl import export, importers
+from keras_ssl.backbones import ViT
 from keras_ssl.backbones.positions import sincos_positions
 from keras_ssl.importers.state_dict import find_vit_prefixes
 from tests.importers.test_torch_networks import image
@@ -207,3 +209,49 @@ def test_other_networks_are_refused(tensors):
     resnet = {"layer1.0.conv1.weight": np.ones((8, 8, 3, 3), "float32")}
     with pytest.raises(ValueError, match=r"`heads` goes with vision transformers"):
         importers.checkpoint(resnet, "dino", heads=4)
+
+
+@pytest.mark.parametrize("pooling", ["token", "mean"])
+def test_exporting_to_timm_restores_the_tensors(golden, pooling):
+    expected = state(golden, pooling)
+    received = export.torch_state_dict(importers.torch_vit(expected, heads=4))
+    assert received.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(received[name], tensor, err_msg=name)
+        assert received[name].dtype == "float32"
+        assert received[name].flags.c_contiguous
+
+
+def write_safetensors(file, tensors):
+    header, start = {}, 0
+    for name, tensor in tensors.items():
+        offsets = [start, start := start + tensor.nbytes]
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": offsets}
+    text = json.dumps(header).encode()
+    content = b"".join(tensor.tobytes() for tensor in tensors.values())
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content)
+
+
+@pytest.mark.parametrize(
+    ("positions", "pooling"), [("learned", "token"), ("sincos", "mean"), ("learned", "mean")]
+)
+def test_an_exported_network_has_the_same_features(positions, pooling, tmp_path):
+    backbone = ViT(8, 48, 2, 4, (32, 32, 3), positions=positions, pooling=pooling)
+    random = np.random.default_rng(0)
+    for variable in backbone.trainable_weights:  # biases are zero before training
+        variable.assign_add(random.normal(0, 0.1, variable.shape))
+    write_safetensors(tmp_path / "vit.safetensors", export.torch_state_dict(backbone))
+    again = importers.torch_vit(tmp_path / "vit.safetensors", heads=4, input_shape=(32, 32, 3))
+    images = random.normal(size=(2, 32, 32, 3)).astype("float32")
+    np.testing.assert_allclose(again(images), backbone(images), atol=1e-6)
+    assert len(again.trainable_weights) == len(backbone.trainable_weights)
+
+
+def test_other_vision_transformers_are_not_exported():
+    backbone = ViT(8, 48, 1, 4, (32, 32, 3))
+    classifier = keras.Model(backbone.input, keras.layers.Dense(2, name="head")(backbone.output))
+    with pytest.raises(ValueError, match=r"no counterpart .* ends in 'head', with \['head'\]"):
+        export.torch_state_dict(classifier)
+    unit = keras.layers.UnitNormalization(name="unit")(backbone.output)
+    with pytest.raises(ValueError, match=r"ends in 'unit', with no further weights"):
+        export.torch_state_dict(keras.Model(backbone.input, unit))
