@@ -69,7 +69,8 @@ def pillow_decode(content: bytes, kind: str) -> np.ndarray:
 
     Returns:
         (height, width, 3): uint8, uint16, or float32 with the values of the file. Transparency is
-        dropped. TIFF files of three 16-bit channels become 8-bit, as Pillow reads them.
+        dropped. TIFF and HEIC files of three channels with more than 8 bits become 8-bit, as Pillow
+        reads them. Photos in HEIC are turned as their header says.
 
     Raises:
         ValueError: if the file cannot be decoded; the size is checked first.
