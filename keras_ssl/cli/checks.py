@@ -1,6 +1,7 @@
 """Checks of options before TensorFlow is imported, so that a mistake is reported at once."""
 
 import difflib
+import math
 import os
 import pathlib
 
@@ -47,6 +48,22 @@ def check_strategy(name: str):
     """Raises ValueError if there is no distribution strategy of this name."""
     if name not in STRATEGIES:
         raise unknown_name("strategy", name, STRATEGIES)
+
+
+def check_value_range(value_range: str | tuple[float, float]):
+    """Checks that the two numbers of --value-range are finite, and the second is larger.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    if isinstance(value_range, str):
+        return
+    low, high = value_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(
+            "--value-range must be full, auto, or two numbers, the lower one first. "
+            f"Received: --value-range {low:g} {high:g}"
+        )
 
 
 def check_least(least: float, **options: float | None):

@@ -16,7 +16,7 @@ from keras_ssl.cli.finetune import default_out
 from keras_ssl.presets import AUGMENTATIONS, OPTIMIZERS, backbone_names, check_rate, spell
 from keras_ssl.presets.batch_size import default_batch_size
 from keras_ssl.runs.paths import absolute_path, check_new, describe, read_config
-from keras_ssl.runs.settings import check_unchanged, read_settings
+from keras_ssl.runs.settings import check_unchanged, lengthened_epochs, read_settings
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Distill(DistillOptions):
             f"{settings.epochs * steps:,} steps in all"
         )
         try:
-            student = distill(settings, train, run, strategy)
+            student = distill(settings, train, run, strategy, console)
         except callbacks.Interrupted as stop:
             console.print(describe_stop(stop.step, f"keras-ssl distill --resume {run.path}"))
             return 128 + stop.signal
@@ -127,13 +127,27 @@ class Distill(DistillOptions):
 
     def _resume(self) -> "Distill":
         path = pathlib.Path(str(self.resume))
-        saved = read_settings(
-            Distill,
-            read_config(path),
-            path,
-            ("teacher", "student", "temperature"),
-            "--resume takes the run directory of a distillation.",
+        saved = self.read(path)
+        epochs = lengthened_epochs(saved.epochs, self.epochs)
+        same = asdict(saved)  # also the defaults, see `defaults_of_run`
+        check_unchanged(same, {**asdict(self), "epochs": saved.epochs}, same)
+        return replace(
+            saved,
+            data=absolute_path(self.data or saved.data),
+            data_dir=self.data_dir or saved.data_dir,
+            out=path,
+            epochs=epochs,
+            strategy=self.strategy,
         )
-        check_unchanged(asdict(saved), asdict(self), asdict(Distill()))
-        data, data_dir = self.data or saved.data, self.data_dir or saved.data_dir
-        return replace(saved, data=data, data_dir=data_dir, out=path, strategy=self.strategy)
+
+    @classmethod
+    def read(cls, path: pathlib.Path) -> "Distill":
+        """Returns the settings of a run.
+
+        Raises:
+            FileNotFoundError: if there is no run.
+            ValueError: if it is a run of another command.
+        """
+        required = ("teacher", "student", "temperature")
+        expected = "--resume takes the run directory of a distillation."
+        return read_settings(cls, read_config(path), path, required, expected)

@@ -23,8 +23,9 @@ class DistillOptions:
     out: pathlib.Path | None = None
     """Run directory to create. Default: runs/distill-<data>-<date and time>."""
     resume: pathlib.Path | None = None
-    """Run directory of an interrupted distillation to continue; its own settings
-    apply."""
+    """Run directory of a distillation to continue; its own settings apply. A larger
+    --epochs lengthens the run: the learning rate then follows the schedule of the
+    longer run from the next step on."""
     student: str | None = None
     """Network, as --backbone for pretrain. Default: the teacher's architecture with the
     teacher's weights (self-distillation)."""

@@ -1,6 +1,7 @@
 """Trains, tests and writes the student of a distillation."""
 
 import pathlib
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from keras_ssl.cli.distill_options import DistillOptions
@@ -10,6 +11,7 @@ from keras_ssl.runs.paths import is_run
 
 if TYPE_CHECKING:
     import keras
+    from rich.console import Console
 
     from keras_ssl.data import Source
     from keras_ssl.distribute import Strategy
@@ -19,11 +21,21 @@ _OUTPUTS = "teacher_outputs.npz"
 
 
 def distill(
-    settings: DistillOptions, train: "Source", run: "Run", strategy: "Strategy"
+    settings: DistillOptions,
+    train: "Source",
+    run: "Run",
+    strategy: "Strategy",
+    console: "Console | None" = None,
 ) -> "keras.Model":
     """Returns the trained student. Its logits are divided by the temperature of training.
 
-    `run` keeps the checkpoints, from which an interrupted run continues.
+    Args:
+        settings: complete settings.
+        train: images.
+        run: run directory. It keeps the checkpoints, from which an interrupted run continues. If the
+            epochs or the place of the images differ from those in its `config.json`, they are written.
+        strategy: how training is distributed.
+        console: where to print what a larger number of epochs means; `None` prints nothing.
 
     Raises:
         keras_ssl.callbacks.Interrupted: if a signal stopped the run; its state is saved.
@@ -34,16 +46,22 @@ def distill(
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(settings.precision)
     try:
-        return _distill(settings, train, run, strategy)
+        return _distill(settings, train, run, strategy, console)
     finally:
         keras.config.set_dtype_policy(precision)
 
 
 def _distill(
-    settings: DistillOptions, images: "Source", run: "Run", strategy: "Strategy"
+    settings: DistillOptions,
+    images: "Source",
+    run: "Run",
+    strategy: "Strategy",
+    console: "Console | None",
 ) -> "keras.Model":
+    from keras_ssl import distribute
     from keras_ssl.data.classes import number_labels
     from keras_ssl.distill import Distiller, TeacherOutputs, calibrated, load_teacher, precompute
+    from keras_ssl.runs import going_on
     from keras_ssl.runs.training import train
 
     path = teacher_directory(settings.teacher)
@@ -75,6 +93,11 @@ def _distill(
         distiller.compile(optimizer, steps_per_execution=settings.steps_per_execution)
     if settings.labelled_weight and images.has_labels:
         images = number_labels(images, run.config.get("class_names"), student.output_shape[-1])
+    lengthened = going_on.describe_lengthening(run, distiller, settings.epochs)
+    if lengthened is not None and console is not None:
+        console.print(lengthened)
+    if distribute.is_chief(strategy):
+        going_on.record(run, asdict(settings))
     crops = build_augmentation(settings.augmentation, settings.data, student.input_shape[1])
     train(distiller, images, crops, run, settings.epochs, batch_size, seed=settings.seed)
     return calibrated(student, temperature)

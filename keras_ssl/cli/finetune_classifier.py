@@ -1,6 +1,7 @@
 """Trains, writes and shows the classifier of a fine-tuning."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from keras_ssl.cli.finetune_length import finetune_epochs
@@ -13,58 +14,102 @@ if TYPE_CHECKING:
 
     from keras_ssl.data import Source
     from keras_ssl.evaluate import Finetuned
+    from keras_ssl.evaluate.fine_tuning import FineTuning
     from keras_ssl.runs import Run
 
+GIVEN_EPOCHS = "given_epochs"  # setting: the option --epochs; "epochs" are those that are trained
+# `Finetuned.history` calls the accuracy on the test images "accuracy".
+_HISTORY_NAMES = {
+    "accuracy": "train_accuracy",
+    "test_accuracy": "accuracy",
+    "test_mean_per_class": "mean_per_class",
+}
 
-def finetune(
+
+def prepare(
     model: "keras.Model",
     train: "Source",
     test: "Source",
-    command: FinetuneOptions,
+    options: FinetuneOptions,
     console: "Console | None" = None,
-) -> "Finetuned":
-    """Returns the result of fine-tuning a model with the settings of the command."""
-    from keras_ssl import evaluate
-    from keras_ssl.callbacks import ProgressBar
+) -> "FineTuning":
+    """Returns the fine-tuning of a model with the options of the command, ready to be trained.
+
+    More epochs than `options.epochs` are trained if those would be fewer than `options.min_steps`
+    steps; `console` prints the reason.
+    """
+    from keras_ssl.evaluate.fine_tuning import prepare_finetune, prepare_supervised
 
     backbone: Any = getattr(model, "backbone", model)
-    augmentation = build_augmentation(command.augmentation, command.data, backbone.input_shape[1])
-    epochs: int | None = command.epochs
+    augmentation = build_augmentation(options.augmentation, options.data, backbone.input_shape[1])
+    epochs: int | None = options.epochs
     if epochs is not None and train.labels is not None:
         # An untrained network needs more steps than a pretrained one, see `evaluate.supervised`.
-        least = command.min_steps * (2 if command.from_scratch else 1)
-        rest = (command.labels, command.batch_size, least, command.seed)
+        least = options.min_steps * (2 if options.from_scratch else 1)
+        rest = (options.labels, options.batch_size, least, options.seed)
         epochs, reason = finetune_epochs(epochs, train.labels, *rest)
         if reason and console is not None:
             console.print(reason)
-    bar = ProgressBar(console=console)
     settings: dict[str, Any] = {
-        "labels": command.labels,
+        "labels": options.labels,
         "epochs": epochs,
-        "batch_size": command.batch_size,
-        "learning_rate": command.learning_rate,
-        "every": command.every,
-        "seed": command.seed,
-        "warmup_epochs": command.warmup_epochs,
+        "batch_size": options.batch_size,
+        "learning_rate": options.learning_rate,
+        "every": options.every,
+        "seed": options.seed,
+        "warmup_epochs": options.warmup_epochs,
         "augmentation": augmentation,
-        "callbacks": [bar],
     }
-    try:
-        if command.from_scratch:
-            if command.weight_decay is not None:
-                settings["weight_decay"] = command.weight_decay
-            return evaluate.supervised(backbone, train, test, **settings)
-        return evaluate.finetune(
-            model,
-            train,
-            test,
-            from_layer=command.from_layer,
-            optimizer=command.optimizer and spell("optimizer", command.optimizer, OPTIMIZERS),
-            weight_decay=command.weight_decay or 0.0,
-            **settings,
-        )
-    finally:
-        bar.stop()
+    if options.from_scratch:
+        if options.weight_decay is not None:
+            settings["weight_decay"] = options.weight_decay
+        return prepare_supervised(backbone, train, test, **settings)
+    return prepare_finetune(
+        model,
+        train,
+        test,
+        from_layer=options.from_layer,
+        optimizer=options.optimizer and spell("optimizer", options.optimizer, OPTIMIZERS),
+        weight_decay=options.weight_decay or 0.0,
+        **settings,
+    )
+
+
+def settings_of_run(
+    options: FinetuneOptions, prepared: "FineTuning", run: "Run", images: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the content of `config.json`, whose "epochs" are those to train.
+
+    Args:
+        options: complete options.
+        prepared: the fine-tuning.
+        run: run directory.
+        images: how the images are read: their class names, value range and rules.
+    """
+    own = replace(options, epochs=prepared.epochs, out=run.path)
+    return {**asdict(own), GIVEN_EPOCHS: options.epochs, **images}
+
+
+def train_classifier(prepared: "FineTuning", run: "Run") -> "Finetuned":
+    """Trains a classifier in its run directory, from the newest checkpoint onwards.
+
+    Raises:
+        keras_ssl.callbacks.Interrupted: if a signal stopped the run; its state is saved.
+    """
+    from keras_ssl.runs.training import train
+
+    history = train(
+        prepared.classifier,
+        prepared.images,
+        prepared.crops,
+        run,
+        prepared.epochs,
+        prepared.batch_size,
+        seed=prepared.settings["seed"],
+        callbacks=[prepared.monitor],
+        history_names=_HISTORY_NAMES,
+    )
+    return prepared.result(history)
 
 
 def print_label_counts(train: "Source", shares: Sequence[float], console: "Console"):

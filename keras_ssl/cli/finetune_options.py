@@ -14,15 +14,19 @@ OPTIMIZERS = ("lars", "sgd")
 class FinetuneOptions:
     """The options of a fine-tuning; `config.json` holds them."""
 
-    run: tyro.conf.Positional[pathlib.Path]
+    run: tyro.conf.Positional[pathlib.Path | None] = None
     """Run directory of a pretraining, or directory of an export, which has no head."""
-    data: str
+    data: str | None = None
     """Labeled images, as for pretrain. Without separate test images, a fifth is held
     out."""
     data_dir: pathlib.Path | None = None
     """Directory of TensorFlow Datasets."""
     out: pathlib.Path | None = None
     """Run directory to create. Default: runs/finetune-<data>-<date and time>."""
+    resume: pathlib.Path | None = None
+    """Run directory of a fine-tuning to continue; its own settings apply. A larger
+    --epochs lengthens the run: the learning rate then follows the schedule of the
+    longer run from the next step on."""
     labels: float = 0.1
     """Share of the labels to use: 0.01, 0.1, 1.0 or any other; below 1 the same number
     for every class, at most the size of the smallest."""

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import tyro
 
 from keras_ssl.cli.recipes import list_recipes, load_recipe, read_recipe
+from keras_ssl.cli.resumed import defaults_of_run
 from keras_ssl.cli.type_checks import quick_type_checks
 from keras_ssl.cli.words import option_value
 
@@ -164,6 +165,9 @@ def parse(words: Sequence[str]) -> Any:
 
         default = with_options_of_method(words, default or kind())
         kind = type(default)
+    resumed = option_value(words, "resume")
+    if resumed and default is None and hasattr(kind, "read"):
+        default = defaults_of_run(kind, resumed)
     options: dict[str, Any] = {} if default is None else {"default": default}
     with quick_type_checks():
         return tyro.cli(

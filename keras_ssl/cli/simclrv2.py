@@ -2,9 +2,10 @@
 
 import pathlib
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from keras_ssl.cli.checks import check_data, check_strategy
+from keras_ssl.cli.checks import check_data, check_strategy, check_value_range
+from keras_ssl.cli.export import load_value_range
 from keras_ssl.cli.finetune import default_out
 from keras_ssl.cli.finetune_classifier import print_label_counts
 from keras_ssl.cli.finetune_length import MIN_STEPS
@@ -15,6 +16,10 @@ from keras_ssl.cli.simclrv2_table import show
 from keras_ssl.presets.batch_size import default_batch_size
 from keras_ssl.runs.paths import absolute_path, read_config
 from keras_ssl.runs.settings import check_unchanged, read_settings
+
+if TYPE_CHECKING:
+    from keras_ssl.data.scaled import Range
+    from keras_ssl.runs import Run
 
 _WITH_WIDTH = ("resnet", "small-resnet", "tiny")  # networks whose number of filters can change
 
@@ -42,6 +47,7 @@ class SimCLRv2(SimCLRv2Options):
         from keras_ssl.cli.smoke import noise
         from keras_ssl.data.image_folder import RULES
         from keras_ssl.data.open_source import open_labeled
+        from keras_ssl.data.scaled import scale
         from keras_ssl.runs.console import describe_stop, open_console
         from keras_ssl.runs.directory import Run
 
@@ -58,11 +64,18 @@ class SimCLRv2(SimCLRv2Options):
         source = (str(settings.data), settings.data_dir, settings.channels, settings.seed)
         # A run that goes on finds and reads its images as when it started.
         rules = run.config.get("data_rules", 1) if command.resume else RULES
-        train, test = (
-            noise()
-            if self.smoke
-            else open_labeled(*source, console, verify=settings.verify, strict=True, rules=rules)
-        )
+        pixels = settings._pixels(run)
+        if self.smoke:
+            train, test = (scale(images, pixels) for images in noise())
+        else:
+            train, test = open_labeled(
+                *source,
+                console,
+                verify=settings.verify,
+                strict=True,
+                value_range=pixels,
+                rules=rules,
+            )
         for share in settings.labels:  # fails before the pretraining
             label_share(train, share, settings.seed)
         print_label_counts(train, settings.labels, console)
@@ -70,8 +83,10 @@ class SimCLRv2(SimCLRv2Options):
             batch_size = default_batch_size(len(train), strategy.num_replicas_in_sync)
             settings = replace(settings, batch_size=batch_size)
             console.print(f"Batch size: {settings.batch_size}, the default for {len(train)} images")
-        stages = Stages(settings, train, test, run, console, strategy)
-        stages.create(run, {**asdict(settings), "data_rules": rules})
+        stages = Stages(settings, train, test, run, console, strategy, rules)
+        measured = train.value_range and train.value_range.to_json()
+        images = {"measured_range": measured, "data_rules": rules}
+        stages.create(run, {**asdict(settings), **images})
         try:
             pretrained = stages.pretrain()
             rows = [row for share in settings.labels for row in stages.train(pretrained, share)]
@@ -84,6 +99,14 @@ class SimCLRv2(SimCLRv2Options):
             console.print(f"Written: {run.path / 'metrics.json'}")
         return 0
 
+    def _pixels(self, run: "Run") -> "Range":
+        """Returns the pixel values that become 0 and 1: the run's own, if it has started."""
+        if run.exists:  # runs of earlier versions read the range of the type
+            return run.value_range or "full"
+        if self.pretrained is not None:
+            return load_value_range(self.pretrained) or "full"
+        return self.value_range
+
     def _complete(self) -> "SimCLRv2":
         if self.data is None and not self.smoke:
             raise ValueError("`simclrv2` needs images. Expected: --data DATA. Received: none")
@@ -94,6 +117,12 @@ class SimCLRv2(SimCLRv2Options):
                 "--from-layer must lie in [0, --head-layers]. Received: "
                 f"--from-layer {self.from_layer}, --head-layers {self.head_layers}"
             )
+        if self.pretrained is not None and self.value_range != "full":
+            raise ValueError(
+                "The images are read with the value range of the pretrained run. Expected: "
+                f"--pretrained without --value-range. Received: --value-range {self.value_range}"
+            )
+        check_value_range(self.value_range)
         if self.finetune_steps is not None and self.finetune_steps < 0:
             raise ValueError(
                 f"--finetune-steps must be at least 0. Received: {self.finetune_steps}"
@@ -125,14 +154,31 @@ class SimCLRv2(SimCLRv2Options):
 
     def _resume(self) -> "SimCLRv2":
         path = pathlib.Path(str(self.resume))
-        expected = "--resume takes the run directory of `keras-ssl simclrv2`."
+        saved = self.read(path)
+        # Without a recipe, the run's settings are the defaults, see `defaults_of_run`.
+        defaults = saved if self.recipe is None else SimCLRv2()._with_student_width()
+        given = self if self.student_width == saved.student_width else self._with_student_width()
+        unnamed = {"out": None}
+        check_unchanged(asdict(saved), asdict(given) | unnamed, asdict(defaults) | unnamed)
+        return replace(
+            saved,
+            data=absolute_path(self.data or saved.data),
+            data_dir=self.data_dir or saved.data_dir,
+            out=path,
+            strategy=self.strategy,
+        )
+
+    @classmethod
+    def read(cls, path: pathlib.Path) -> "SimCLRv2":
+        """Returns the settings of a run.
+
+        Raises:
+            FileNotFoundError: if there is no run.
+            ValueError: if it is a run of another command.
+        """
         required = ("labels", "student_width", "distill_epochs")
-        saved = read_settings(SimCLRv2, read_config(path), path, required, expected)
-        given = asdict(self._with_student_width())
-        defaults = asdict(SimCLRv2()._with_student_width())
-        check_unchanged(asdict(saved), {**given, "out": None}, {**defaults, "out": None})
-        data, data_dir = self.data or saved.data, self.data_dir or saved.data_dir
-        return replace(saved, data=data, data_dir=data_dir, out=path, strategy=self.strategy)
+        expected = "--resume takes the run directory of `keras-ssl simclrv2`."
+        return read_settings(cls, read_config(path), path, required, expected)
 
     def _shrink(self) -> "SimCLRv2":
         small: dict[str, Any] = {

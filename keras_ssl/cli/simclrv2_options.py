@@ -2,7 +2,7 @@
 
 import pathlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from keras_ssl.presets import Preset, SimCLR, SimCLRMemory
 
@@ -17,6 +17,9 @@ class SimCLRv2Options:
     """Directory of TensorFlow Datasets."""
     channels: int = 3
     """Channels of the images of a folder: 3, or 1 for grayscale."""
+    value_range: Literal["full", "auto"] | tuple[float, float] = "full"
+    """Pixel values that become 0 and 1 in all stages, as for pretrain. With
+    --pretrained: those of that run."""
     verify: bool = True
     """Decode all files of a folder before training, and leave out those that are
     damaged."""

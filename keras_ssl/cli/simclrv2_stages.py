@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from keras_ssl.cli.distill_options import DistillOptions
 from keras_ssl.cli.distill_student import distill, teacher_class_names, write_student
-from keras_ssl.cli.finetune_classifier import finetune, write_classifier
+from keras_ssl.cli.finetune_classifier import (
+    prepare,
+    settings_of_run,
+    train_classifier,
+    write_classifier,
+)
 from keras_ssl.cli.finetune_options import FinetuneOptions
 from keras_ssl.cli.simclrv2_options import SimCLRv2Options
 from keras_ssl.presets.batch_size import LARGEST_DEFAULT
@@ -28,6 +33,7 @@ class Stages:
         run: run directory that contains those of the stages.
         console: where to print.
         strategy: distribution of all stages.
+        rules: rules by which the images were read; see `keras_ssl.data.image_folder`.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class Stages:
         run: "Run",
         console: "Console",
         strategy: "Strategy",
+        rules: int,
     ):
         self.settings = settings
         self.images = train
@@ -45,6 +52,7 @@ class Stages:
         self.run = run
         self.console = console
         self.strategy = strategy
+        self.rules = rules
 
     def create(self, run: "Run", settings: dict[str, Any]):
         """Creates a run directory if it does not exist: the first worker does, the others wait."""
@@ -129,6 +137,11 @@ class Stages:
             for name, run in stages.items()
         ]
 
+    def _reading(self) -> dict[str, Any]:
+        """Returns how the images are read, for the `config.json` of a stage."""
+        pixels = self.images.value_range
+        return {"value_range": pixels and pixels.to_json(), "data_rules": self.rules}
+
     def _stage(self, name: str, share: float) -> "Run":
         from keras_ssl.runs.directory import Run
 
@@ -153,10 +166,11 @@ class Stages:
         if self._is_done(run):
             return run
         self.console.print(f"{name}, {command.labels:.0%} of the labels")
-        names = {"class_names": self.images.class_names}
-        self.create(run, {**asdict(replace(command, out=run.path)), **names})
         with self.strategy.scope():
-            result = finetune(pretrained.method(), self.images, self.test, command, self.console)
+            prepared = prepare(pretrained.method(), self.images, self.test, command, self.console)
+        images = {"class_names": self.images.class_names, **self._reading()}
+        self.create(run, settings_of_run(command, prepared, run, images))
+        result = train_classifier(prepared, run)
         self.console.print(
             f"{name}: {100 * result.accuracy:.1f}% after {result.settings['steps']:,} steps "
             f"({result.settings['epochs']:,} epochs)"
@@ -190,7 +204,8 @@ class Stages:
             return run
         self.console.print(f"{name}, {share:.0%} of the labels")
         settings = replace(command, out=run.path)
-        self.create(run, {**asdict(settings), **teacher_class_names(settings)})
+        images = {**teacher_class_names(settings), **self._reading()}
+        self.create(run, {**asdict(settings), **images})
         student = distill(settings, self.images, run, self.strategy)
         if distribute.is_chief(self.strategy):
             write_student(student, self.test, run)

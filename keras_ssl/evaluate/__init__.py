@@ -3,7 +3,8 @@
 from keras_ssl.evaluate.cost import Cost, cost
 from keras_ssl.evaluate.features import Features, extract, pixels
 from keras_ssl.evaluate.few_labels import few_labels
-from keras_ssl.evaluate.finetune import Finetuned, finetune, supervised
+from keras_ssl.evaluate.finetune import finetune, supervised
+from keras_ssl.evaluate.finetuned import Finetuned
 from keras_ssl.evaluate.fingerprint import fingerprint
 from keras_ssl.evaluate.knn import knn
 from keras_ssl.evaluate.label_subset import label_subset

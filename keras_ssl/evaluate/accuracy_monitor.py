@@ -47,21 +47,52 @@ class AccuracyMonitor(keras.callbacks.Callback):
         self.top5: float | None = None
         self.per_class: dict[str, float] = {}
         self.test_size = 0
+        self._measured_epoch = 0
 
     def on_epoch_end(self, epoch, logs=None):
-        """Records the epoch; if a measurement is due, adds "test_accuracy" to `logs`."""
+        """Records the epoch; if a measurement is due, adds the test accuracies to `logs`."""
         logs = {} if logs is None else logs
         line = {"epoch": epoch + 1, "loss": float(logs.get("loss", float("nan")))}
         if "accuracy" in logs:
             line["train_accuracy"] = float(logs["accuracy"])
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.epochs:
-            logits = self._logits(self.test, batch_size=256, progress=False)
-            best = best_classes(logits.values)
-            classes = logits.values.shape[1]
-            check_classes(logits.targets, classes, "test")
-            self.accuracy, self.top5 = accuracies(best, logits.targets, classes)
-            self.per_class = class_accuracies(best, logits.targets, self.class_names)
-            self.test_size = len(logits)
-            line["accuracy"] = logs["test_accuracy"] = self.accuracy
-            line["mean_per_class"] = mean_accuracy(self.per_class)
+            measured = self._measure(epoch + 1)
+            logs["test_accuracy"] = measured["accuracy"]
+            logs["test_mean_per_class"] = measured["mean_per_class"]
+            line |= measured
         self.history.append(line)
+
+    def measure_last_epoch(self):
+        """Measures the network after the last epoch, unless `on_epoch_end` has.
+
+        It has not if another process trained the last epoch and stopped before the measurement.
+        """
+        if self._measured_epoch != self.epochs:
+            self._measure(self.epochs)
+
+    def complete(self, history: Sequence[dict[str, float]] | None) -> list[dict[str, float]]:
+        """Returns the values of all epochs; the last one has those of the latest measurement.
+
+        Args:
+            history: values of all epochs from a run directory; `None` for those of this process.
+        """
+        lines = [dict(line) for line in (self.history if history is None else history)]
+        if not lines or lines[-1]["epoch"] != self.epochs:
+            lines.append({"epoch": self.epochs})
+        lines[-1] |= self._latest()
+        return lines
+
+    def _measure(self, epoch: int) -> dict[str, float]:
+        logits = self._logits(self.test, batch_size=256, progress=False)
+        best = best_classes(logits.values)
+        classes = logits.values.shape[1]
+        check_classes(logits.targets, classes, "test")
+        self.accuracy, self.top5 = accuracies(best, logits.targets, classes)
+        self.per_class = class_accuracies(best, logits.targets, self.class_names)
+        self.test_size = len(logits)
+        self._measured_epoch = epoch
+        return self._latest()
+
+    def _latest(self) -> dict[str, float]:
+        mean = mean_accuracy(self.per_class)
+        return {"accuracy": self.accuracy, "mean_per_class": mean}

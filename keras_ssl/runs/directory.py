@@ -283,7 +283,9 @@ class Run:
     def value_range(self) -> ValueRange | None:
         """The pixel values that become 0 and 1; `None` for the range of the type."""
         if "method" not in self.config:
-            found = self.config.get("value_range")
+            # A run of `keras-ssl simclrv2` has both: the option, and what was measured.
+            name = "measured_range" if "measured_range" in self.config else "value_range"
+            found = self.config.get(name)
             return (
                 read_value_range(self.export_path) if found is None else ValueRange.from_json(found)
             )
@@ -392,15 +394,22 @@ class Run:
 
 
 class HistoryFile(keras.callbacks.Callback):
-    """Writes the values of each epoch to the `history.jsonl` of a run."""
+    """Writes the values of each epoch to the `history.jsonl` of a run.
 
-    def __init__(self, run: Run):
+    Args:
+        run: run directory.
+        names: names of values in the file, by their names in `fit`, where they differ.
+    """
+
+    def __init__(self, run: Run, names: Mapping[str, str] | None = None):
         super().__init__()
         self.run = run
+        self.names = dict(names or {})
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the line of the epoch."""
-        self.run.add_epoch(epoch + 1, logs or {})
+        values = {self.names.get(name, name): value for name, value in (logs or {}).items()}
+        self.run.add_epoch(epoch + 1, values)
 
 
 def _versions() -> dict[str, str]:

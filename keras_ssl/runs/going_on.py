@@ -1,14 +1,15 @@
 """Checks and records what may differ when a run goes on: its images' place, and its length."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from keras_ssl.callbacks import checkpoint_files
 from keras_ssl.data import Source
-from keras_ssl.methods import SelfSupervised
+from keras_ssl.methods import Learner
 from keras_ssl.runs.directory import Run
-from keras_ssl.runs.settings import PretrainSettings
 
 FINGERPRINT = "image_fingerprint"
+_PLACES = {"data", "data_dir", "knn_data"}  # settings that may differ when a run goes on
 
 
 def check_images(run: Run, images: Source):
@@ -34,33 +35,37 @@ def check_images(run: Run, images: Source):
         )
 
 
-def record(run: Run, settings: PretrainSettings):
+def record(run: Run, settings: Mapping[str, Any]):
     """Writes the new place of the images and the new number of epochs to `config.json`.
 
     `lengthened` lists each earlier number of epochs, and the step until which its schedule applied.
+
+    Args:
+        run: run directory.
+        settings: settings by name. Only the place of the images and the epochs are written.
     """
-    config, flat = run.config, settings.flat()
-    places = {name: flat[name] and str(flat[name]) for name in ("data", "data_dir", "knn_data")}
+    config = run.config
+    places = {name: settings[name] and str(settings[name]) for name in _PLACES & settings.keys()}
     changed: dict[str, Any] = {}
     changed |= {name: value for name, value in places.items() if value != config.get(name)}
-    if flat["epochs"] != config["epochs"]:
+    if settings["epochs"] != config["epochs"]:
         step, _ = run.progress()
         earlier = {"epochs": config["epochs"], "until_step": step}
-        changed["epochs"] = flat["epochs"]
+        changed["epochs"] = settings["epochs"]
         changed["lengthened"] = [*config.get("lengthened", []), earlier]
     if changed:
         run.update_settings(changed)
 
 
-def describe_lengthening(run: Run, model: SelfSupervised, settings: PretrainSettings) -> str | None:
+def describe_lengthening(run: Run, model: Learner, after: int) -> str | None:
     """Returns what a larger number of epochs means for the schedules; `None` if it is not larger.
 
     Args:
         run: run directory, whose `config.json` still has the old number of epochs.
-        model: method, compiled with the optimizer of the longer run.
-        settings: settings of the longer run.
+        model: method or other learner, compiled with the optimizer of the longer run.
+        after: epochs of the longer run.
     """
-    before, after = run.config["epochs"], settings.preset.epochs
+    before = run.config["epochs"]
     if after <= before:
         return None
     step, _ = run.progress()

@@ -116,10 +116,11 @@ def pretrain(
         console.print(f"Images: {images}")
         report_skipped(console, images, test)
         console.print(f"Run: {run.path}")
-        if (lengthened := going_on.describe_lengthening(run, model, given)) is not None:
+        lengthened = going_on.describe_lengthening(run, model, given.preset.epochs)
+        if lengthened is not None:
             console.print(lengthened)
         if distribute.is_chief(strategy):
-            going_on.record(run, given)
+            going_on.record(run, given.flat())
         preset, facts = given.preset, _image_facts(images, given.preset)
         for line in describe(preset, model, len(images), strategy, chosen_batch):
             console.print(line)

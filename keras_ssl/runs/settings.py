@@ -152,15 +152,9 @@ def resume_settings(
     saved, _ = read_pretrain_settings(config, path, type(given.preset) if is_own else None)
     saved.preset.check()
     defaults = PretrainSettings(preset=type(given.preset)())
-    epochs = given.preset.epochs
-    if epochs != defaults.preset.epochs or "epochs" in explicit:
-        if epochs < saved.preset.epochs:
-            raise ValueError(
-                "A run can be lengthened, but not shortened. Expected: `epochs` of at least "
-                f"{saved.preset.epochs}. Received: epochs={epochs}"
-            )
-    else:
-        epochs = saved.preset.epochs
+    epochs = saved.preset.epochs
+    if given.preset.epochs != defaults.preset.epochs or "epochs" in explicit:
+        epochs = lengthened_epochs(epochs, given.preset.epochs)
     given = replace(given, preset=replace(given.preset, epochs=saved.preset.epochs))
     check_unchanged(
         saved.flat(), given.flat(), {**defaults.flat(), "method": SimCLR.method}, explicit
@@ -172,6 +166,24 @@ def resume_settings(
         knn_data=given.knn_data or absolute_path(saved.knn_data),
         preset=replace(saved.preset, epochs=epochs),
     )
+
+
+def lengthened_epochs(before: int, given: int) -> int:
+    """Returns the number of epochs with which a run goes on: the given one.
+
+    Args:
+        before: epochs of the run.
+        given: epochs of the new command.
+
+    Raises:
+        ValueError: if there would be fewer epochs than before.
+    """
+    if given < before:
+        raise ValueError(
+            "A run can be lengthened, but not shortened. Expected: `epochs` of at least "
+            f"{before}. Received: epochs={given}"
+        )
+    return given
 
 
 def check_unchanged(

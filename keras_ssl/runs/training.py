@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -42,6 +42,7 @@ def train(
     keep: int = 2,
     finish: str = "host",
     advise: Callable[[float], str | None] | None = None,
+    history_names: Mapping[str, str] | None = None,
 ) -> list[dict[str, float]]:
     """Trains a compiled model on views of images, from the newest checkpoint of a run onwards.
 
@@ -71,6 +72,7 @@ def train(
         finish: where the views are finished, "host" or "step"; see `keras_ssl.data.views`.
         advise: called with the estimated seconds of the whole run when the speed is known; returns a
             text to print, or `None`.
+        history_names: names of values in `history.jsonl`, by their names in `fit`, where they differ.
 
     Returns:
         The values of each epoch, such as `{"epoch": 1, "loss": 5.2}`.
@@ -131,20 +133,21 @@ def train(
                 mid_epoch_interval=mid_epoch_interval,
                 settings=settings,
             )
-            _fit(model, batches, run, checkpoint, epochs, callbacks, advise)
+            history = HistoryFile(run, history_names)
+            _fit(model, batches, history, checkpoint, epochs, callbacks, advise)
     return run.history
 
 
 def _fit(
     model: Learner,
     batches: tf.data.Dataset,
-    run: Run,
+    history: HistoryFile,
     checkpoint: Checkpoint,
     epochs: int,
     callbacks: Sequence[keras.callbacks.Callback],
     advise: Callable[[float], str | None] | None,
 ):
-    steps, start = checkpoint.steps_per_epoch, checkpoint.start
+    run, steps, start = history.run, checkpoint.steps_per_epoch, checkpoint.start
     # Inference costs a third of training, so measuring a sixteenth of the images costs about 2%.
     batch_size = tf.nest.flatten(batches.element_spec)[0].shape[0]
     images = steps * batch_size
@@ -155,7 +158,7 @@ def _fit(
     bar = ProgressBar(steps, start, batch_size=batch_size, advise=advise)
     if distribute.is_chief(model.distribute_strategy):
         log = keras.callbacks.TensorBoard(run.logs, write_graph=False)
-        written = [log, HistoryFile(run), bar]
+        written = [log, history, bar]
     try:
         model.fit(
             batches,
@@ -173,7 +176,7 @@ def _fit(
         # The signal arrived while callbacks measured the epoch, which they did not finish.
         epoch, left = divmod(stop.step, steps)
         if written and not left and epoch and not any(e["epoch"] == epoch for e in run.history):
-            run.add_epoch(epoch, model.get_metrics_result())
+            history.on_epoch_end(epoch - 1, model.get_metrics_result())
         raise
     finally:
         bar.stop()

@@ -1,9 +1,10 @@
 """`keras-ssl finetune` and `distill`, on handwritten digits."""
 
 import csv
+import dataclasses
 import json
 import re
-import signal
+import shutil
 
 import numpy as np
 import pytest
@@ -11,16 +12,19 @@ import tensorflow as tf
 
 from keras_ssl import augment, data, evaluate, export
 from keras_ssl.backbones import Tiny
+from keras_ssl.cli.finetune import Finetune
 from keras_ssl.cli.finetune_classifier import write_classifier
 from keras_ssl.evaluate import label_subset
 from keras_ssl.evaluate.classifier import with_classes
-from keras_ssl.runs import training
 from keras_ssl.runs.classification import measure_classifier
 from keras_ssl.runs.directory import Run
-from tests.command_line import StopAt, call
+from tests.command_line import assert_same_run, call, interrupt
 
 QUICK = ["--data", "digits", "--batch-size", 128]
 NO_FLOOR = ["--min-steps", 0]
+# Two epochs of two steps, because of the floor.
+FOUR_STEPS = ["--data", "digits", "--labels", 0.1, "--epochs", 1, "--min-steps", 4]
+FOUR_STEPS += ["--batch-size", 64, "--every", 1]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +39,7 @@ def pretrained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def teacher(pretrained, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "teacher"
-    words = ["--data", "digits", "--labels", 0.1, "--epochs", 2, *NO_FLOOR]
-    status, out, err = call("finetune", pretrained, *words, "--out", path)
+    status, out, err = call("finetune", pretrained, *FOUR_STEPS, "--out", path)
     assert status == 0, err
     assert f"keras-ssl distill {path} --data DATA\n" in out
     return path
@@ -104,11 +107,11 @@ def test_a_failed_export_loses_nothing(tmp_path, monkeypatch, caplog):
     assert not (run.path / "network.keras").exists()
 
 
-def test_a_failed_fine_tuning_leaves_no_directory(pretrained, tmp_path, monkeypatch):
+def test_a_refused_fine_tuning_leaves_no_directory(pretrained, tmp_path, monkeypatch):
     def fail(*images, **options):
         raise ValueError("no labels")
 
-    monkeypatch.setattr(evaluate, "finetune", fail)
+    monkeypatch.setattr("keras_ssl.evaluate.fine_tuning.prepare_finetune", fail)
     words = ["--data", "digits", "--labels", 0.02, "--out", tmp_path / "run"]
     status, _, err = call("finetune", pretrained, *words)
     assert status == 1
@@ -216,9 +219,24 @@ def test_distill_into_a_small_student(teacher, tmp_path):
     assert Run(path).class_names == Run(teacher).class_names  # the teacher's
     assert Run(path).encoder().output_shape == (None, 16)
     assert student.count_params() < Run(teacher).metrics["parameters"] / 3
-    status, _, err = call("distill", "--resume", path, "--epochs", 5)
+    status, _, err = call("distill", "--resume", path, "--student", "small-resnet")
     assert status == 1
-    assert "epochs: 1 in the run, 5 now" in err
+    assert "student: 'tiny' in the run, 'small-resnet' now" in err
+    status, _, err = call("distill", "--resume", path, "--temperature", 0.1)
+    assert status == 1
+    assert "temperature: 1.0 in the run, 0.1 now" in err
+
+    status, out, err = call("distill", "--resume", path, "--epochs", 2)
+    assert status == 0, err
+    # 11 steps of 128 images per epoch. Half a cosine of the reference's rate: 0.03 * 128 / 256.
+    assert "Lengthened from 1 to 2 epochs. From step 11 on, the learning rate and all" in out
+    run = Run(path)
+    assert (run.config["epochs"], run.progress()) == (2, (22, 22))
+    assert run.config["lengthened"] == [{"epochs": 1, "until_step": 11}]
+    assert [line["epoch"] for line in run.history] == [1, 2]
+    status, _, err = call("distill", "--resume", path, "--epochs", 1)
+    assert status == 1
+    assert "can be lengthened, but not shortened. Expected: `epochs` of at least 2" in err
 
 
 @pytest.mark.large
@@ -226,20 +244,65 @@ def test_an_interrupted_distillation_resumes_exactly(teacher, tmp_path, monkeypa
     words = ["distill", teacher, *QUICK, "--epochs", 1]
     assert call(*words, "--out", tmp_path / "whole")[0] == 0
 
-    original, stop = training.train, StopAt(3, signal.SIGTERM)
-    monkeypatch.setattr(training, "train", lambda *a, **k: original(*a, **k, callbacks=[stop]))
-    status, out, _ = call(*words, "--out", tmp_path / "stopped")
-    monkeypatch.undo()
-    assert status == 143
-    line = f"keras-ssl distill --resume {tmp_path / 'stopped'}\n"
-    assert line in out
-    status, _, err = call(*line.split()[1:])
+    interrupt(monkeypatch, *words, "--out", tmp_path / "stopped")
+    status, _, err = call("distill", "--resume", tmp_path / "stopped")
     assert status == 0, err
     one, two = (
         export.load(tmp_path / name / "export").get_weights() for name in ("whole", "stopped")
     )
     for value, other in zip(one, two, strict=True):
         np.testing.assert_array_equal(value, other)
+
+
+def test_an_interrupted_fine_tuning_resumes_exactly(teacher, pretrained, tmp_path, monkeypatch):
+    path = tmp_path / "stopped"
+    interrupt(monkeypatch, "finetune", pretrained, *FOUR_STEPS, "--out", path)
+    assert Run(path).progress() == (3, 4)
+    status, _, err = call("finetune", "--resume", path)
+    assert status == 0, err
+    assert_same_run(teacher, path)
+    assert Run(path).progress() == (4, 4)
+
+
+@pytest.mark.large
+def test_an_interrupted_training_from_scratch_resumes_exactly(pretrained, tmp_path, monkeypatch):
+    words = ["finetune", pretrained, *FOUR_STEPS, "--from-scratch"]
+    assert call(*words, "--out", tmp_path / "whole")[0] == 0
+    interrupt(monkeypatch, *words, "--out", tmp_path / "stopped")
+    status, _, err = call("finetune", "--resume", tmp_path / "stopped")
+    assert status == 0, err
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_fine_tuning_is_lengthened(teacher, pretrained, tmp_path):
+    shutil.copytree(teacher, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert (run.config["epochs"], run.config["given_epochs"]) == (2, 1)
+    # The words of the first start are no change.
+    words = ["--resume", run.path, "--epochs", 3]
+    assert Finetune.read(run.path).epochs == 2
+    same = dataclasses.replace(Finetune.read(run.path), resume=run.path, epochs=1)._resume()
+    assert (same.epochs, same.min_steps) == (2, 0)
+
+    status, out, err = call("finetune", *words)
+    assert status == 0, err
+    # Two thirds of a cosine: a quarter of the peak, 0.05 * 64 / 256.
+    assert "Lengthened from 2 to 3 epochs. From step 4 on, the learning rate and all" in out
+    assert f"the next learning rate is {0.05 * 64 / 256 / 4:.4g}." in out
+    assert [line["epoch"] for line in run.history] == [1, 2, 3]
+    assert run.metrics["result"]["settings"]["epochs"] == 3
+    assert run.config["lengthened"] == [{"epochs": 2, "until_step": 4}]
+    status, _, err = call("finetune", "--resume", run.path, "--epochs", 2)
+    assert status == 1
+    assert "can be lengthened, but not shortened. Expected: `epochs` of at least 3" in err
+    status, _, err = call("finetune", "--resume", run.path, "--optimizer", "lars")
+    assert status == 1
+    assert "optimizer: None in the run, 'lars' now" in err
+    # An earlier version left no checkpoints: nothing is trained again.
+    shutil.rmtree(run.path / "checkpoints")
+    status, _, err = call("finetune", "--resume", run.path)
+    assert status == 1
+    assert "The run is finished and has no checkpoint" in err
 
 
 @pytest.mark.parametrize(

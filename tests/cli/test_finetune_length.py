@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from keras_ssl import data, evaluate
+from keras_ssl import data
 from keras_ssl.backbones import Tiny
 from keras_ssl.cli.finetune import Finetune
-from keras_ssl.cli.finetune_classifier import finetune, print_label_counts
+from keras_ssl.cli.finetune_classifier import prepare, print_label_counts
 from keras_ssl.cli.finetune_length import finetune_epochs
 from keras_ssl.cli.simclrv2 import SimCLRv2
 from keras_ssl.cli.simclrv2_table import show, warnings
+from keras_ssl.evaluate import fine_tuning
 
 LABELS = np.arange(1000) % 10
 
@@ -52,12 +53,12 @@ def test_the_reason_is_given():
 )
 def test_the_command_has_the_floor(options, epochs, monkeypatch):
     used = {}
-    for name in ("finetune", "supervised"):
-        monkeypatch.setattr(evaluate, name, lambda *_, **settings: used.update(settings))
+    for name in ("prepare_finetune", "prepare_supervised"):
+        monkeypatch.setattr(fine_tuning, name, lambda *_, **settings: used.update(settings))
     console = Console(file=io.StringIO())
     source = data.arrays(np.zeros((1000, 8, 8, 1), np.uint8), LABELS)
     command = Finetune(pathlib.Path("run"), "digits", labels=0.1, **options)
-    finetune(Tiny((8, 8, 1)), source, source, command, console)
+    prepare(Tiny((8, 8, 1)), source, source, command, console)
     assert used["epochs"] == epochs
     assert ("are only 20 steps" in console.file.getvalue()) == (epochs not in (20, None))
 

@@ -6,11 +6,11 @@ import shutil
 import pytest
 
 import keras_ssl
-from tests.command_line import call
+from tests.command_line import assert_same_weights, call, interrupt
 
 QUICK = ["--data", "digits", "--batch-size", 128]
 WHOLE = [*QUICK, "--backbone", "tiny", "--student-width", 0.25, "--labels", 0.05]
-EPOCHS = ["--epochs", 1, "--finetune-epochs", 1, "--finetune-steps", 0, "--distill-epochs", 1]
+EPOCHS = ["--epochs", 1, "--finetune-epochs", 4, "--finetune-steps", 0, "--distill-epochs", 1]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,21 @@ def test_a_stage_that_is_done_is_not_repeated(finished, tmp_path):
     status, _, err = call("simclrv2", "--resume", path, "--labels", 0.5)
     assert status == 1
     assert "labels: (0.05,) in the run, (0.5,) now" in err
+
+
+def test_an_interrupted_fine_tuning_goes_on_from_its_checkpoint(finished, tmp_path, monkeypatch):
+    path = tmp_path / "copy"
+    shutil.copytree(finished[0], path)
+    shutil.rmtree(path / "fine-tuned-0.05")
+    interrupt(monkeypatch, "simclrv2", "--resume", path)
+    stage, whole = (keras_ssl.Run(each / "fine-tuned-0.05") for each in (path, finished[0]))
+    assert stage.progress() == (3, 4)
+    lines = [line | {"loss": 7.0} for line in stage.history]  # these epochs are not trained again
+    stage.history_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    status, _, err = call("simclrv2", "--resume", path)
+    assert status == 0, err
+    assert [line["loss"] for line in stage.history] == [7.0, 7.0, 7.0, whole.history[-1]["loss"]]
+    assert_same_weights(whole, stage)
 
 
 @pytest.mark.parametrize(
