@@ -81,7 +81,12 @@ def to_graph(network: Callable) -> Callable[[Any], Any]:
     def run(batch):
         return network(batch, training=False)
 
-    return lambda images: run(tf.constant(images))
+    def call(images):
+        batch = tf.constant(images)
+        # Calling `run` would make TensorFlow warn of retracing after a few exports in one process.
+        return run.get_concrete_function(batch)(batch)
+
+    return call
 
 
 def compare(name: str, expected: np.ndarray, received: np.ndarray) -> None:

@@ -63,12 +63,7 @@ def index(
         'index.json'
     """
     folder = pathlib.Path(folder).expanduser().resolve()
-    found = {d.name: d for d in sorted(folder.glob("*")) if all((d / f).is_file() for f in FILES)}
-    if not found:
-        raise FileNotFoundError(
-            "`folder` must contain models exported by keras_ssl.export.saved_model. "
-            f"Received: folder={str(folder)!r}, without any"
-        )
+    found = find_exports(folder)
     file = folder / INDEX
     existing = read_entries(file) if file.is_file() else {}
     models = {}
@@ -86,6 +81,22 @@ def index(
         draft.write_text(text, encoding="utf-8")
         os.replace(draft, target)
     return file
+
+
+def find_exports(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
+    """Returns the exports in a folder, by the names of their directories, in order.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    folder = pathlib.Path(folder).expanduser().resolve()
+    found = {d.name: d for d in sorted(folder.glob("*")) if all((d / f).is_file() for f in FILES)}
+    if not found:
+        raise FileNotFoundError(
+            "`folder` must contain models exported by keras_ssl.export.saved_model. "
+            f"Received: folder={str(folder)!r}, without any"
+        )
+    return found
 
 
 def _build_entry(directory: pathlib.Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_ssl import export
 from keras_ssl.backbones import Tiny
+from keras_ssl.export.parity import to_graph
 from keras_ssl.export.quiet import quiet_conversion
 
 
@@ -75,3 +76,16 @@ def test_a_process_without_standard_error(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     with quiet_conversion():
         pass
+
+
+def test_many_comparisons_in_one_process_do_not_warn_of_retracing(monkeypatch):
+    messages = []
+    log = tf.get_logger()
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: messages.append(record.getMessage()))
+    monkeypatch.setattr(log, "handlers", [handler])
+    for number in range(8):
+        images = np.ones((1, 4), np.float32)
+        result = to_graph(lambda batch, training, number=number: batch + number)(images)
+        np.testing.assert_array_equal(result, images + number)
+    assert messages == []

@@ -14,11 +14,14 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_ssl import export, zoo
 from keras_ssl.backbones import Tiny
 from keras_ssl.export.manifest import sha256, write_manifest
 from keras_ssl.zoo import remote
+from keras_ssl.zoo.export_again import export_again
+from tests.tiers import rest_large
 
 ABOUT = {"description": "A test", "recipe": "none", "licence": "Apache-2.0"}
 # The modules, not the functions of the same names.
@@ -336,6 +339,37 @@ def test_the_example_in_the_docs_runs(tmp_path, monkeypatch):
     assert entry["accuracy"] == {"knn": 0.5}
 
 
+@pytest.mark.large
+def test_models_are_exported_again_with_their_weights(original, folder):
+    network, _ = original
+    images = np.random.default_rng(0).random((5, 8, 8, 3), np.float32)
+    before = json.loads((folder / "index.json").read_text())["models"]["tiny"]
+    recipe = (folder / "tiny" / "recipe.json").read_bytes()
+    names = [f"class {letter}" for letter in "abcdefgh"]
+    file = export_again(folder, {"tiny": names})
+    served = tf.saved_model.load(str(folder / "tiny")).signatures
+    scores = served["serving_default"](tf.constant(images))["scores"]
+    np.testing.assert_allclose(scores, network(images), atol=1e-5)
+    after = json.loads(file.read_text())["models"]["tiny"]
+    assert after["preprocessing"] == {**before["preprocessing"], "class_names": names}
+    for key in (*ABOUT, "accuracy"):
+        assert after[key] == before[key]
+    assert (folder / "tiny" / "recipe.json").read_bytes() == recipe
+    again = json.loads(export_again(folder).read_text())["models"]["tiny"]
+    assert again["preprocessing"] == after["preprocessing"]  # names are kept
+    with pytest.raises(ValueError, match=r"models in the folder: tiny. Received: other"):
+        export_again(folder, {"other": names})
+
+
+def test_nothing_is_exported_again_without_texts(folder):
+    (folder / "index.json").unlink()
+    file = folder / "tiny" / "saved_model.pb"
+    changed = file.stat().st_mtime_ns
+    with pytest.raises(ValueError, match="no description, recipe, licence for 'tiny'"):
+        export_again(folder)
+    assert file.stat().st_mtime_ns == changed
+
+
 SHIPPED = pathlib.Path(zoo.__file__).parents[2] / "saved_models"
 
 
@@ -345,3 +379,14 @@ def test_saved_models_match_the_packages_index(monkeypatch):
     assert sum(entry["bytes"] for entry in zoo.available().values()) < 20e6
     for name in zoo.available():
         assert zoo.load(name).trainable_weights
+
+
+@pytest.mark.parametrize("name", rest_large(["cifar10-student", "cifar10-simclr", "digits-simclr"]))
+def test_saved_models_are_of_the_current_format(name):
+    """`python -m keras_ssl.zoo.export_again saved_models` exports them again."""
+    model = tf.saved_model.load(str(SHIPPED / name))
+    trained = model.training.concrete_functions[0].structured_outputs
+    output = "scores" if name == "cifar10-student" else "features"
+    assert list(trained) == [output]
+    assert list(model.signatures["serving_default"].structured_outputs) == [output]
+    assert ("class_names" in model.signatures) == (name == "cifar10-student")
