@@ -67,4 +67,6 @@ def export_again(
 
 
 if __name__ == "__main__":
-    print(export_again(*sys.argv[1:]))
+    if len(sys.argv) != 2:
+        sys.exit("Expected: python -m keras_ssl.zoo.export_again FOLDER")
+    print(export_again(sys.argv[1]))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_ssl import importers
-from keras_ssl.importers import safe_pickle
+from keras_ssl.importers import pickle_machine
 from keras_ssl.importers.pickle_values import Record
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "oracles" / "golden"
@@ -158,7 +158,7 @@ def test_declared_sizes_do_not_allocate_memory(name):
 
 @pytest.mark.parametrize("instruction", [b"(", b"}", b"]", b"N"])
 def test_the_number_of_instructions_is_limited(instruction, monkeypatch):
-    monkeypatch.setattr(safe_pickle, "_MAX_INSTRUCTIONS", 1000)
+    monkeypatch.setattr(pickle_machine, "_MAX_INSTRUCTIONS", 1000)
     path = pathlib.Path("weights.pkl")
     path.write_bytes(instruction * 2000 + b".")
     with pytest.raises(ValueError, match="more than 1000 instructions"):
