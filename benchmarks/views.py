@@ -169,7 +169,7 @@ def pipeline(settings: dict[str, Any]) -> Iterable:
     batches = data.views(source, policy, batch_size, seed=0, finish=finish)
     if contestant == DEVICE:
         return DevicePart(batches)
-    shares = distribute.shares_of(batches)
+    shares = distribute.get_shares(batches)
     return batches if shares is None else shares.batches_of(distribute.Share())
 
 
@@ -201,10 +201,10 @@ class DevicePart:
     def __init__(self, batches):
         import tensorflow as tf
 
-        from keras_ssl.augment.finish import finish_of
+        from keras_ssl.augment.finish import get_finish
 
         on_gpu = bool(tf.config.list_logical_devices("GPU"))
-        finish = tf.function(finish_of(batches), jit_compile=on_gpu, autograph=False)
+        finish = tf.function(get_finish(batches), jit_compile=on_gpu, autograph=False)
         batch = tf.nest.map_structure(tf.identity, next(iter(batches)))
         self._finish = functools.partial(finish, batch)
 

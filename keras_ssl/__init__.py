@@ -27,6 +27,7 @@ __all__ = [
     "presets",
     "pretrain",
     "runs",
+    "search",
     "untrusted",
     "zoo",
 ]

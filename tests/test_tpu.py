@@ -310,7 +310,7 @@ def test_the_data_pipeline_of_a_tpu_has_no_python_ops():
     images = np.random.default_rng(0).integers(0, 256, (32, 12, 10, 3), np.uint8)
     batches = data.views(data.arrays(images), augment.simclr(8), batch_size=16, seed=0)
     share = distribute.Share(worker=0, workers=1, replicas=2)
-    own = distribute.shares_of(batches).batches_of(share)
+    own = distribute.get_shares(batches).batches_of(share)
     # Static shapes, per replica.
     assert [spec.shape for spec in own.element_spec] == [(8, 8, 8, 3)] * 2
 

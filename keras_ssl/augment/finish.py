@@ -58,7 +58,7 @@ def set_finish(batches: tf.data.Dataset, finish: Finish) -> None:
 
 def finished_spec(batches: tf.data.Dataset) -> Any:
     """Returns the element spec of a data set after its batches are finished."""
-    finish, spec = finish_of(batches), batches.element_spec
+    finish, spec = get_finish(batches), batches.element_spec
     if finish is None:
         return spec
     in_graph = tf.function(lambda *parts: finish(tf.nest.pack_sequence_as(spec, parts)))
@@ -66,6 +66,6 @@ def finished_spec(batches: tf.data.Dataset) -> Any:
     return tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), finished)
 
 
-def finish_of(batches: object) -> Finish | None:
+def get_finish(batches: object) -> Finish | None:
     """Returns the `Finish` that `set_finish` attached, or `None`."""
     return getattr(batches, _ATTRIBUTE, None)

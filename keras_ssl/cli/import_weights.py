@@ -16,7 +16,7 @@ _NORMALIZATIONS = {
     "imagenet": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
     "half": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
 }
-# Options that not all kinds of files have; without the value "auto".
+# Options that apply to some kinds of files only, with these kinds.
 _OPTION_KINDS = {
     "prefix": ("torchvision", "vit"),
     "stride_in": ("torchvision",),

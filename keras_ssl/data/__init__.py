@@ -3,9 +3,9 @@
 from keras_ssl.data.arrays import arrays, npz
 from keras_ssl.data.digits import digits
 from keras_ssl.data.image_folder import image_folder
-from keras_ssl.data.named import tfds
 from keras_ssl.data.open_source import open_source
 from keras_ssl.data.source import Source
+from keras_ssl.data.tfds import tfds
 from keras_ssl.data.views import views
 
 __all__ = ["Source", "arrays", "digits", "image_folder", "npz", "open_source", "tfds", "views"]

@@ -23,10 +23,10 @@ from keras_ssl.data.label_table import (
     warn_unused,
     with_table,
 )
-from keras_ssl.data.named import tfds
 from keras_ssl.data.npz_size import check_fits
 from keras_ssl.data.scaled import Range, scale, warn_if_little_used
 from keras_ssl.data.source import Source
+from keras_ssl.data.tfds import tfds
 
 _HELD_OUT = 0.2  # share of the images that is held out for testing if there are no test images
 

@@ -103,7 +103,7 @@ def views(
         images = unshuffled(source, labels)
         shape = images.element_spec[3].shape
         make = ViewMaker(policy, shape, seed, labels, indices, size, finish == "step")
-        images = distribute.sharded_by_element(images)
+        images = distribute.shard_by_element(images)
         return make.batches(images, batch_size)
 
     order = Order(batch_size, size // batch_size, seed, start, labels)

@@ -11,6 +11,8 @@ with distribute.strategy("auto").scope():
 ```
 """
 
+import warnings
+
 from keras_ssl.distribute.replicas import (
     all_gather,
     all_reduce_sum,
@@ -22,9 +24,9 @@ from keras_ssl.distribute.shares import (
     Share,
     Shares,
     check_batch_size,
+    get_shares,
     set_shares,
-    sharded_by_element,
-    shares_of,
+    shard_by_element,
 )
 from keras_ssl.distribute.strategies import Strategy, strategy
 from keras_ssl.distribute.training_loop import multi_step_function
@@ -48,6 +50,7 @@ __all__ = [
     "check_batch_size",
     "check_equal",
     "gather",
+    "get_shares",
     "is_chief",
     "multi_step_function",
     "other_workers",
@@ -55,9 +58,18 @@ __all__ = [
     "replica_count",
     "replica_id",
     "set_shares",
-    "sharded_by_element",
-    "shares_of",
+    "shard_by_element",
     "strategy",
     "worker_count",
     "worker_id",
 ]
+
+_RENAMED = {"sharded_by_element": "shard_by_element", "shares_of": "get_shares"}
+
+
+def __getattr__(name: str):
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    new = _RENAMED[name]
+    warnings.warn(f"`{name}` is deprecated: use `{new}`", DeprecationWarning, stacklevel=2)
+    return globals()[new]

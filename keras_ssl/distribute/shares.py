@@ -97,12 +97,12 @@ def set_shares(batches: tf.data.Dataset, shares: Shares) -> None:
     setattr(batches, _ATTRIBUTE, shares)
 
 
-def shares_of(batches: object) -> Shares | None:
+def get_shares(batches: object) -> Shares | None:
     """Returns the shares that `set_shares` has attached, or `None`."""
     return getattr(batches, _ATTRIBUTE, None)
 
 
-def sharded_by_element(batches: tf.data.Dataset) -> tf.data.Dataset:
+def shard_by_element(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Returns the data set with an option to split it between workers by element, not by file.
 
     By default, TensorFlow gives each worker different files, and the global batches would differ

@@ -132,7 +132,7 @@ class SelfSupervised(Learner):
                 the batch size is not divisible by the number of devices times the number of chunks.
         """
         if isinstance(x, tf.data.Dataset):
-            views, _ = self.checked_batch(finished_spec(x))
+            views, _ = self.split_batch(finished_spec(x))
             replicas = self.distribute_strategy.num_replicas_in_sync
             check_chunks(self.chunks, views[0].shape[0], replicas)
         return super().fit(x, *args, **kwargs)

@@ -3,6 +3,7 @@
 import abc
 import contextlib
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from keras_ssl import distribute
-from keras_ssl.augment.finish import Finish, finish_of, finished_spec
+from keras_ssl.augment.finish import Finish, finished_spec, get_finish
 from keras_ssl.layers.early_momentum import early_momentum
 from keras_ssl.layers.in_chunks import sequential_passes
 from keras_ssl.methods.checks import split_views_and_labels, validate_batch
@@ -69,13 +70,20 @@ class Learner(keras.Model, abc.ABC):
         """Returns a term to minimize together with the loss, but not to report as part of it."""
         return 0.0
 
-    def checked_batch(self, data: Any) -> tuple[tuple, Any]:
+    def split_batch(self, data: Any) -> tuple[tuple, Any]:
         """Splits a batch, or the `element_spec` of a data set, into views and labels.
 
         Raises:
             ValueError: if this model does not accept such batches.
         """
         return validate_batch(data, self.takes_indices, self.takes_labels, self.least_views)
+
+    def checked_batch(self, data: Any) -> tuple[tuple, Any]:
+        """Deprecated name of `split_batch`."""
+        warnings.warn(
+            "`checked_batch` is deprecated: use `split_batch`", DeprecationWarning, stacklevel=2
+        )
+        return self.split_batch(data)
 
     def after_step(self, update: Callable, *values):
         """Defers an update of state until the optimizer has updated the weights.
@@ -102,7 +110,7 @@ class Learner(keras.Model, abc.ABC):
 
     def train_step(self, data):
         """Trains on one batch and returns the metrics, such as `{"loss": ...}`."""
-        views, labels = self.checked_batch(data)
+        views, labels = self.split_batch(data)
         after_step: list[tuple] = []
         after_batch: list[tuple] = []
         _DEFERRED.after_step, _DEFERRED.after_batch = after_step, after_batch
@@ -182,10 +190,10 @@ class Learner(keras.Model, abc.ABC):
                 the batch size is not divisible by the number of devices.
         """
         self._boundaries = None
-        self._set_finish(finish_of(x))
+        self._set_finish(get_finish(x))
         if isinstance(x, tf.data.Dataset):
-            self.checked_batch(finished_spec(x))
-            shares = distribute.shares_of(x)
+            self.split_batch(finished_spec(x))
+            shares = distribute.get_shares(x)
             length = int(x.cardinality())
             if shares is not None:
                 x = shares.distributed(self.distribute_strategy)

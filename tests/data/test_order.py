@@ -50,7 +50,7 @@ def test_the_parts_of_all_workers_make_the_batch_of_one_worker(source, workers, 
     whole = []
     while len(whole) < 2 * STEPS:  # each pass over the data set is an epoch
         whole += take(batches, -1)
-    shares = distribute.shares_of(batches)
+    shares = distribute.get_shares(batches)
     assert (shares.batch_size, shares.steps_per_epoch, shares.start) == (BATCH, STEPS, start)
     per_worker = replicas // workers
     parts = [
@@ -66,7 +66,7 @@ def test_the_parts_of_all_workers_make_the_batch_of_one_worker(source, workers, 
 
 
 def test_an_epoch_has_no_image_twice(source):
-    shares = distribute.shares_of(data.views(source, POLICY, BATCH, seed=1, indices=True))
+    shares = distribute.get_shares(data.views(source, POLICY, BATCH, seed=1, indices=True))
     numbers = [
         batch[2]
         for worker in range(2)
@@ -89,7 +89,7 @@ def test_a_worker_decodes_only_its_own_images(monkeypatch):
 
     monkeypatch.setattr(source, "read", counted)
     monkeypatch.setattr(parallel, "IMAGES", 1)  # in order
-    shares = distribute.shares_of(data.views(source, POLICY, BATCH, seed=1, indices=True))
+    shares = distribute.get_shares(data.views(source, POLICY, BATCH, seed=1, indices=True))
     own = shares.batches_of(Share(1, 2, 2))
     seen = [int(index) for batch in take(own, STEPS) for index in batch[2]]
     # Further images are prefetched from the worker's parts of the next epochs.

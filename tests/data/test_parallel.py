@@ -13,7 +13,7 @@ def test_parallelism_is_positive():
 
 
 def endless_batches(source):
-    shares = distribute.shares_of(data.views(source, augment.simclr(8), batch_size=4, seed=0))
+    shares = distribute.get_shares(data.views(source, augment.simclr(8), batch_size=4, seed=0))
     return shares.batches_of(distribute.Share())
 
 

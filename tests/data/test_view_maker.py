@@ -9,7 +9,7 @@ from PIL import Image
 from keras_ssl import augment, data
 from keras_ssl.augment import Augmentation, Policy
 from keras_ssl.augment.chains import CompiledChains
-from keras_ssl.augment.finish import finish_of
+from keras_ssl.augment.finish import get_finish
 from keras_ssl.backbones import Tiny
 from keras_ssl.data import view_maker
 from keras_ssl.methods import SimCLR
@@ -48,7 +48,7 @@ def host_and_step(source, policy, **extras):
     """Returns a batch made on the host, and one finished in the step, as lists of arrays."""
     host = data.views(source, policy, batch_size=8, seed=3, **extras)
     step = data.views(source, policy, batch_size=8, seed=3, finish="step", **extras)
-    batches = next(iter(host)), finish_of(step)(next(iter(step)))  # each pass is a new epoch
+    batches = next(iter(host)), get_finish(step)(next(iter(step)))  # each pass is a new epoch
     tf.nest.assert_same_structure(*batches)
     return [tf.nest.flatten(batch) for batch in batches]
 

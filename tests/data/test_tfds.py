@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_datasets
 
 from keras_ssl.augment import Augmentation, Policy
-from keras_ssl.data.named import tfds
+from keras_ssl.data.tfds import tfds
 from keras_ssl.data.views import views
 
 FEATURES = tensorflow_datasets.features
