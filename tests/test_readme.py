@@ -6,6 +6,8 @@ import io
 import pathlib
 import re
 import shlex
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -102,6 +104,20 @@ def test_the_examples_of_a_page_run_in_order(name, tmp_path, monkeypatch):
     assert examples
     for example in examples:
         exec(example, names)
+
+
+def test_the_code_of_a_new_method_passes_the_linter():
+    code = "\n\n".join(blocks(ROOT / "docs" / "add_a_method.md", "python"))
+    # The blocks are one module, in which each block starts with its imports.
+    ruff = [sys.executable, "-m", "ruff", "check", "--ignore", "D100,E402"]
+    done = subprocess.run(
+        [*ruff, "--output-format", "concise", "--stdin-filename", "docs/method.py", "-"],
+        input=code,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def missing_names(code):
