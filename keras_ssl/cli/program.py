@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from keras_ssl.cli.error_message import describe_error
 from keras_ssl.cli.recipes import list_recipes, load_recipe, read_recipe
 from keras_ssl.cli.resumed import defaults_of_run
 from keras_ssl.cli.type_checks import quick_type_checks
@@ -56,9 +57,6 @@ _DESCRIPTION = (
 
 _OUTPUT_CLOSED = 141  # the shell's convention: 128 + SIGPIPE
 
-# Errors that a user can fix: shown as one message, without a traceback.
-_USER_ERRORS = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command and exits: 0 if it succeeded, 1 on an error, 130 or 143 if a signal stopped it.
@@ -85,12 +83,13 @@ def _run(words: Sequence[str]) -> int:
             # Not the logical ones: with several workers, these must not exist before the workers meet.
             tf.config.list_physical_devices()
         return command.execute()
-    except _USER_ERRORS as error:
-        if os.environ.get("KERAS_SSL_TRACEBACK"):
+    except Exception as error:
+        message = describe_error(error)
+        if message is None or os.environ.get("KERAS_SSL_TRACEBACK"):
             raise
         if isinstance(error, BrokenPipeError) and _is_reader_gone():
             raise
-        print(f"keras-ssl: error: {error}", file=sys.stderr)
+        print(f"keras-ssl: error: {message}", file=sys.stderr)
         print("(KERAS_SSL_TRACEBACK=1 shows the traceback)", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -32,12 +32,20 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if the directory does not exist or is no run directory.
+        ValueError: if its `config.json` is damaged or another program's.
     """
     if not is_run(path):
         raise FileNotFoundError(
             f"A run directory must contain {CONFIG}. Received: {str(path)!r}, {describe(path)}"
         )
-    return json.loads(pathlib.Path(path, CONFIG).read_text())["settings"]
+    file = pathlib.Path(path, CONFIG)
+    try:
+        return json.loads(file.read_text())["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{CONFIG} of a run must be a JSON file with an entry 'settings'. "
+            f"Received: {str(file)!r}, which is damaged or another program's ({error})"
+        ) from error
 
 
 def describe(path: str | os.PathLike) -> str:

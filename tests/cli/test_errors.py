@@ -3,9 +3,11 @@
 import os
 import pathlib
 import re
+import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_ssl import cli
 from keras_ssl.runs.directory import Run
@@ -182,6 +184,58 @@ def test_bad_input_of_other_commands(words, message, tmp_path, monkeypatch):
     assert message in err
     assert err.count("\n") == 2
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def fail(error):
+    def execute(self):
+        raise error
+
+    return execute
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("The outputs of the export differ"), "The outputs of the export differ"),
+        (OSError(28, "No space left on device", "export"), "[Errno 28] No space left on device"),
+        (ImportError('ONNX needs tf2onnx: pip install "keras_ssl[onnx]"'), "pip install"),
+        (MemoryError(), "There is not enough memory."),
+        (EOFError(), "EOFError"),
+        (zipfile.BadZipFile("File is not a zip file"), "File is not a zip file"),
+        (
+            tf.errors.ResourceExhaustedError(
+                None,
+                None,
+                "Graph execution error:\n\nDetected at node add defined at (most recent call last):\n"
+                "<stack traces unavailable>\nOOM when allocating tensor\n\t [[{{node add}}]]",
+            ),
+            "TensorFlow: ResourceExhaustedError: OOM when allocating tensor\n",
+        ),
+    ],
+)
+def test_errors_that_a_user_can_cause_are_one_message(error, message, monkeypatch):
+    monkeypatch.setattr("keras_ssl.cli.export.Export.execute", fail(error))
+    status, out, err = call("export", OLD_RUN)
+    assert status == 1
+    assert message in err
+    assert err.count("\n") == 2
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize("error", [KeyError("epochs"), AssertionError(), NotImplementedError()])
+def test_errors_of_the_program_show_a_traceback(error, monkeypatch):
+    monkeypatch.setattr("keras_ssl.cli.export.Export.execute", fail(error))
+    with pytest.raises(type(error)):
+        cli.main(["export", str(OLD_RUN)])
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"layers": 3}'])
+@pytest.mark.parametrize("words", [["export"], ["distill", "--resume"], ["pretrain", "--resume"]])
+def test_a_damaged_config(content, words, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    status, _, err = call(*words, tmp_path)
+    assert status == 1
+    assert "config.json of a run must be a JSON file with an entry 'settings'" in err
 
 
 def test_an_environment_variable_shows_the_traceback(monkeypatch):
