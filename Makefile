@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-large check format docs clean
+.PHONY: help demo test test-large test-oldest check format docs clean
 
 help:
 	@echo "make demo        pretrain on handwritten digits, evaluate, export (about two minutes)"
 	@echo "make test        the test suite"
 	@echo "make test-large  also the tests that take minutes"
+	@echo "make test-oldest the test suite with the oldest versions that are supported"
 	@echo "make check       lint, format and types"
 	@echo "make format      reformat the code"
 	@echo "make docs        build the documentation site into site/"
@@ -24,6 +25,18 @@ test: $(VENV)/installed
 
 test-large: $(VENV)/installed
 	$(PYTEST) --large
+
+# The lower bounds in pyproject.toml. The oldest Python has packages of all of them.
+OLDEST := .venv-oldest
+
+test-oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+$(OLDEST)/installed: pyproject.toml
+	python3.11 -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet uv
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[dev]'
+	@touch $@
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -48,4 +61,4 @@ $(VENV)/installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build site *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(OLDEST) build site *.egg-info .pytest_cache .ruff_cache .mypy_cache
