@@ -1,23 +1,26 @@
 """Policies of views, and augmentations for supervised training, by name."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_ssl.presets.lookup import lookup
 
 if TYPE_CHECKING:
     from keras_ssl.augment import Augmentation, Policy
 
-POLICIES = (
-    "simclr",
-    "simclr-small",
-    "moco-v1",
-    "moco-v2",
-    "moco-v2-small",
-    "moco-v2-no-blur",
-    "byol",
-    "byol-small",
-    "centred",
-)
+_POLICIES: dict[
+    str, tuple[str, dict[str, Any]]
+] = {  # a function of `keras_ssl.augment`, its arguments
+    "simclr": ("simclr", {}),
+    "simclr-small": ("simclr", {"strength": 0.5, "blur": False}),
+    "moco-v1": ("moco_v1", {}),
+    "moco-v2": ("moco_v2", {}),
+    "moco-v2-small": ("moco_v2", {"area": (0.08, 1.0), "blur": False}),
+    "moco-v2-no-blur": ("moco_v2", {"blur": False}),
+    "byol": ("byol", {}),
+    "byol-small": ("byol", {"blur": False}),
+    "centred": ("centred", {}),
+}
+POLICIES = tuple(_POLICIES)
 AUGMENTATIONS = ("crop-flip", "centred")
 """Names of the augmentations of labeled images on the command line."""
 LARGEST_WITHOUT_BLUR = 64  # pixels: views up to this size need no blur
@@ -31,18 +34,8 @@ def build_policy(name: str, size: int) -> "Policy":
     """
     from keras_ssl import augment
 
-    policies = {  # their names are POLICIES
-        "simclr": augment.simclr,
-        "simclr-small": lambda size: augment.simclr(size, strength=0.5, blur=False),
-        "moco-v1": augment.moco_v1,
-        "moco-v2": augment.moco_v2,
-        "moco-v2-small": lambda size: augment.moco_v2(size, area=(0.08, 1.0), blur=False),
-        "moco-v2-no-blur": lambda size: augment.moco_v2(size, blur=False),
-        "byol": augment.byol,
-        "byol-small": lambda size: augment.byol(size, blur=False),
-        "centred": augment.centred,
-    }
-    return lookup("policy of views", name, policies)(size)
+    function, arguments = lookup("policy of views", name, _POLICIES)
+    return getattr(augment, function)(size, **arguments)
 
 
 def build_augmentation(name: str | None, data: str | None, size: int) -> "Augmentation":

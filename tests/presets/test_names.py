@@ -7,19 +7,8 @@ import pytest
 from keras_ssl import optimizers
 from keras_ssl.evaluate.feature_statistics import feature_std
 from keras_ssl.presets import build_augmentation, build_backbone, build_optimizer, build_policy
+from keras_ssl.presets.policies import POLICIES
 from tests.tiers import rest_large
-
-POLICIES = [
-    "simclr",
-    "simclr-small",
-    "moco-v1",
-    "moco-v2",
-    "moco-v2-small",
-    "moco-v2-no-blur",
-    "byol",
-    "byol-small",
-    "centred",
-]
 
 
 @pytest.mark.parametrize("name", POLICIES)
