@@ -1,38 +1,38 @@
 """A run directory: the settings of a run, its state, and its results."""
 
 import contextlib
-import importlib.metadata
 import json
-import logging
 import os
 import pathlib
-import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import filelock
 import keras
-import tensorflow as tf
 
-from keras_ssl import callbacks, export
 from keras_ssl.callbacks.checkpoint_files import find_newest
 from keras_ssl.data import Source
 from keras_ssl.data.value_range import ValueRange
-from keras_ssl.evaluate.classifier_parts import encoder_of_classifier
-from keras_ssl.export.class_names import complete_class_names, read_class_names
+from keras_ssl.export.class_names import read_class_names
 from keras_ssl.export.value_range import read_value_range
 from keras_ssl.methods import SelfSupervised
 from keras_ssl.presets import ImageFacts, Preset
-from keras_ssl.runs import network_file, paths
+from keras_ssl.runs import paths
 from keras_ssl.runs.evaluation import evaluate_run
-from keras_ssl.runs.json_files import write_atomically, write_json
+from keras_ssl.runs.export_run import export_run, warn_if_unfinished
+from keras_ssl.runs.history import read_history, write_epoch
+from keras_ssl.runs.json_files import write_json
+from keras_ssl.runs.lock import lock_directory
+from keras_ssl.runs.networks import (
+    build_untrained_encoder,
+    load_encoder,
+    load_method,
+    load_network,
+)
 from keras_ssl.runs.preset_of_run import check_preset_class
 from keras_ssl.runs.settings import PretrainSettings, read_pretrain_settings
+from keras_ssl.runs.versions import read_versions
 
 _METRICS = "metrics.json"
-_LOCK = ".lock"
-_OF_CLASSIFIERS = {"teacher", "from_layer"}  # settings of distillations and fine-tunings
-_LOG = logging.getLogger("keras_ssl")
 
 
 class Run:
@@ -92,7 +92,9 @@ class Run:
         run = cls(path)
         run.check_new()
         run.path.mkdir(parents=True, exist_ok=True)
-        write_json(run.path / paths.CONFIG, {"settings": dict(settings), "versions": _versions()})
+        write_json(
+            run.path / paths.CONFIG, {"settings": dict(settings), "versions": read_versions()}
+        )
         return run
 
     def check_new(self):
@@ -115,15 +117,7 @@ class Run:
                 runs than pretraining, no export yet.
             ValueError: if another program wrote it.
         """
-        if "method" not in self.config:
-            network = self.network()
-            encoder = encoder_of_classifier(network)
-            return network if encoder is None else encoder
-        settings, images = self.pretrain_settings
-        # Batch normalization is split for pretraining only; the encoder takes batches of any size.
-        encoder = settings.preset.build_backbone(images)
-        encoder.set_weights(self.method().backbone.get_weights())
-        return encoder
+        return load_encoder(self)
 
     def network(self) -> keras.Model:
         """Returns the network that `export` writes.
@@ -135,18 +129,7 @@ class Run:
             FileNotFoundError: as for `encoder`.
             ValueError: if another program wrote the directory.
         """
-        if "method" in self.config:
-            return self.encoder()
-        if network_file.is_kept(self.path):
-            return network_file.load_kept(self.path)
-        if self.export_path.is_dir():
-            return export.load(self.export_path)
-        if _OF_CLASSIFIERS & self.config.keys():
-            raise FileNotFoundError(
-                "The run must have finished: its network is not exported yet. "
-                f"Received: {str(self.path)!r}"
-            )
-        return self.method()  # explains which runs have networks
+        return load_network(self)
 
     @property
     def class_names(self) -> list[str] | None:
@@ -158,12 +141,7 @@ class Run:
 
         The encoder of a fine-tuned or distilled run has new random weights.
         """
-        if "method" not in self.config:
-            keras.utils.set_random_seed(int(self.config.get("seed", 0)))
-            return keras.models.clone_model(self.encoder())
-        settings, images = self.pretrain_settings
-        keras.utils.set_random_seed(settings.preset.seed)
-        return settings.preset.build_backbone(images)
+        return build_untrained_encoder(self)
 
     def method(self) -> SelfSupervised:
         """Returns the method of a pretraining run, including heads, from the newest checkpoint.
@@ -172,15 +150,7 @@ class Run:
             FileNotFoundError: if the run has no checkpoint yet.
             ValueError: if another program wrote it.
         """
-        settings, images = self.pretrain_settings
-        preset = settings.preset.resolve(images)  # an old run lacks options that are newer
-        model = preset.build_model(preset.build_backbone(images), images)
-        if callbacks.restore(model, self.checkpoints) == 0:
-            raise FileNotFoundError(
-                "The run must have a checkpoint: train for at least one epoch first. "
-                f"Received: {str(self.path)!r}"
-            )
-        return model
+        return load_method(self)
 
     def evaluate(
         self,
@@ -219,7 +189,7 @@ class Run:
         Raises:
             ValueError: if the images have no labels.
         """
-        self._warn_if_unfinished("evaluated")
+        warn_if_unfinished(self, "evaluated")
         return evaluate_run(
             self,
             data,
@@ -232,17 +202,6 @@ class Run:
             verify,
             console,
         )
-
-    def _unfinished(self) -> str | None:
-        """Returns which part of the training has been done; `None` if it is finished or unknown."""
-        step, steps = self.progress()
-        return None if steps is None or step >= steps else f"{step:,} of {steps:,} training steps"
-
-    def _warn_if_unfinished(self, done: str):
-        if (part := self._unfinished()) is not None:
-            _LOG.warning(
-                "The run %s is unfinished: its checkpoint after %s is %s.", self.path, part, done
-            )
 
     def export(self, path: str | os.PathLike | None = None) -> pathlib.Path:
         """Writes the network as a SavedModel with the run's settings and metrics, and checks it.
@@ -257,27 +216,7 @@ class Run:
         Returns:
             The directory. `keras_ssl.export.load` loads it.
         """
-        is_own = path is None
-        path = self.export_path if path is None else pathlib.Path(path)
-        recipe, network = self.config, self.network()
-        if (part := self._unfinished()) is not None:
-            self._warn_if_unfinished("exported")
-            recipe["unfinished"] = part
-        names = None
-        if encoder_of_classifier(network) is not None:
-            names = complete_class_names(self.class_names, network.output_shape[-1])
-        written = export.saved_model(
-            network,
-            path,
-            metrics=self.metrics,
-            recipe=recipe,
-            preprocessing=self.preprocessing,
-            overwrite=True,
-            class_names=names,
-        )
-        if is_own:
-            network_file.remove_kept(self.path)
-        return written
+        return export_run(self, path)
 
     @property
     def value_range(self) -> ValueRange | None:
@@ -356,9 +295,7 @@ class Run:
     @property
     def history(self) -> list[dict[str, float]]:
         """The values of each finished epoch, in order."""
-        if not self.history_file.is_file():
-            return []
-        return [json.loads(line) for line in self.history_file.read_text().splitlines()]
+        return read_history(self.history_file)
 
     def add_epoch(self, epoch: int, values: Mapping[str, Any]):
         """Writes the values of an epoch to `history.jsonl`, and removes those of this and later epochs.
@@ -367,55 +304,12 @@ class Run:
             epoch: number of the epoch, counted from 1.
             values: name -> number.
         """
-        earlier = [line for line in self.history if line["epoch"] < epoch]
-        own = {"epoch": epoch, **{name: float(value) for name, value in values.items()}}
-        lines = [json.dumps(line) + "\n" for line in (*earlier, own)]
-        write_atomically(self.history_file, "".join(lines))
+        write_epoch(self.history_file, epoch, values)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """Prevents other processes from training in this directory. The lock ends with the process.
 
         Raises:
             BlockingIOError: if another process holds the lock.
         """
-        lock = filelock.FileLock(self.path / _LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise BlockingIOError(
-                "Only one process may train in a run directory. "
-                f"Received: {str(self.path)!r}, in which another process is training"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-
-class HistoryFile(keras.callbacks.Callback):
-    """Writes the values of each epoch to the `history.jsonl` of a run.
-
-    Args:
-        run: run directory.
-        names: names of values in the file, by their names in `fit`, where they differ.
-    """
-
-    def __init__(self, run: Run, names: Mapping[str, str] | None = None):
-        super().__init__()
-        self.run = run
-        self.names = dict(names or {})
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Writes the line of the epoch."""
-        values = {self.names.get(name, name): value for name, value in (logs or {}).items()}
-        self.run.add_epoch(epoch + 1, values)
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "keras_ssl": importlib.metadata.version("keras_ssl"),
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
+        return lock_directory(self.path)

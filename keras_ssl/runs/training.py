@@ -23,7 +23,8 @@ from keras_ssl.data import Source, views
 from keras_ssl.methods import Learner, SelfSupervised
 from keras_ssl.methods.momentum import MomentumMethod
 from keras_ssl.presets.batch_size import batch_size_error
-from keras_ssl.runs.directory import HistoryFile, Run
+from keras_ssl.runs.directory import Run
+from keras_ssl.runs.history import HistoryFile
 from keras_ssl.runs.identity import EARLY_MOMENTUM, identity
 
 _INTERVAL = 30.0  # seconds between checkpoints at the ends of epochs

@@ -4,7 +4,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from keras_ssl.runs.directory import HistoryFile, Run
+from keras_ssl.runs.directory import Run
+from keras_ssl.runs.history import HistoryFile
 from keras_ssl.runs.json_files import write_json
 
 
