@@ -7,6 +7,7 @@ import tyro
 
 from keras_ssl.cli.checks import check_data, check_least, check_model
 from keras_ssl.cli.export import load_encoder, load_value_range
+from keras_ssl.cli.open_images import open_images
 
 _EXTENSIONS = (".npz", ".parquet")
 
@@ -40,18 +41,14 @@ class Embed:
     def execute(self) -> int:
         """Writes the features of all images, including test images; returns the exit status."""
         from keras_ssl.cli.progress import shard_progress
-        from keras_ssl.data.open_source import open_source, report_skipped
         from keras_ssl.runs.console import open_console
         from keras_ssl.search import embed
 
         console = open_console()
         encoder = load_encoder(self.model)
         value_range = load_value_range(self.model)
-        train, test = open_source(
-            self.data, self.data_dir, encoder.input_shape[-1], value_range=value_range or "full"
-        )
-        report_skipped(console, train, test)
-        sources = {"": train} if test is None else {"train": train, "test": test}
+        channels = encoder.input_shape[-1]
+        sources = open_images(console, self.model, self.data, self.data_dir, channels)
         path = pathlib.Path(self.data)
         about = {
             "data": str(path.resolve()) if path.exists() else self.data,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import tyro
 
 from keras_ssl.cli.checks import check_data, check_least, check_model
-from keras_ssl.cli.export import load_classifier, load_value_range
+from keras_ssl.cli.export import load_classifier
+from keras_ssl.cli.open_images import open_images
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,13 @@ class Predict:
     def execute(self) -> int:
         """Predicts the classes of all images, including test images; returns the exit status."""
         from keras_ssl.cli.progress import shard_progress
-        from keras_ssl.data.open_source import open_source, report_skipped
         from keras_ssl.runs.console import open_console
         from keras_ssl.search import predict
 
         console = open_console()
         network, class_names = load_classifier(self.model)
-        train, test = open_source(
-            self.data,
-            self.data_dir,
-            network.input_shape[-1],
-            value_range=load_value_range(self.model) or "full",
-        )
-        report_skipped(console, train, test)
-        sources = {"": train} if test is None else {"train": train, "test": test}
+        channels = network.input_shape[-1]
+        sources = open_images(console, self.model, self.data, self.data_dir, channels)
         with shard_progress(console, "Predictions") as progress:
             written = predict(
                 network,
