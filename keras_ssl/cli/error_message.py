@@ -1,5 +1,6 @@
 """The message of an error that a user can cause."""
 
+import re
 import sys
 import zipfile
 
@@ -18,6 +19,7 @@ _USER_ERRORS = (
 _BUGS = (NotImplementedError, RecursionError)  # subclasses of RuntimeError
 # Lines of TensorFlow's messages that say where in the program an operation is.
 _PLACES = ("Graph execution error", "Detected at node", "Stack trace", "<stack", "[[", "File ")
+_WITHIN = re.compile(r"\{\{.*?\}\}\s*|\s*\[Op:\w+\]")  # the names of nodes within a line
 _LINES = 3
 
 
@@ -33,7 +35,7 @@ def describe_error(error: Exception) -> str | None:
     """
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and isinstance(error, tensorflow.errors.OpError):
-        lines = [line.strip() for line in str(error.message).splitlines()]
+        lines = [_WITHIN.sub("", line).strip() for line in str(error.message).splitlines()]
         said = [line for line in lines if line and not line.startswith(_PLACES)]
         return f"TensorFlow: {type(error).__name__}: {' '.join(said[:_LINES])}"
     if isinstance(error, _BUGS) or not isinstance(error, _USER_ERRORS):

@@ -207,7 +207,8 @@ def fail(error):
                 None,
                 None,
                 "Graph execution error:\n\nDetected at node add defined at (most recent call last):\n"
-                "<stack traces unavailable>\nOOM when allocating tensor\n\t [[{{node add}}]]",
+                "<stack traces unavailable>\n{{function_node f}} OOM when allocating tensor [Op:Add]\n"
+                "\t [[{{node add}}]]",
             ),
             "TensorFlow: ResourceExhaustedError: OOM when allocating tensor\n",
         ),
