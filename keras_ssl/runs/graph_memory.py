@@ -76,6 +76,24 @@ def peak_bytes(graph: tf.Graph) -> int:
     return peak
 
 
+def count_operations(graph: tf.Graph) -> int:
+    """Returns the number of operations of a graph, with those of the functions that it calls.
+
+    Args:
+        graph: graph of a function.
+
+    Example:
+        >>> @tf.function
+        ... def double(x):
+        ...     return x + x
+        >>> count_operations(double.get_concrete_function(tf.ones(3)).graph)  # input, sum, output
+        3
+    """
+    operations = graph.get_operations()
+    inside = (count_operations(each) for op in operations for each in _functions(graph, op))
+    return len(operations) + sum(inside)
+
+
 def _roots_and_last_uses(graph: Any, operations: list) -> tuple[dict[int, int], dict[int, int]]:
     """Returns the tensor whose memory each tensor shares, and the operation that uses it last."""
     root: dict[int, int] = {}

@@ -26,6 +26,7 @@ from keras_ssl.runs.directory import Run
 from keras_ssl.runs.memory import check, estimate
 from keras_ssl.runs.plan import accelerated, describe
 from keras_ssl.runs.preset_of_run import own_class
+from keras_ssl.runs.report import count_neighbours
 from keras_ssl.runs.settings import PretrainSettings, resume_settings
 from keras_ssl.runs.smaller_network import smaller_network_advice
 from keras_ssl.runs.training import train
@@ -297,4 +298,5 @@ def _build_monitors(
     elif test is None or images.labels is None or test.labels is None:
         return []
     known, test = keep_labeled(images), keep_labeled(test)
-    return [callbacks.KNNMonitor(known, test, every=given.knn_every)]
+    neighbours = count_neighbours(np.asarray(known.labels))  # as in the tables of `evaluate`
+    return [callbacks.KNNMonitor(known, test, every=given.knn_every, k=neighbours)]

@@ -56,8 +56,7 @@ def measure(
     test = match_source(train, test)
     sizes = np.unique(labels[labels >= 0], return_counts=True)[1]
     possible = [count for count in per_class if count <= sizes.min()]
-    # Further neighbors would be of other classes. The median does not depend on a single rare class.
-    neighbours = min(_NEIGHBOURS, int(np.median(sizes)))
+    neighbours = count_neighbours(labels)
     rows = {}
     for number, (name, encoder) in enumerate(encoders.items(), 1):
         if progress and len(encoders) > 1:  # with many classes, each of them takes minutes
@@ -87,6 +86,24 @@ def measure(
             "few_labels": few,
         }
     return rows
+
+
+def count_neighbours(labels: np.ndarray) -> int:
+    """Returns the number of kNN neighbors: 200, or the median size of a class if that is smaller.
+
+    Further neighbors would be of other classes. The median does not depend on a single rare class.
+
+    Args:
+        labels: classes of the training images, (n,); -1 for unlabeled images.
+
+    Example:
+        >>> count_neighbours(np.array([0, 0, 0, 1, 1, 2, -1]))
+        2
+
+    Source: 200 is that of `keras_ssl.evaluate.knn`; the limit is ours.
+    """
+    sizes = np.unique(labels[labels >= 0], return_counts=True)[1]
+    return min(_NEIGHBOURS, int(np.median(sizes)))
 
 
 def _labels(source: Source, role: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from keras_ssl import data
 from keras_ssl.data.host_memory import left_in_cgroup
 from keras_ssl.presets import ImageFacts, SimCLR
 from keras_ssl.runs import memory
-from keras_ssl.runs.graph_memory import peak_bytes
+from keras_ssl.runs.graph_memory import count_operations, peak_bytes
 from keras_ssl.runs.memory import Memory, check, estimate
 
 GIB = 2**30
@@ -45,6 +45,39 @@ def test_activations_are_kept_for_the_gradient():
 def test_functions_within_are_counted():
     inner = tf.function(lambda x: tf.reduce_sum(tf.exp(x) * tf.exp(-x)), autograph=False)
     assert peak_bytes(graph(lambda x: inner(x) + 1.0, (100, 100))) >= 80_000
+
+
+def test_operations_of_functions_within_are_counted():
+    inner = tf.function(lambda x: tf.exp(tf.exp(x)), autograph=False)
+    alone = count_operations(graph(inner.python_function, (4,)))
+    assert alone == 4  # input, two exponentials, output
+    # input, call and output, and the inner graph
+    assert count_operations(graph(lambda x: inner(x), (4,))) == 3 + alone
+
+
+def test_the_graph_needs_memory_that_does_not_depend_on_the_batch(monkeypatch):
+    monkeypatch.setattr(memory, "_SMALL", 0.0)
+    monkeypatch.setattr(memory, "_trace", lambda model, shape: traced)
+    traced = graph(lambda x: tf.exp(x), (100, 100))  # a tensor of 40,000 bytes, three operations
+    facts = ImageFacts(3, 1000)
+    preset = SimCLR(batch_size=32, image_size=32, backbone="tiny").resolve(facts)
+    model = preset.build_model(preset.build_backbone(facts), facts)
+    model.compile(keras.optimizers.SGD(0.1))
+    found = estimate(preset, model)
+    if tf.config.list_logical_devices("GPU"):
+        assert found.fixed == memory._FIXED
+    else:
+        assert found.fixed == memory._FIXED + 3 * 10.5 * 1024
+    assert found.needed == pytest.approx(1.2 * 40_000 + found.fixed)
+
+
+def test_options_leave_room_for_the_fixed_part():
+    (line,) = check(Memory(10 * GIB, 10 * GIB, fixed=4 * GIB), PRESET)
+    # 4 of the 6 GiB that depend on the batch are left: 170 of 256 images
+    assert "--batch-size 128" in line
+    with pytest.raises(ValueError, match="does not fit") as error:
+        check(Memory(10 * GIB, 4 * GIB, fixed=4 * GIB), PRESET)
+    assert "--batch-size" not in str(error.value)  # the fixed part alone is too much
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ import keras_ssl
 from keras_ssl import data
 from keras_ssl.callbacks import Interrupted
 from keras_ssl.presets import MoCo
+from keras_ssl.runs.pretrain import _build_monitors
+from keras_ssl.runs.settings import PretrainSettings
 
 SMALL = {"epochs": 2, "batch_size": 16, "backbone": "tiny", "width": 0.25, "embedding": 8}
 SMALL |= {"policy": "centred", "knn_every": 0}
@@ -115,6 +117,16 @@ def test_sources_and_methods_in_any_form(given, method, tmp_path):
         keras_ssl.pretrain(images(32), resume=run.path)
     with pytest.raises(ValueError, match=r"Expected: 48 images \(.*Received: 48 images \("):
         keras_ssl.pretrain(images(seed=9), resume=run.path)
+
+
+def test_the_monitor_has_the_neighbors_of_the_evaluation():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+    labels = np.repeat([0, 1, 2, -1], [20, 6, 4, 10])
+    source = data.arrays(pixels, labels)
+    given = PretrainSettings(data=None, knn_every=2)
+    (monitor,) = _build_monitors(given, source, source)
+    assert monitor.k == 6  # the median class, as in report.measure; not 200, which are all images
+    assert monitor.every == 2
 
 
 @pytest.mark.large
