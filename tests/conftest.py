@@ -9,12 +9,26 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import keras
 import pytest
 import tensorflow as tf
+from tensorflow.python.data.ops import multi_device_iterator_ops
 
 # Strategies of two replicas are tested on two logical CPUs; this must precede any other use.
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+_create_device_dataset = multi_device_iterator_ops._create_device_dataset
+
+
+def _without_autotuner(*arguments):
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return _create_device_dataset(*arguments).with_options(options)
+
+
+# A data set's options do not reach the iterators that a strategy makes for its devices. Their
+# autotuner can delay the deletion of an iterator by up to a minute: see data/parallel.py.
+multi_device_iterator_ops._create_device_dataset = _without_autotuner
 
 
 def pytest_addoption(parser):

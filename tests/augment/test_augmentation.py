@@ -30,8 +30,8 @@ LAYERS = {
         [augment.RandomFlip(), augment.RandomWarp(shift=0.2)], seed=4
     ),
 }
-# These chain layers that have rows of their own; "simclr" is the chain of the default tier.
-REPEATS = {"moco v1", "moco v2", "byol", "centred", "chain"}
+# These chain layers that have rows of their own; "chain" is the one of the default tier.
+REPEATS = {"simclr", "moco v1", "moco v2", "byol", "centred", "evaluation"}
 DETERMINISTIC = {"center crop", "evaluation"}
 POLICIES = {"simclr", "moco v1", "moco v2", "byol", "centred"}
 

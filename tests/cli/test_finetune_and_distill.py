@@ -60,7 +60,11 @@ def test_a_head_of_any_depth(layers, dim, tmp_path):
     model = Run(path).method()
     assert model.projector.depth == layers
     assert model.projector(model.backbone(np.zeros((2, 8, 8, 1)))).shape == (2, dim)
-    few = {"labels": 0.05, "epochs": 1, "augmentation": augment.centred(8).view_1}
+    few = {
+        "labels": 0.05,
+        "epochs": 1,
+        "augmentation": augment.Augmentation([augment.RandomFlip(0.1)]),
+    }
     splits = data.digits("train"), data.digits("test")
     result = evaluate.finetune(model, *splits, from_layer=layers, **few)
     assert result.network.layers[-1].kernel.shape == (dim, 10)

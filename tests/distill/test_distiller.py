@@ -36,7 +36,7 @@ def make_subclassed():
 
 
 def make_views(labels=False, indices=False, batch_size=32, count=4):
-    augmentation = augment.centred(8).view_1
+    augmentation = augment.Augmentation([augment.RandomFlip(0.1)])
     return data.views(
         SOURCE.subset(range(batch_size * count)),
         augmentation,

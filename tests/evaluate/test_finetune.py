@@ -15,7 +15,7 @@ from tests.tiers import rest_large
 
 TRAIN = data.digits("train")
 TEST = data.digits("test")
-PLAIN = augment.centred(8).view_1
+PLAIN = augment.Augmentation([augment.RandomFlip(0.1)])
 
 
 def simclr():
