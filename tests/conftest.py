@@ -35,6 +35,12 @@ def pytest_addoption(parser):
     parser.addoption("--large", action="store_true", help="also run the tests that take minutes")
 
 
+def pytest_configure(config):
+    if not config.getoption("--large"):
+        # TensorFlow's optimizer of graphs takes a seventh of the time: graphs run only a few times.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--large"):
         return

@@ -34,11 +34,6 @@ class Chains:
 
     def __init__(self, chains: Sequence[Augmentation]):
         self.chains = tuple(chains)
-        # Traced once for all views with the same chain, and for all data sets made of these chains.
-        self._functions = {
-            id(chain): _trace(chain.transform if chain.can_draw_ahead else chain.apply)
-            for chain in self.chains
-        }
 
     def draw(self, seed: int, epochs: tf.Tensor, indices: tf.Tensor) -> list:
         """Returns, for each view, the random numbers or keys that the other methods need.
@@ -76,7 +71,9 @@ class Chains:
             first: index of the first layer to apply.
             last: index of the layer to stop before; `None` applies all remaining layers.
         """
-        return self._functions[id(self.chains[view])](images, drawn, first, last)
+        chain = self.chains[view]
+        function = chain.transform if chain.can_draw_ahead else chain.apply
+        return function(images, drawn, first, last)
 
     def view_of_one(self, view: int, image: tf.Tensor, drawn: Any) -> tf.Tensor:
         """Returns one (height, width, channels) view of one image of any size."""
@@ -161,10 +158,6 @@ def _has_compiler() -> bool:
     except (tf.errors.OpError, ValueError) as error:
         _LOG.info("Making views without XLA, which is slower: %s", error)
         return False
-
-
-def _trace(function):
-    return tf.function(function, autograph=False)
 
 
 def _compile(function):

@@ -67,9 +67,6 @@ class ViewMaker:
         # Large views are always cropped one by one. Cropping a batch rounds differently, and pixels
         # must not depend on how views are made.
         self.takes_batches = has_one_size and side < LARGE_SIDE
-        # Traced once: `fit` makes another data set than the one that `data.views` returned.
-        self._crop = tf.function(self._crop_image, autograph=False)
-        self._make = tf.function(self._make_batch, autograph=False)
         if in_step and not all(chain.can_draw_ahead for chain in chains):
             raise ValueError(
                 "`finish='step'` needs layers that define `transform` or `change`, not `call`. "
@@ -87,10 +84,10 @@ class ViewMaker:
             batched: whether `images` is already batched.
         """
         if not self.takes_batches:
-            images = images.map(self._crop, num_parallel_calls=parallel.IMAGES)
+            images = images.map(self._crop_image, num_parallel_calls=parallel.IMAGES)
         if not batched:
             images = images.batch(batch_size, drop_remainder=True)
-        batches = images.map(self._make, num_parallel_calls=parallel.BATCHES)
+        batches = images.map(self._make_batch, num_parallel_calls=parallel.BATCHES)
         batches = parallel.with_threads(batches.prefetch(parallel.READY))
         if self.in_step:
             set_finish(batches, Finish(self.chains.chains, self.labels))

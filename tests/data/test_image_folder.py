@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_ssl.data.image_folder import image_folder
+from tests.tiers import rest_large
 
 
 def smooth(height=24, width=16, seed=0):
@@ -118,7 +119,7 @@ def test_wrong_arguments(classes, argument):
         image_folder(classes, **argument)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", rest_large([3, 1]))
 @pytest.mark.parametrize(
     ("name", "mode", "options"),
     [

@@ -142,7 +142,7 @@ def test_views_of_an_image_differ():
     assert np.abs(view_1 - view_2).reshape(24, -1).max(axis=1).min() > 1e-2
 
 
-@pytest.mark.parametrize("start", rest_large([7, 18, 0, 1, 5, 6, 17], 2))
+@pytest.mark.parametrize("start", rest_large([7, 18, 0, 1, 5, 6, 17]))
 @pytest.mark.parametrize("make", [source, streamed])
 def test_start_skips_batches(make, start):
     views = data.views(make(), IDENTITY, batch_size=8, seed=2)
@@ -341,7 +341,7 @@ def test_the_structure_of_batches_with_labels_and_indices(make):
     assert spec(labels=True, indices=True) == ((view, view, number), number)
 
 
-@pytest.mark.parametrize("start", [0, 4, 11])
+@pytest.mark.parametrize("start", rest_large([11, 0, 4]))
 @pytest.mark.parametrize("make", LABELLED)
 @pytest.mark.usefixtures("small_buffer")
 def test_labels_and_indices_belong_to_the_images(make, start):

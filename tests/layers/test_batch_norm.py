@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ssl.layers.batch_norm import BatchNorm
+from tests.tiers import rest_large
 
 MODES = {
     "eager": lambda function: function,
@@ -59,7 +60,9 @@ def test_equals_keras_in_values_gradients_and_moving_statistics(mode, training):
 
 
 @pytest.mark.parametrize("mode", ["graph", "xla"])
-@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "dtype", rest_large(["mixed_bfloat16", "float16", "mixed_float16", "bfloat16"], 2)
+)
 @pytest.mark.parametrize("training", [True, False])
 def test_equals_keras_in_half_precision(mode, dtype, training):
     ours, theirs = make_pair(dtype=dtype)

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ssl.losses import InfoNCE, NTXent, blockwise
+from tests.tiers import rest_large
 
 
 def unit(rows, dim=8, seed=0, dtype="float32"):
@@ -33,7 +34,7 @@ def assert_near(found, expected):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("temperature", [0.025, 0.1, 1.0])
+@pytest.mark.parametrize("temperature", rest_large([0.025, 0.1, 1.0]))
 @pytest.mark.parametrize("rows", [12, 13], ids=["side divides", "side does not"])
 def test_log_sum_of_others(rows, temperature, compiled):
     z = unit(rows)

@@ -11,7 +11,7 @@ from keras_ssl.presets.policies import POLICIES
 from tests.tiers import rest_large
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", rest_large(POLICIES, 2))
 def test_policies(name):
     view = build_policy(name, 12).view_1(np.zeros((2, 12, 12, 3), np.uint8))
     assert view.shape == (2, 12, 12, 3)
