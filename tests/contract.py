@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ssl import export
+from keras_ssl.augment import random
 from keras_ssl.backbones import Tiny, ViT
 from keras_ssl.callbacks import MomentumEncoder
 from keras_ssl.data.parallel import with_threads
@@ -146,12 +147,17 @@ def build(row, optimizer=None, probe=None, **compile_arguments):
 
 
 def batches(model, count=BATCHES):
-    """Returns batches of two similar views, and indices if the method needs them."""
+    """Returns batches of similar views, and indices and keys if the method needs them."""
     generator = np.random.default_rng(0)
     images = generator.random((count * BATCH, *SHAPE), np.float32)
-    views = [images + 0.1 * generator.normal(size=images.shape).astype("float32") for _ in range(2)]
+    views = [
+        images + 0.1 * generator.normal(size=images.shape).astype("float32")
+        for _ in range(model.view_count or 2)
+    ]
     if model.takes_indices:
         views.append(np.arange(len(images)))
+    if model.takes_keys:
+        views.append(np.asarray(random.image_keys(0, 0, np.arange(len(images)), random.METHOD)))
     return with_threads(
         tf.data.Dataset.from_tensor_slices(tuple(views)).batch(BATCH, drop_remainder=True)
     )

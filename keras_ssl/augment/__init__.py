@@ -13,6 +13,7 @@ from keras_ssl.augment.policies import (
     evaluation,
     moco_v1,
     moco_v2,
+    multi_crop,
     simclr,
 )
 from keras_ssl.augment.solarize import RandomSolarize
@@ -36,5 +37,6 @@ __all__ = [
     "evaluation",
     "moco_v1",
     "moco_v2",
+    "multi_crop",
     "simclr",
 ]

@@ -172,6 +172,46 @@ def centred(size: int) -> Policy:
     return Policy(augmentation, augmentation)
 
 
+def multi_crop(
+    size: int,
+    small_size: int,
+    small_views: int = 6,
+    area: tuple[float, float] = (0.14, 1.0),
+    small_area: tuple[float, float] = (0.05, 0.14),
+    strength: float = 1.0,
+    blur: bool = True,
+) -> tuple[Augmentation, ...]:
+    """Two large and several small views: SimCLR's augmentations of crops of two sizes.
+
+    Args:
+        size: side of the two large views, in pixels.
+        small_size: side of the small views, in pixels.
+        small_views: number of small views, at least 1.
+        area: (low, high) range of a large crop's fraction of the image.
+        small_area: (low, high) range of a small crop's fraction of the image.
+        strength: strength of the color jitter, in [0, 2.5].
+        blur: whether to blur half of the views.
+
+    Returns:
+        `2 + small_views` augmentations, the large ones first.
+
+    Raises:
+        ValueError: if a size, a number of views, a range or `strength` is out of range.
+
+    Example:
+        >>> [view.layers[0].size for view in multi_crop(32, 16, small_views=2)]
+        [32, 32, 16, 16]
+
+    Source: Caron et al. 2020 (SwAV), section 3.3 and appendix A: two views of 224 pixels and six of 96.
+    """
+    if small_views < 1:
+        raise ValueError(f"`small_views` must be at least 1. Received: small_views={small_views}")
+    further = list(simclr(size, strength, blur).view_1.layers[1:])
+    large = Augmentation([RandomCrop(size, area=area), *further])
+    small = Augmentation([RandomCrop(small_size, area=small_area), *further])
+    return (large,) * 2 + (small,) * small_views
+
+
 def crop_and_flip(size: int) -> Augmentation:
     """One view for supervised learning or distillation: crop and flip, without colour distortion.
 

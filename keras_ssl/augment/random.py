@@ -16,6 +16,9 @@ import tensorflow as tf
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
+METHOD = 0xFFFFFFFF
+"""Number of the keys, among the views, from which a method draws its own random numbers."""
+
 
 @tf.function(autograph=False)  # halves the time to build graphs with many calls
 def threefry(key: tuple, counter: tuple) -> tuple[tf.Tensor, tf.Tensor]:
@@ -51,7 +54,7 @@ def image_keys(seed, epoch, indices, view: int) -> tf.Tensor:
         seed: integer from 0 to 2**63 - 1, a Python integer or a scalar tensor.
         epoch: integer from 0 to 2**63 - 1, a Python integer or a tensor.
         indices: (batch,) int64 indices of the images in their data set.
-        view: 0 for the first view, 1 for the second.
+        view: 0 for the first view, 1 for the second, ...; `METHOD` for the method's own draws.
 
     Returns:
         (batch, 2) uint32 keys.

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_ssl.augment import Augmentation, Policy
+from keras_ssl.augment import Augmentation, Policy, random
 from keras_ssl.augment.chains import LARGE_SIDE, Chains, CompiledChains, can_compile
 from keras_ssl.augment.finish import Finish, count_host_layers, set_finish
 from keras_ssl.data import parallel
@@ -25,6 +25,7 @@ class ViewMaker:
         seed: seed of the augmentations.
         labels: return labels with the views.
         indices: return the indices of the images with the views.
+        keys: return a random key of each image with the views.
         size: number of images; negative if unknown or infinite.
         in_step: only crop, and let the training step finish the views; see
             `keras_ssl.augment.finish`.
@@ -39,18 +40,20 @@ class ViewMaker:
 
     def __init__(
         self,
-        policy: Policy | Augmentation,
+        policy: Policy | Augmentation | tuple[Augmentation, ...],
         shape: tf.TensorShape,
         seed: int,
         labels: bool,
         indices: bool,
         size: int,
         in_step: bool = False,
+        keys: bool = False,
     ):
         chains = (policy,) if isinstance(policy, Augmentation) else tuple(policy)
         self.seed = seed
         self.labels = labels
         self.indices = indices
+        self.keys = keys
         self.in_step = in_step
         has_one_size = shape.is_fully_defined()
         if not has_one_size and not all(chain.begins_with_crop for chain in chains):
@@ -100,12 +103,14 @@ class ViewMaker:
         return epoch, number, label, *(make(i, image, own) for i, own in enumerate(drawn))
 
     def _make_batch(self, epochs, numbers, labels, *views):
-        """Makes the views of a batch, and adds indices and labels if they are wanted."""
+        """Makes the views of a batch, and adds indices, keys and labels if they are wanted."""
         if not self.one_by_one:
             drawn = self.chains.draw(self.seed, epochs, numbers)
             images = views * len(drawn) if self.takes_batches else views
             views = tuple(map(self._make_view, range(len(drawn)), images, drawn))
         batch = (*views, numbers) if self.indices else views
+        if self.keys:
+            batch = (*batch, random.image_keys(self.seed, epochs, numbers, random.METHOD))
         return (batch, labels) if self.labels else batch
 
     def _make_view(self, view, images, drawn):

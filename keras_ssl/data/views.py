@@ -14,15 +14,16 @@ from keras_ssl.data.view_maker import ViewMaker
 
 def views(
     source: Source | tf.data.Dataset,
-    policy: Policy | Augmentation,
+    policy: Policy | Augmentation | tuple[Augmentation, ...],
     batch_size: int,
     seed: int | None = None,
     start: int = 0,
     labels: bool = False,
     indices: bool = False,
     finish: str = "host",
+    keys: bool = False,
 ) -> tf.data.Dataset:
-    """Returns batches of two views of each image.
+    """Returns batches of views of each image.
 
     Each pass over the data set is the next epoch. An incomplete last batch is dropped; its images
     appear in the batches of other epochs.
@@ -39,8 +40,9 @@ def views(
         source: images. A streamed source is shuffled in a buffer of 10,000 images. A plain
             `tf.data.Dataset` of images (height, width, channels), or of (image, label), is not
             shuffled.
-        policy: the augmentations, such as `keras_ssl.augment.simclr(32)`. A single augmentation
-            makes one view per image, for fine-tuning and distillation.
+        policy: the augmentations, such as `keras_ssl.augment.simclr(32)`, one per view. A single
+            augmentation makes one view per image, for pretext tasks, fine-tuning and distillation; a
+            tuple, such as `keras_ssl.augment.multi_crop(224, 96)`, any number, also of different sizes.
         batch_size: global batch size.
         seed: 0 to 2**63 - 1; `None` draws one, which `keras.utils.set_random_seed` makes
             reproducible.
@@ -54,12 +56,15 @@ def views(
         finish: "host" makes the views in the data pipeline. "step" only crops there, and `fit`
             makes the rest in the training step, on the accelerator: use it if the host is too slow.
             The pixels are the same.
+        keys: also return a random key of each image, for methods that draw masks, noise or
+            permutations in the training step: `keras_ssl.augment.random.uniform(keys, count)`. A key
+            depends on (seed, epoch, index of the image) only, and no view uses it.
 
     Returns:
         `tf.data.Dataset` of (view_1, view_2), each float32 in [0, 1] with the shape (batch_size,
         size, size, channels); of (view_1,) for a single augmentation. With `indices`, of (view_1,
-        view_2, index). With `labels`, of ((view_1, view_2), label). Indices and labels are int64,
-        (batch_size,). With `finish="step"`, each view is a pair instead: its crop, and the random
+        view_2, index). With `keys`, a key, (batch_size, 2) uint32, follows the views and the index.
+        With `labels`, of ((view_1, view_2), label). Indices and labels are int64, (batch_size,). With `finish="step"`, each view is a pair instead: its crop, and the random
         numbers for the remaining layers.
 
     Raises:
@@ -102,14 +107,14 @@ def views(
             )
         images = unshuffled(source, labels)
         shape = images.element_spec[3].shape
-        make = ViewMaker(policy, shape, seed, labels, indices, size, finish == "step")
+        make = ViewMaker(policy, shape, seed, labels, indices, size, finish == "step", keys)
         images = distribute.shard_by_element(images)
         return make.batches(images, batch_size)
 
     order = Order(batch_size, size // batch_size, seed, start, labels)
 
     shape = tf.TensorShape(source.image_shape)
-    make = ViewMaker(policy, shape, seed, labels, indices, size, finish == "step")
+    make = ViewMaker(policy, shape, seed, labels, indices, size, finish == "step", keys)
 
     def batches_of(share: distribute.Share, endless: bool) -> tf.data.Dataset:
         per_replica = batch_size // share.replicas

@@ -61,7 +61,8 @@ def in_chunks(
         training: passed to the network.
 
     Returns:
-        `(batch, features)` tensor.
+        `(batch, features)` tensor; of a network that returns feature maps, `(batch, height, width,
+        channels)`.
 
     Raises:
         ValueError: if `chunks` is not a positive integer or does not divide the batch.
@@ -152,7 +153,9 @@ class _Pass:
     def _forward(self, weights: list, ticket: tf.Tensor) -> tuple:
         output = self._network.outputs[0]
         images = self._images
-        features = tf.zeros((self._count, tf.shape(images)[1], output.shape[-1]), output.dtype)
+        # (features,), or the shape of a feature map, which depends on that of the images.
+        shape = self._network.compute_output_shape((None, *images.shape[2:]))[1:]
+        features = tf.zeros((self._count, tf.shape(images)[1], *shape), output.dtype)
         updates = [tf.zeros_like(v) if v.dtype.is_floating else v for v in self._state]
 
         def step(number, ticket, features, penalty, *updates):
@@ -170,7 +173,7 @@ class _Pass:
             old + update if old.dtype.is_floating else update
             for old, update in zip(self._state, updates, strict=True)
         ]
-        return tf.reshape(features, (-1, output.shape[-1])), penalty, ticket, *state
+        return tf.reshape(features, (-1, *shape)), penalty, ticket, *state
 
     def _backward(
         self, weights: list, d_features: tf.Tensor, d_penalty: tf.Tensor, ticket: tf.Tensor

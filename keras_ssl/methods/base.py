@@ -4,14 +4,17 @@ import abc
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_ssl.augment.constructor_arguments import constructor_arguments
 from keras_ssl.augment.finish import finished_spec
+from keras_ssl.backbones import maps
 from keras_ssl.layers import LinearProbe
 from keras_ssl.layers.in_chunks import check_chunks, in_chunks
 from keras_ssl.methods.checks import validate_backbone, validate_probe
 from keras_ssl.methods.learner import Learner
+from keras_ssl.methods.panel import Panel
 
 
 class SelfSupervised(Learner):
@@ -49,6 +52,15 @@ class SelfSupervised(Learner):
         self.probe = None if probe is None else self.build_head(validate_probe(probe))
         self.takes_labels = probe is not None
         self.chunks = 1
+        networks: dict[str, keras.Model] = {}
+
+        def map_network(block: str) -> keras.Model:
+            if block not in networks:
+                networks[block] = maps(self.backbone, block)
+            return networks[block]
+
+        # A function: Keras would save the networks of an attribute a second time.
+        self._map_network = map_network
 
     @abc.abstractmethod
     def ssl_loss(self, *views):
@@ -73,6 +85,22 @@ class SelfSupervised(Learner):
         """
         return in_chunks(network or self.backbone, images, self.chunks, training)
 
+    def feature_maps(self, images, block: str, training: bool = True):
+        """Returns the feature maps of a block of the backbone, computed in `chunks` parts.
+
+        Args:
+            images: `(batch, height, width, channels)`. No gradient flows back to the images.
+            block: name of a layer of the backbone, such as "block4".
+            training: passed to the network.
+
+        Returns:
+            `(batch, map_height, map_width, map_channels)` tensor.
+
+        Raises:
+            ValueError: if the backbone is not functional or has no such layer.
+        """
+        return self.features(images, self._map_network(block), training)
+
     def call(self, images, training=False):
         """Maps images to the backbone's features, `(batch, features)`."""
         return self.backbone(images, training=training)
@@ -86,6 +114,15 @@ class SelfSupervised(Learner):
         if self.probe is None:
             return 0.0
         return self.probe.loss(self.features(views[0], training=False), labels)
+
+    def panels(self, *views) -> list[Panel]:
+        """Returns rows of pictures that show what the method does with a batch, the views by default.
+
+        Args:
+            *views: what `ssl_loss` takes.
+        """
+        shown = [np.clip(view, 0, 1) for view in views if len(view.shape) == 4]
+        return [Panel(f"View {number}", view) for number, view in enumerate(shown, start=1)]
 
     @property
     def metrics(self):

@@ -56,7 +56,12 @@ def validate_probe(probe: Any) -> LinearProbe:
 
 
 def validate_batch(
-    data: Any, takes_indices: bool, takes_labels: bool, least_views: int
+    data: Any,
+    takes_indices: bool,
+    takes_labels: bool,
+    least_views: int,
+    view_count: int | None = None,
+    takes_keys: bool = False,
 ) -> tuple[tuple, Any]:
     """Splits a batch into its views, followed by indices if any, and its labels or `None`.
 
@@ -65,6 +70,8 @@ def validate_batch(
         takes_indices: whether the indices of the images must follow the views.
         takes_labels: whether the batch must have labels; if not, it must have none.
         least_views: minimum number of views.
+        view_count: exact number of views; `None` for any number from `least_views` on.
+        takes_keys: whether keys of the images must follow the views and the indices.
 
     Raises:
         ValueError: if the batch is not a tuple of views of the same images.
@@ -78,7 +85,7 @@ def validate_batch(
             f"Received: {tf.nest.map_structure(_describe, data)}, for a model that takes "
             f"{'labels' if takes_labels else 'no labels'}"
         )
-    return _validate_views(views, takes_indices, least_views), labels
+    return _validate_views(views, takes_indices, takes_keys, least_views, view_count), labels
 
 
 def split_views_and_labels(data: Any) -> tuple[Any, Any]:
@@ -117,29 +124,63 @@ def warn_if_queue_too_long(queue_size: int, data: Any, keys_per_image: int):
         )
 
 
-def _validate_views(data: Any, with_indices: bool, least_views: int) -> tuple:
+def _validate_views(
+    data: Any, with_indices: bool, with_keys: bool, least_views: int, view_count: int | None
+) -> tuple:
     tensors = isinstance(data, (tuple, list)) and all(
         isinstance(view, (tf.Tensor, tf.TensorSpec)) for view in data
     )
-    if not tensors or len(data) < least_views:
+    least = view_count or least_views
+    if not tensors or len(data) < least + with_indices + with_keys:
         raise ValueError(
-            "A batch must be a tuple of views, (view_1, view_2), without labels, as from "
-            f"keras_ssl.data.views. Received: {tf.nest.map_structure(_describe, data)}"
+            f"A batch must be a tuple of views, {_structure(with_indices, with_keys, least)}, without "
+            "labels, as from keras_ssl.data.views. "
+            f"Received: {tf.nest.map_structure(_describe, data)}"
         )
-    views = data[:-1] if with_indices else data
-    if with_indices and (len(data[-1].shape) != 1 or not data[-1].dtype.is_integer):
-        raise ValueError(
-            "This method needs the indices of the images after their views, (view_1, view_2, index), "
-            "as from keras_ssl.data.views(..., indices=True). "
-            f"Received: {[_describe(value) for value in data]}"
-        )
-    are_images = len(views) >= least_views and all(len(view.shape) == 4 for view in views)
-    if not are_images or len({view.shape[0] for view in data}) > 1:
+    views, *extras = _split_extras(data, with_indices, with_keys)
+    wanted = [("indices", with_indices, _are_indices), ("keys", with_keys, _are_keys)]
+    for (name, _, fits), extra in zip([each for each in wanted if each[1]], extras, strict=True):
+        if not fits(extra):
+            raise ValueError(
+                f"This method needs the {name} of the images after their views, "
+                f"{_structure(with_indices, with_keys, least)}, as from "
+                f"keras_ssl.data.views(..., {name}=True). "
+                f"Received: {[_describe(value) for value in data]}"
+            )
+    if not all(len(view.shape) == 4 for view in views) or len({v.shape[0] for v in data}) > 1:
         raise ValueError(
             "The views of a batch must show the same images, (batch, height, width, channels), with "
             f"equal batch sizes. Received: {[_describe(view) for view in data]}"
         )
+    if view_count is not None and len(views) != view_count:
+        expected = "a single augmentation" if view_count == 1 else f"{view_count} augmentations"
+        raise ValueError(
+            f"This method takes exactly {view_count} view{'s' * (view_count > 1)} of each image. "
+            f"Expected: keras_ssl.data.views(source, policy) whose policy is {expected}. "
+            f"Received: {len(views)} views"
+        )
     return tuple(data)
+
+
+def _split_extras(data: Any, with_indices: bool, with_keys: bool) -> tuple:
+    """Returns the views, and what follows them."""
+    count = len(data) - with_indices - with_keys
+    return data[:count], *data[count:]
+
+
+def _are_indices(value: Any) -> bool:
+    return len(value.shape) == 1 and value.dtype.is_integer
+
+
+def _are_keys(value: Any) -> bool:
+    return len(value.shape) == 2 and value.shape[1] == 2 and value.dtype == tf.uint32
+
+
+def _structure(with_indices: bool, with_keys: bool, views: int) -> str:
+    """Returns the structure of a batch, such as "(view_1, view_2, index)"."""
+    names = ["view"] if views == 1 else ["view_1", "view_2"]
+    names += ["index"] * with_indices + ["key"] * with_keys
+    return f"({', '.join(names)}{',' * (len(names) == 1)})"
 
 
 def _describe(value: Any) -> str:

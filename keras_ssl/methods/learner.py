@@ -31,8 +31,13 @@ class Learner(keras.Model, abc.ABC):
 
     Attributes:
         takes_indices: whether the indices of the images follow the views in a batch.
+        takes_keys: whether a random key of each image, (batch, 2) uint32, follows the views and the
+            indices in a batch. All random numbers that the loss needs come from it (see
+            `keras_ssl.augment.random`), so that they are equal after a resume and on any number of
+            devices.
         takes_labels: whether batches have labels, ((view, ...), label).
         least_views: minimum number of views in a batch.
+        view_count: exact number of views in a batch; `None` for any number from `least_views` on.
         has_early_momentum: whether the momentum of batch normalization is smaller in the first steps,
             so that inference agrees with training in short runs, too; see
             `keras_ssl.layers.early_momentum`.
@@ -41,8 +46,10 @@ class Learner(keras.Model, abc.ABC):
     train_function: Any  # an attribute of keras.Model, set by `make_train_function`
 
     takes_indices = False
+    takes_keys = False
     takes_labels = False
     least_views = 1
+    view_count: int | None = None
     has_early_momentum = True
 
     def __init__(self, **kwargs):
@@ -61,7 +68,7 @@ class Learner(keras.Model, abc.ABC):
 
         Args:
             views: tensors `(batch, height, width, channels)`; with `takes_indices`, followed by the
-                indices of the images, `(batch,)`.
+                indices of the images, `(batch,)`; with `takes_keys`, by their keys, `(batch, 2)`.
             labels: `(batch,)` integers, -1 for an image without a label; `None` unless
                 `takes_labels`.
         """
@@ -76,7 +83,14 @@ class Learner(keras.Model, abc.ABC):
         Raises:
             ValueError: if this model does not accept such batches.
         """
-        return validate_batch(data, self.takes_indices, self.takes_labels, self.least_views)
+        return validate_batch(
+            data,
+            self.takes_indices,
+            self.takes_labels,
+            self.least_views,
+            self.view_count,
+            self.takes_keys,
+        )
 
     def checked_batch(self, data: Any) -> tuple[tuple, Any]:
         """Deprecated name of `split_batch`."""

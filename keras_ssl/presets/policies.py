@@ -19,6 +19,7 @@ _POLICIES: dict[
     "byol": ("byol", {}),
     "byol-small": ("byol", {"blur": False}),
     "centred": ("centred", {}),
+    "crop-flip": ("crop_and_flip", {}),
 }
 POLICIES = tuple(_POLICIES)
 AUGMENTATIONS = ("crop-flip", "centred")
@@ -26,8 +27,13 @@ AUGMENTATIONS = ("crop-flip", "centred")
 LARGEST_WITHOUT_BLUR = 64  # pixels: views up to this size need no blur
 
 
-def build_policy(name: str, size: int) -> "Policy":
+def build_policy(name: str, size: int, view_count: int = 2) -> "Policy | Augmentation":
     """Returns the policy of a name, such as "simclr", for views of `size` x `size` pixels.
+
+    Args:
+        name: name of the policy.
+        size: side of a view in pixels.
+        view_count: 2, or 1 for the first view only.
 
     Raises:
         ValueError: if there is no such policy.
@@ -35,7 +41,10 @@ def build_policy(name: str, size: int) -> "Policy":
     from keras_ssl import augment
 
     function, arguments = lookup("policy of views", name, _POLICIES)
-    return getattr(augment, function)(size, **arguments)
+    made = getattr(augment, function)(size, **arguments)
+    if isinstance(made, augment.Augmentation):
+        return made if view_count == 1 else augment.Policy(made, made)
+    return made.view_1 if view_count == 1 else made
 
 
 def build_augmentation(name: str | None, data: str | None, size: int) -> "Augmentation":

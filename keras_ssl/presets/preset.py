@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import keras
 
-    from keras_ssl.augment import Policy
+    from keras_ssl.augment import Augmentation, Policy
     from keras_ssl.methods import SelfSupervised
 
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
@@ -65,6 +65,7 @@ class Preset:
     method: ClassVar[str]  # name on the command line
     large_policy: ClassVar[str]  # views above 64 pixels
     small_policy: ClassVar[str]  # views up to 64 pixels
+    view_count: ClassVar[int] = 2  # 1 for pretext tasks, which take one view of an image
     reference_optimizer: ClassVar[str] = "lars"  # for residual and other convolutional networks
     minimums: ClassVar[Mapping[str, int]] = {  # a subclass adds those of its own options
         "epochs": 1,
@@ -95,7 +96,8 @@ class Preset:
     policy: str | None = None
     """How views are made: simclr, moco-v1, moco-v2, byol; without blur, for images of
     up to 64 pixels: simclr-small (half the color jitter), moco-v2-small,
-    moco-v2-no-blur, byol-small; centred (handwriting and other centred objects).
+    moco-v2-no-blur, byol-small; centred (handwriting and other centred objects);
+    crop-flip (crops and flips only, for pretext tasks).
     Default: centred for digits, otherwise the method's own for the size."""
     optimizer: str = "auto"
     """lars, sgd, adam, adamw, or auto: adamw for ConvNeXt and vision transformers, which
@@ -158,9 +160,9 @@ class Preset:
         """Returns the untrained backbone."""
         return build_backbone(self.backbone, self.width, self.view_shape(images), self.input_scale)
 
-    def build_policy(self) -> "Policy":
-        """Returns the policy of views. Call `resolve` first."""
-        return build_policy(str(self.policy), int(self.image_size or 0))
+    def build_policy(self) -> "Policy | Augmentation":
+        """Returns the policy of views, or the augmentation if there is one view. Call `resolve` first."""
+        return build_policy(str(self.policy), int(self.image_size or 0), self.view_count)
 
     def choose_optimizer(self) -> str:
         """Returns the name of the optimizer.

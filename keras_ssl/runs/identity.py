@@ -18,7 +18,7 @@ EARLY_MOMENTUM = "early momentum of batch normalization"
 def identity(
     model: Learner,
     source: Source,
-    policy: Policy | Augmentation,
+    policy: Policy | Augmentation | tuple[Augmentation, ...],
     batch_size: int,
     seed: int,
 ) -> dict[str, Any]:

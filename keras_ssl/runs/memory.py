@@ -126,9 +126,11 @@ def _output_shapes(network: keras.Model) -> Iterator[tuple[int, ...]]:
 
 def _trace(model: SelfSupervised, shape: tuple[int, ...]) -> Any:
     """Returns the graph of a training step. `fit` traces its own."""
-    views: Any = tuple(tf.TensorSpec(shape) for _ in range(2))
+    views: Any = tuple(tf.TensorSpec(shape) for _ in range(model.view_count or 2))
     if model.takes_indices:
         views = (*views, tf.TensorSpec(shape[:1], tf.int64))
+    if model.takes_keys:
+        views = (*views, tf.TensorSpec((shape[0], 2), tf.uint32))
     data = (views, tf.TensorSpec(shape[:1], tf.int64)) if model.takes_labels else views
     step = tf.function(lambda batch: model.train_step(batch), autograph=False)
     return step.get_concrete_function(data).graph

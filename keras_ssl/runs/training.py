@@ -33,7 +33,7 @@ _INTERVAL = 30.0  # seconds between checkpoints at the ends of epochs
 def train(
     model: Learner,
     source: Source,
-    policy: Policy | Augmentation,
+    policy: Policy | Augmentation | tuple[Augmentation, ...],
     run: Run,
     epochs: int,
     batch_size: int,
@@ -124,6 +124,7 @@ def train(
                 labels=model.takes_labels,
                 indices=model.takes_indices,
                 finish=finish,
+                keys=model.takes_keys,
             )
             checkpoint = Checkpoint(
                 run.checkpoints,

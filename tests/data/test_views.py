@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_ssl import augment, data
-from keras_ssl.augment import Augmentation, Policy
+from keras_ssl.augment import Augmentation, Policy, random
 from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import Checkpoint
 from keras_ssl.data.arrays import ArraySource
@@ -538,3 +538,44 @@ def test_fit_from_the_middle_of_an_epoch(start, steps_per_execution, tmp_path):
     found = fit(4, steps_per_execution, start, [checkpoint], initial_epoch=start // 5)
     assert found == expected_batches(4)[start:]
     assert checkpoint.step == 20
+
+
+# Keys
+
+
+def keyed(start=0, **arguments):
+    policy = Augmentation([augment.RandomFlip()])
+    batches = data.views(source(), policy, 8, seed=0, start=start, keys=True, **arguments)
+    return [[np.asarray(part) for part in batch] for batch in batches]
+
+
+def test_keys_depend_on_seed_epoch_and_image_only():
+    batches = keyed(indices=True)
+    for view, index, key in batches:
+        assert (view.dtype, key.dtype, key.shape) == (np.float32, np.uint32, (8, 2))
+        np.testing.assert_array_equal(key, random.image_keys(0, 0, index, random.METHOD))
+    again = keyed(start=1, indices=True)
+    np.testing.assert_array_equal(again[0][2], batches[1][2])
+    without = keyed()
+    np.testing.assert_array_equal(without[0][1], batches[0][2])
+
+
+def test_no_view_uses_the_keys_of_the_method():
+    own = random.image_keys(0, 0, np.arange(8), random.METHOD)
+    for view in range(9):
+        assert not np.any(np.all(own == random.image_keys(0, 0, np.arange(8), view), axis=1))
+
+
+def test_keys_with_views_finished_in_the_step():
+    policy = Augmentation([augment.RandomFlip()])
+    batches = data.views(source(), policy, 8, seed=0, finish="step", keys=True)
+    (crops, _), keys = next(iter(batches))
+    assert crops.shape == (8, 4, 4, 3)
+    np.testing.assert_array_equal(keys, keyed()[0][1])
+
+
+def test_any_number_of_views_of_several_sizes():
+    policy = augment.multi_crop(8, 4, small_views=3, blur=False)
+    batch = next(iter(data.views(source(), policy, 8, seed=0)))
+    assert [view.shape[1] for view in batch] == [8, 8, 4, 4, 4]
+    assert np.abs(batch[2] - batch[3]).max() > 1e-3

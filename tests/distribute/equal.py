@@ -76,6 +76,7 @@ def train(strategy, method, steps_per_execution):
         seed=3,
         labels=model.takes_labels,
         indices=model.takes_indices,
+        keys=model.takes_keys,
     )
     # Explicit, because the default momentum logs a warning.
     callbacks = [MomentumEncoder(0.5, 1.0)] if isinstance(model, MomentumMethod) else []

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_ssl.augment import random
 from keras_ssl.backbones import Tiny
 from keras_ssl.data.parallel import with_threads
 from keras_ssl.layers import LinearProbe, ProjectionHead
@@ -320,6 +321,40 @@ def test_refuses_views_of_different_images():
 def test_refuses_a_single_view():
     with pytest.raises(ValueError, match=r"must be a tuple of views, \(view_1, view_2\)"):
         simclr().fit(batches().map(lambda view_1, _: view_1), verbose=0)
+
+
+class OneView(SimCLR):
+    """Takes one view and a key of each image."""
+
+    view_count, takes_keys = 1, True
+
+    def ssl_loss(self, view, keys):
+        turned = view + 0.1 * random.uniform(keys, 1)[:, :, None, None]
+        return super().ssl_loss(view, turned)
+
+
+def one_view():
+    model = OneView(Tiny(SHAPE, features=8), ProjectionHead(4))
+    model.compile(keras.optimizers.SGD(0.01))
+    return model
+
+
+def keyed_batch(views):
+    images = tf.random.stateless_uniform((8, *SHAPE), [0, 1])
+    return tf.data.Dataset.from_tensors((*[images] * views, tf.zeros((8, 2), tf.uint32)))
+
+
+def test_an_exact_number_of_views():
+    assert np.isfinite(one_view().fit(keyed_batch(1), verbose=0).history["loss"][0])
+    with pytest.raises(ValueError, match=r"exactly 1 view of each image.*Received: 2 views"):
+        one_view().fit(keyed_batch(2), verbose=0)
+
+
+def test_keys_are_needed():
+    with pytest.raises(
+        ValueError, match=r"\(view, key\), as from keras_ssl.data.views\(.*keys=True"
+    ):
+        one_view().fit(batches(), verbose=0)
 
 
 def test_refuses_validation_data():
