@@ -64,8 +64,9 @@ def views(
         `tf.data.Dataset` of (view_1, view_2), each float32 in [0, 1] with the shape (batch_size,
         size, size, channels); of (view_1,) for a single augmentation. With `indices`, of (view_1,
         view_2, index). With `keys`, a key, (batch_size, 2) uint32, follows the views and the index.
-        With `labels`, of ((view_1, view_2), label). Indices and labels are int64, (batch_size,). With `finish="step"`, each view is a pair instead: its crop, and the random
-        numbers for the remaining layers.
+        With `labels`, of ((view_1, view_2), label). Indices and labels are int64, (batch_size,).
+        With `finish="step"`, each view is a pair instead: its crop, and the random numbers for the
+        remaining layers.
 
     Raises:
         ValueError: if `batch_size` exceeds the number of images, images have different sizes and

@@ -256,7 +256,9 @@ def _split(values: tf.Tensor, count: int) -> tf.Tensor:
     batch = values.shape[0]
     if batch is None:
         message = f"`chunks` must divide the batch of each replica evenly. Received: chunks={count}"
-        tf.debugging.assert_equal(shape[0] % count, 0, message)
+        # The shape depends on the check, which must fail before the reshape does.
+        with tf.control_dependencies([tf.debugging.assert_equal(shape[0] % count, 0, message)]):
+            shape = tf.identity(shape)
     parts = tf.reshape(values, tf.concat([[count, shape[0] // count], shape[1:]], axis=0))
     return tf.ensure_shape(parts, (count, batch and batch // count, *values.shape[1:]))
 

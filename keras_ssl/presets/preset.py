@@ -161,7 +161,7 @@ class Preset:
         return build_backbone(self.backbone, self.width, self.view_shape(images), self.input_scale)
 
     def build_policy(self) -> "Policy | Augmentation":
-        """Returns the policy of views, or the augmentation if there is one view. Call `resolve` first."""
+        """Returns the policy, or the augmentation of a single view. Call `resolve` first."""
         return build_policy(str(self.policy), int(self.image_size or 0), self.view_count)
 
     def choose_optimizer(self) -> str:
