@@ -1,6 +1,6 @@
 """The base of all presets: the options that every method has."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import keras
 
     from keras_ssl.augment import Augmentation, Policy
+    from keras_ssl.data import Source
     from keras_ssl.methods import SelfSupervised
 
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
@@ -146,6 +147,21 @@ class Preset:
         for name, value in convert_options(type(self), values).items():
             if value is not values[name]:
                 object.__setattr__(self, name, value)
+
+    def check_images(self, source: "Source") -> "Iterator[str]":
+        """Yields what to tell the user about images that the method learns little from.
+
+        `keras_ssl.pretrain` prints the texts before a new run starts, and does not check the images of
+        a resumed run again. By default there are none.
+
+        Args:
+            source: training images. `keras_ssl.data.image_sample` has functions that look at some of
+                them.
+
+        Raises:
+            ValueError: if the method cannot be trained on the images.
+        """
+        yield from ()
 
     def build_model(self, backbone: "keras.Model", images: ImageFacts) -> "SelfSupervised":
         """Returns the untrained, uncompiled method around a backbone.

@@ -214,6 +214,8 @@ def _prepare(
         replicas, sides = strategy.num_replicas_in_sync, images.image_shape[:2]
         preset = preset.resolve(facts, replicas, sides, given.data == "digits", images.typical_side)
         given = replace(given, preset=preset)
+        for line in preset.check_images(images):
+            console.print(line)
     else:
         _, facts = run.pretrain_settings
         going_on.check_images(run, images)

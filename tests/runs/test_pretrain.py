@@ -12,7 +12,7 @@ import pytest
 import keras_ssl
 from keras_ssl import data
 from keras_ssl.callbacks import Interrupted
-from keras_ssl.presets import MoCo
+from keras_ssl.presets import MoCo, SimCLR
 from keras_ssl.runs.pretrain import _build_monitors
 from keras_ssl.runs.settings import PretrainSettings
 
@@ -252,3 +252,22 @@ def test_a_run_without_checkpoint_has_no_encoder(run, tmp_path):
     new = keras_ssl.Run.create(tmp_path / "new", run.config)
     with pytest.raises(FileNotFoundError, match="must have a checkpoint"):
         new.encoder()
+
+
+def test_a_preset_says_what_is_wrong_with_the_images_before_a_new_run(
+    npz, tmp_path, capsys, monkeypatch
+):
+    def check_images(preset, source):
+        yield f"{len(source)} images, {preset.batch_size} in a batch"
+        if preset.epochs == 1:
+            raise ValueError("no colors")
+
+    monkeypatch.setattr(SimCLR, "check_images", check_images)
+    with pytest.raises(ValueError, match="no colors"):
+        keras_ssl.pretrain(npz, out=tmp_path / "refused", **{**SMALL, "epochs": 1})
+    assert not (tmp_path / "refused").exists()
+    assert capsys.readouterr().out.strip() == "48 images, 16 in a batch"
+    run = keras_ssl.pretrain(npz, out=tmp_path / "run", **SMALL)
+    assert capsys.readouterr().out.startswith("48 images, 16 in a batch\n")
+    keras_ssl.pretrain(resume=run.path)
+    assert "in a batch" not in capsys.readouterr().out
