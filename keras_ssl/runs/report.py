@@ -133,10 +133,10 @@ def show(
     counts = sorted({result["per_class"] for result in first["few_labels"]})
     draws = max((len(result["accuracies"]) for result in first["few_labels"]), default=0)
     table = Table(
-        title=("Mean-per-class accuracy" if mean_per_class else "Accuracy")
-        + " in %, by labels per class"
+        title="Accuracy in %, by labels per class"
         + (f" (mean ± std of {draws} draws)" if draws > 1 else " (one draw)" * draws),
-        caption=f"kNN: {first['knn']['settings']['k']} neighbors",
+        caption=f"kNN: {first['knn']['settings']['k']} neighbors"
+        + ("; few labels: mean per class" if mean_per_class and counts else ""),
         box=box.SIMPLE_HEAD,  # with three counts, the table fits into 80 columns
         pad_edge=False,
         collapse_padding=True,
@@ -146,7 +146,7 @@ def show(
     for count in counts:
         table.add_column(str(count), justify="right")
     table.add_column("all", justify="right")
-    table.add_column("per class", justify="right")
+    table.add_column("per class", justify="right")  # of all labels
     for name, row in rows.items():
         for protocol in _PROTOCOLS:
             few = {r["per_class"]: r for r in row["few_labels"] if r["protocol"] == protocol}

@@ -4,7 +4,7 @@ import csv
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -64,7 +64,7 @@ def predict(
         )
     parts = path.with_name(f"{path.name}.parts")
     scores = compute_in_shards(network, sources, parts, batch_size, shard_size, progress)
-    names = np.concatenate([image_names(source, prefix) for prefix, source in sources.items()])
+    names = _names(sources)
     probabilities = softmax(scores)
     best = probabilities.argmax(axis=1)
     with whole_file(path, overwrite=True) as draft, draft.open("w", newline="") as file:
@@ -74,6 +74,15 @@ def predict(
             table.writerow((name, class_names[number], f"{probabilities[row, number]:.6f}"))
     shutil.rmtree(parts)
     return path
+
+
+def _names(sources: Mapping[str, Source]) -> np.ndarray:
+    """Returns the names of all images: paths relative to their folder if they share one."""
+    folders = {source.root for source in sources.values()}
+    share_one = len(folders) == 1 and None not in folders  # split by a table of labels
+    return np.concatenate(
+        [image_names(source, "" if share_one else prefix) for prefix, source in sources.items()]
+    )
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -135,7 +135,7 @@ class Poison(keras.callbacks.Callback):
     ("place", "message"),
     rest_large(
         [
-            (0, r"loss=\d.* in epoch 2; .*its weights 'block1_conv/kernel' are not finite"),
+            (0, r"loss=\S+ in epoch 2; .*its weights 'block1_conv/kernel' are not finite"),
             (-1, r"must be finite\. Received: loss=nan in epoch 2"),
         ]
     ),

@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_ssl import data, evaluate
 from keras_ssl.backbones import Tiny
@@ -69,3 +70,18 @@ def test_it_resumes_after_the_last_shard(network, digits, tmp_path):
 def test_there_must_be_a_name_for_each_score(network, digits, tmp_path):
     with pytest.raises(ValueError, match="Received: 2 names and 10 scores"):
         predict(network, ["a", "b"], {"": digits}, tmp_path / "p.csv")
+
+
+def test_files_that_a_table_splits_have_their_own_paths(network, tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "img").mkdir(parents=True)
+    for number in range(4):
+        pixels = np.full((8, 8), 60 * number, np.uint8)
+        Image.fromarray(pixels).save(folder / "img" / f"{number}.png")
+    lines = [
+        f"img/{number}.png,{number % 2},{'test' if number > 1 else 'train'}" for number in range(4)
+    ]
+    (folder / "labels.csv").write_text("\n".join(["file,label,split", *lines]))
+    train, test = data.open_source(str(folder), channels=1)
+    path = predict(network, NAMES, {"train": train, "test": test}, tmp_path / "p.csv")
+    assert [row["name"] for row in read(path)] == [f"img/{number}.png" for number in range(4)]
