@@ -29,7 +29,15 @@ from keras_ssl.layers import (
     split_batch_norm,
     target_pairs,
 )
-from keras_ssl.methods import BYOL, MemoryBank, MoCo, SelfSupervised, SimCLR, SimCLRMemory
+from keras_ssl.methods import (
+    BYOL,
+    MemoryBank,
+    MoCo,
+    Rotation,
+    SelfSupervised,
+    SimCLR,
+    SimCLRMemory,
+)
 from keras_ssl.methods.momentum import MomentumMethod
 from keras_ssl.optimizers import SGD
 
@@ -125,6 +133,7 @@ ROWS = [
     Row("memory_bank", memory_bank),
     # Batch normalization cancels the bias before it.
     Row("byol", byol, without_gradient=("projector/dense_1/bias", "predictor/dense_1/bias")),
+    Row("rotation", lambda **shared: Rotation(backbone(), **shared)),
 ]
 
 

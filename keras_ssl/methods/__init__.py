@@ -5,7 +5,17 @@ from keras_ssl.methods.byol import BYOL
 from keras_ssl.methods.learner import Learner
 from keras_ssl.methods.memory_bank import MemoryBank
 from keras_ssl.methods.moco import MoCo
+from keras_ssl.methods.rotation import Rotation
 from keras_ssl.methods.simclr import SimCLR
 from keras_ssl.methods.simclr_memory import SimCLRMemory
 
-__all__ = ["BYOL", "Learner", "MemoryBank", "MoCo", "SelfSupervised", "SimCLR", "SimCLRMemory"]
+__all__ = [
+    "BYOL",
+    "Learner",
+    "MemoryBank",
+    "MoCo",
+    "Rotation",
+    "SelfSupervised",
+    "SimCLR",
+    "SimCLRMemory",
+]

@@ -12,11 +12,12 @@ from keras_ssl.presets.optimizers import OPTIMIZERS, build_optimizer, check_rate
 from keras_ssl.presets.own_presets import class_path, find_own_preset
 from keras_ssl.presets.policies import AUGMENTATIONS, build_augmentation, build_policy
 from keras_ssl.presets.preset import ImageFacts, Preset
+from keras_ssl.presets.rotation import Rotation
 from keras_ssl.presets.simclr import SimCLR
 from keras_ssl.presets.simclr_memory import SimCLRMemory
 
 PRESETS: dict[str, type[Preset]] = {
-    preset.method: preset for preset in (SimCLR, SimCLRMemory, MoCo, BYOL, MemoryBank)
+    preset.method: preset for preset in (SimCLR, SimCLRMemory, MoCo, BYOL, MemoryBank, Rotation)
 }
 """The preset class of each method, by the method's name on the command line."""
 
@@ -29,6 +30,7 @@ __all__ = [
     "MemoryBank",
     "MoCo",
     "Preset",
+    "Rotation",
     "SimCLR",
     "SimCLRMemory",
     "backbone_names",

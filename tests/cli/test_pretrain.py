@@ -135,6 +135,7 @@ DEFAULTS = {
     },
     "byol": {"embedding": 8, "momentum": 0.996, "final_momentum": 1.0, "optimizer": "lars"},
     "memory-bank": {"temperature": 0.07, "embedding": 8, "optimizer": "sgd"},
+    "rotation": {"optimizer": "sgd"},
 }
 
 
@@ -148,7 +149,9 @@ def test_every_method_has_its_defaults_here():
 )
 def test_pretrain_evaluate_and_export_with(method, tmp_path):
     path = tmp_path / "run"
-    status, _, err = pretrain_digits("--method", method, "--epochs", 1, "--out", path)
+    network = TINY if "embedding" in PRESETS[method].options() else TINY[:-2]
+    common = ["--data", "digits", "--batch-size", 500, "--knn-every", 0, *network]
+    status, _, err = call("pretrain", *common, "--method", method, "--epochs", 1, "--out", path)
     assert status == 0, err
     config = Run(path).config
     assert {option: config[option] for option in DEFAULTS[method]} == DEFAULTS[method]

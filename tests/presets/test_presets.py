@@ -29,6 +29,7 @@ CLASSES = {
     "moco": methods.MoCo,
     "byol": methods.BYOL,
     "memory-bank": methods.MemoryBank,
+    "rotation": methods.Rotation,
 }
 FACTS = ImageFacts(image_channels=1, image_count=100, class_count=3)
 
@@ -93,9 +94,10 @@ class Undocumented:
 
 @pytest.mark.parametrize("method", CLASSES)
 def test_the_method_is_built(method):
-    model = build(method, embedding=16, probe=True)
+    has_embedding = "embedding" in find_preset(method).options()
+    model = build(method, probe=True, **({"embedding": 16} if has_embedding else {}))
     assert type(model) is CLASSES[method]
-    assert model.projector.units == 16
+    assert not has_embedding or model.projector.units == 16
     assert isinstance(model.probe, LinearProbe)
     assert model.probe.classes == 3
     is_split = [isinstance(layer, SplitBatchNorm) for layer in model._flatten_layers()]
@@ -135,6 +137,7 @@ def test_options_reach_the_method():
             },
         ),
         ("memory-bank", {"embedding": 128, "temperature": 0.07, "optimizer": "sgd"}),
+        ("rotation", {"optimizer": "sgd"}),
         (
             "byol",
             {
@@ -307,9 +310,11 @@ def test_the_image_size_decides_about_blur(method):
     large, small = (preset.resolve(FACTS, sides=(side, side)) for side in (65, 64))
     assert (large.policy, small.policy) == (preset.large_policy, preset.small_policy)
     assert (large.image_size, small.image_size) == (65, 64)
-    views = replace(small, image_size=32).build_policy()
-    assert views.view_1.begins_with_crop
+    policy = replace(small, image_size=32).build_policy()
+    views = [policy] if preset.view_count == 1 else policy
+    assert len(views) == preset.view_count
     for view in views:
+        assert view.begins_with_crop
         assert "RandomBlur" not in [type(layer).__name__ for layer in view.layers]
 
 
