@@ -133,7 +133,7 @@ ROWS = [
     Row("memory_bank", memory_bank),
     # Batch normalization cancels the bias before it.
     Row("byol", byol, without_gradient=("projector/dense_1/bias", "predictor/dense_1/bias")),
-    Row("rotation", lambda **shared: Rotation(backbone(), **shared)),
+    Row("rotation", lambda **shared: Rotation(Tiny(SHAPE, features=32), **shared)),
 ]
 
 

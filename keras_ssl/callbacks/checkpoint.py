@@ -27,6 +27,10 @@ class Interrupted(Exception):  # noqa: N818 (not an error)
         step: number of training steps taken.
     """
 
+    # A signal can arrive while a layer is called. Keras would raise a RuntimeError with the layer's
+    # arguments instead of an exception without this attribute.
+    _keras_call_info_injected = True
+
     def __init__(self, signal_number: int, step: int):
         super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}")
         self.signal = signal_number

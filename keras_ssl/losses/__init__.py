@@ -4,5 +4,6 @@ from keras_ssl.losses.cosine import CosineRegression
 from keras_ssl.losses.distillation import Distillation
 from keras_ssl.losses.info_nce import InfoNCE
 from keras_ssl.losses.nt_xent import NTXent
+from keras_ssl.losses.spreading import Spreading
 
-__all__ = ["CosineRegression", "Distillation", "InfoNCE", "NTXent"]
+__all__ = ["CosineRegression", "Distillation", "InfoNCE", "NTXent", "Spreading"]

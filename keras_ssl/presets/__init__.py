@@ -5,6 +5,7 @@ Importing this package does not import TensorFlow.
 
 from keras_ssl.presets.backbones import backbone_names, build_backbone
 from keras_ssl.presets.byol import BYOL
+from keras_ssl.presets.exemplar import Exemplar
 from keras_ssl.presets.lookup import lookup, spell, unknown_name
 from keras_ssl.presets.memory_bank import MemoryBank
 from keras_ssl.presets.moco import MoCo
@@ -15,9 +16,20 @@ from keras_ssl.presets.preset import ImageFacts, Preset
 from keras_ssl.presets.rotation import Rotation
 from keras_ssl.presets.simclr import SimCLR
 from keras_ssl.presets.simclr_memory import SimCLRMemory
+from keras_ssl.presets.spreading import InvariantSpreading
 
 PRESETS: dict[str, type[Preset]] = {
-    preset.method: preset for preset in (SimCLR, SimCLRMemory, MoCo, BYOL, MemoryBank, Rotation)
+    preset.method: preset
+    for preset in (
+        SimCLR,
+        SimCLRMemory,
+        MoCo,
+        BYOL,
+        MemoryBank,
+        InvariantSpreading,
+        Exemplar,
+        Rotation,
+    )
 }
 """The preset class of each method, by the method's name on the command line."""
 
@@ -26,7 +38,9 @@ __all__ = [
     "BYOL",
     "OPTIMIZERS",
     "PRESETS",
+    "Exemplar",
     "ImageFacts",
+    "InvariantSpreading",
     "MemoryBank",
     "MoCo",
     "Preset",

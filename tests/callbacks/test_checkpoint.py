@@ -168,6 +168,18 @@ def test_after_a_signal_callbacks_finish_the_end_of_the_epoch(tmp_path):
     assert [step for step, _ in checkpoints(tmp_path)] == [4]
 
 
+class Stopped(keras.layers.Layer):
+    """A layer during whose call a signal arrives."""
+
+    def call(self, inputs):
+        raise Interrupted(signal.SIGTERM, 7)
+
+
+def test_a_signal_while_a_layer_is_called_stays_itself():
+    with pytest.raises(Interrupted, match="stopped by SIGTERM after step 7"):
+        tf.function(Stopped())(tf.zeros((1, 2)))
+
+
 def test_a_second_ctrl_c_stops_immediately(tmp_path):
     class Impatient(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
