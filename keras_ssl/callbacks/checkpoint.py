@@ -19,17 +19,16 @@ from keras_ssl.callbacks import checkpoint_files, model_state
 _GRACE = 15.0  # seconds after a signal that other callbacks have to finish the end of an epoch
 
 
-class Interrupted(Exception):  # noqa: N818 (not an error)
+class Interrupted(BaseException):  # noqa: N818 (not an error)
     """Raised when a signal has stopped training, after the state was saved.
+
+    Like `KeyboardInterrupt`, it is not an `Exception`: Keras and TensorFlow replace exceptions that are
+    raised while a layer is called or traced, and a signal can arrive then.
 
     Attributes:
         signal: number of the signal, such as `signal.SIGINT`.
         step: number of training steps taken.
     """
-
-    # A signal can arrive while a layer is called. Keras would raise a RuntimeError with the layer's
-    # arguments instead of an exception without this attribute.
-    _keras_call_info_injected = True
 
     def __init__(self, signal_number: int, step: int):
         super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}")

@@ -175,7 +175,7 @@ class Stopped(keras.layers.Layer):
         raise Interrupted(signal.SIGTERM, 7)
 
 
-def test_a_signal_while_a_layer_is_called_stays_itself():
+def test_a_signal_while_a_layer_is_traced_is_not_replaced():
     with pytest.raises(Interrupted, match="stopped by SIGTERM after step 7"):
         tf.function(Stopped())(tf.zeros((1, 2)))
 
