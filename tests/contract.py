@@ -31,6 +31,8 @@ from keras_ssl.layers import (
 )
 from keras_ssl.methods import (
     BYOL,
+    Exemplar,
+    InvariantSpreading,
     MemoryBank,
     MoCo,
     Rotation,
@@ -113,6 +115,11 @@ def simclr_memory(**shared):
     return SimCLRMemory(backbone(), ProjectionHead(8), 20, temperature=0.5, **shared)
 
 
+def invariant_spreading(**shared):
+    head = MLPHead(8, depth=1)
+    return InvariantSpreading(backbone(), head, temperature=0.5, **shared)
+
+
 BOTH_VIEWS_TOGETHER = (
     "Both views share one pass: a replica normalizes half of each view, but a group of the batch "
     "is one entire view."
@@ -133,6 +140,8 @@ ROWS = [
     Row("memory_bank", memory_bank),
     # Batch normalization cancels the bias before it.
     Row("byol", byol, without_gradient=("projector/dense_1/bias", "predictor/dense_1/bias")),
+    Row("invariant_spreading", invariant_spreading, not_by_parts=BOTH_VIEWS_TOGETHER),
+    Row("exemplar", lambda **shared: Exemplar(backbone(), BATCH * BATCHES, **shared)),
     Row("rotation", lambda **shared: Rotation(Tiny(SHAPE, features=32), **shared)),
 ]
 

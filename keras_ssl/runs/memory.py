@@ -53,8 +53,12 @@ def estimate(preset: Preset, model: SelfSupervised) -> Memory | None:
     available = available_memory()
     if available is None or model.distribute_strategy.num_replicas_in_sync > 1:
         return None
-    shape = (int(preset.batch_size or 0), *model.backbone.input_shape[1:])
+    # The backbone may take images of any size; a view has the size of the preset.
+    sides = [side or int(preset.image_size or 0) for side in model.backbone.input_shape[1:]]
+    shape = (int(preset.batch_size or 0), *sides)
     elements = sum(math.prod(each) for each in _output_shapes(model.backbone))
+    # A pretext task passes several images per view through the network, such as tiles or turns.
+    elements *= model.view_count is None
     bound = _FIXED + 2 * shape[0] * elements * 4 * _TENSORS
     if elements and bound < _SMALL * available:
         return Memory(bound, available, is_bound=True)

@@ -29,6 +29,8 @@ CLASSES = {
     "moco": methods.MoCo,
     "byol": methods.BYOL,
     "memory-bank": methods.MemoryBank,
+    "invariant-spreading": methods.InvariantSpreading,
+    "exemplar": methods.Exemplar,
     "rotation": methods.Rotation,
 }
 FACTS = ImageFacts(image_channels=1, image_count=100, class_count=3)
@@ -137,6 +139,11 @@ def test_options_reach_the_method():
             },
         ),
         ("memory-bank", {"embedding": 128, "temperature": 0.07, "optimizer": "sgd"}),
+        (
+            "invariant-spreading",
+            {"embedding": 128, "spread_weight": 1.0, "temperature": 0.1, "optimizer": "sgd"},
+        ),
+        ("exemplar", {"optimizer": "sgd"}),
         ("rotation", {"optimizer": "sgd"}),
         (
             "byol",

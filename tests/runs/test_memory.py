@@ -8,7 +8,7 @@ import tensorflow as tf
 import keras_ssl
 from keras_ssl import data
 from keras_ssl.data.host_memory import left_in_cgroup
-from keras_ssl.presets import ImageFacts, SimCLR
+from keras_ssl.presets import ImageFacts, Rotation, SimCLR
 from keras_ssl.runs import memory
 from keras_ssl.runs.graph_memory import count_operations, peak_bytes
 from keras_ssl.runs.memory import Memory, check, estimate
@@ -69,6 +69,14 @@ def test_the_graph_needs_memory_that_does_not_depend_on_the_batch(monkeypatch):
     else:
         assert found.fixed == memory._FIXED + 3 * 10.5 * 1024
     assert found.needed == pytest.approx(1.2 * 40_000 + found.fixed)
+
+
+def test_a_pretext_task_is_traced_because_its_network_takes_more_images_than_views():
+    preset = Rotation(batch_size=8, image_size=8, backbone="tiny").resolve(ImageFacts(3, 100))
+    model = preset.build_model(preset.build_backbone(ImageFacts(3)), ImageFacts(3))
+    model.compile(keras.optimizers.SGD(0.1))
+    found = estimate(preset, model)
+    assert found is None or not found.is_bound
 
 
 def test_options_leave_room_for_the_fixed_part():
