@@ -19,7 +19,7 @@ from keras_ssl.callbacks import checkpoint_files, model_state
 _GRACE = 15.0  # seconds after a signal that other callbacks have to finish the end of an epoch
 
 
-class Interrupted(BaseException):  # noqa: N818 (not an error)
+class Interrupted(BaseException):
     """Raised when a signal has stopped training, after the state was saved.
 
     Like `KeyboardInterrupt`, it is not an `Exception`: Keras and TensorFlow replace exceptions that are
