@@ -6,6 +6,7 @@ from keras_ssl.evaluate.few_labels import few_labels
 from keras_ssl.evaluate.finetune import finetune, supervised
 from keras_ssl.evaluate.finetuned import Finetuned
 from keras_ssl.evaluate.fingerprint import fingerprint
+from keras_ssl.evaluate.has_upright import has_upright
 from keras_ssl.evaluate.knn import knn
 from keras_ssl.evaluate.label_subset import label_subset
 from keras_ssl.evaluate.linear import linear
@@ -22,6 +23,7 @@ __all__ = [
     "few_labels",
     "finetune",
     "fingerprint",
+    "has_upright",
     "knn",
     "label_subset",
     "linear",
