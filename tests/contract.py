@@ -22,6 +22,9 @@ from keras_ssl.backbones import Tiny, ViT
 from keras_ssl.callbacks import MomentumEncoder
 from keras_ssl.data.parallel import with_threads
 from keras_ssl.layers import (
+    Clusters,
+    Decoder,
+    Discriminator,
     LinearProbe,
     MLPHead,
     ProjectionHead,
@@ -31,6 +34,10 @@ from keras_ssl.layers import (
 )
 from keras_ssl.methods import (
     BYOL,
+    AdversarialContextEncoder,
+    ContextEncoder,
+    DeepCluster,
+    DenoisingAutoencoder,
     Exemplar,
     InvariantSpreading,
     MemoryBank,
@@ -62,6 +69,7 @@ class Row:
         not_by_parts: why replicas without synchronized batch normalization differ from one device
             with split batch normalization; empty if they do not.
         lowest: minimum of the loss.
+        prepare: does with a model what its `fit` would do before the first step.
         is_variant: whether another row covers the same code; then only `make test-large` runs it.
     """
 
@@ -71,6 +79,7 @@ class Row:
     not_by_parts: str = ""
     lowest: float = 0.0
     is_variant: bool = False
+    prepare: Callable[[SelfSupervised], None] = lambda model: None
 
 
 def backbone():
@@ -120,10 +129,44 @@ def invariant_spreading(**shared):
     return InvariantSpreading(backbone(), head, temperature=0.5, **shared)
 
 
+def denoising_autoencoder(**shared):
+    return DenoisingAutoencoder(backbone(), Decoder(SHAPE, filters=8), **shared)
+
+
+def context_encoder(**shared):
+    return ContextEncoder(backbone(), Decoder(SHAPE, filters=8, activation="sigmoid"), **shared)
+
+
+def adversarial_context_encoder(**shared):
+    decoder = Decoder(SHAPE, filters=8, activation="sigmoid")
+    judge = Discriminator(8, name="discriminator")
+    return AdversarialContextEncoder(
+        backbone(), decoder, discriminator=judge, adversarial_weight=0.5, **shared
+    )
+
+
 BOTH_VIEWS_TOGETHER = (
     "Both views share one pass: a replica normalizes half of each view, but a group of the batch "
     "is one entire view."
 )
+
+
+def deep_cluster(**shared):
+    return DeepCluster(
+        backbone(),
+        MLPHead(8, depth=1),
+        size=BATCH * BATCHES,
+        clusters=(6, 4),
+        temperature=0.05,
+        **shared,
+    )
+
+
+def cluster(model):
+    """Clusters all images, also if a test trains on some of the batches only."""
+    model.fill_bank(labelled(model) if model.takes_labels else batches(model))
+    model.cluster(0)
+
 
 ROWS = [
     Row("simclr", simclr, not_by_parts=BOTH_VIEWS_TOGETHER),
@@ -138,9 +181,13 @@ ROWS = [
     ),
     Row("moco_vit", lambda **shared: moco(vit, **shared), is_variant=True),
     Row("memory_bank", memory_bank),
+    Row("deep_cluster", deep_cluster, prepare=cluster),
     # Batch normalization cancels the bias before it.
     Row("byol", byol, without_gradient=("projector/dense_1/bias", "predictor/dense_1/bias")),
     Row("invariant_spreading", invariant_spreading, not_by_parts=BOTH_VIEWS_TOGETHER),
+    Row("denoising_autoencoder", denoising_autoencoder),
+    Row("context_encoder", context_encoder),
+    Row("adversarial_context_encoder", adversarial_context_encoder),
     Row("exemplar", lambda **shared: Exemplar(backbone(), BATCH * BATCHES, **shared)),
     Row("rotation", lambda **shared: Rotation(Tiny(SHAPE, features=32), **shared)),
 ]
@@ -161,6 +208,7 @@ def build(row, optimizer=None, probe=None, **compile_arguments):
     keras.utils.set_random_seed(1)
     model = row.make(probe=probe)
     model.compile(optimizer or SGD(0.01), **compile_arguments)
+    row.prepare(model)
     return model
 
 
@@ -207,6 +255,9 @@ def statistics(network):
 def collected(model):
     """Returns queues and banks: weights not trained, not of targets, and no moving statistics."""
     others = [*model.trainable_weights, *statistics(model)]
+    for layer in model._flatten_layers():
+        if isinstance(layer, Clusters):  # they change once per epoch
+            others += layer.weights
     for target, _ in target_pairs(model):
         others += target.weights
     return [v for v in model.weights if all(v is not other for other in others)]
@@ -279,8 +330,11 @@ def run_with_fixed_target(row):
 class KeepCollected(keras.callbacks.Callback):
     """Resets queue and bank after each step; a fixed batch would fill them with its own images."""
 
-    def on_train_begin(self, logs=None):
-        self.start = values_of(collected(self.model))
+    start = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.start is None:  # what is computed before the first step belongs to the start
+            self.start = values_of(collected(self.model))
 
     def on_train_batch_end(self, batch, logs=None):
         for variable, value in zip(collected(self.model), self.start, strict=True):
@@ -289,6 +343,8 @@ class KeepCollected(keras.callbacks.Callback):
 
 def test_the_loss_falls_on_a_fixed_batch(row):
     model = build(row)
+    if isinstance(model, DeepCluster):
+        model.cluster = lambda epoch: None  # keeps the clusters of the first epoch
     batch = batches(model, 1)
     losses = train(model, batch.repeat(30), 30, callbacks=[KeepCollected()], steps_per_epoch=1)
     # A loss with the wrong sign would fall too, but below its minimum.
@@ -525,12 +581,13 @@ def test_a_step_skipped_by_loss_scaling_changes_nothing(row, run, replicas, requ
     with strategy.scope():
         endless = keras.optimizers.LossScaleOptimizer(SGD(0.01), initial_scale=float("inf"))
         model = build(row, endless)
+    start = values_of(model.weights)
     train(model)
     assert np.asarray(model.optimizer.iterations) == 0
     is_statistic = places(model, statistics(model))
     still = [place for place in range(len(model.weights)) if place not in is_statistic]
     after = values_of(model.weights)
-    assert_equal([after[place] for place in still], [run.after[0][place] for place in still])
+    assert_equal([after[place] for place in still], [start[place] for place in still])
 
     # Training then continues as if those batches had not existed.
     model.optimizer.dynamic_scale.assign(1.0)

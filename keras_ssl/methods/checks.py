@@ -45,6 +45,23 @@ def validate_backbone(backbone: Any) -> keras.Model:
     return backbone
 
 
+def check_free_size(backbone: keras.Model, method: str):
+    """Raises ValueError unless a backbone takes images of any size.
+
+    Args:
+        backbone: from `validate_backbone`.
+        method: name of the method, for the message.
+    """
+    shape = getattr(backbone, "input_shape", None)
+    if isinstance(shape, tuple) and len(shape) == 4 and shape[1:3] != (None, None):
+        raise ValueError(
+            f"`backbone` must take images of any size: {method} trains it on tiles, and it is "
+            "evaluated on whole images. Expected: input_shape=(None, None, channels), such as "
+            "keras_ssl.backbones.ResNet(18, stem='small', input_shape=(None, None, 3)). "
+            f"Received: backbone.input_shape={shape}"
+        )
+
+
 def validate_probe(probe: Any) -> LinearProbe:
     """Returns the probe; raises TypeError if it is not a `LinearProbe`."""
     if not isinstance(probe, LinearProbe):
@@ -134,7 +151,7 @@ def _validate_views(
     if not tensors or len(data) < least + with_indices + with_keys:
         raise ValueError(
             f"A batch must be a tuple of views, {_structure(with_indices, with_keys, least)}, without "
-            "labels, as from keras_ssl.data.views. "
+            f"labels, as from keras_ssl.data.views{_arguments(with_indices, with_keys)}. "
             f"Received: {tf.nest.map_structure(_describe, data)}"
         )
     views, *extras = _split_extras(data, with_indices, with_keys)
@@ -174,6 +191,12 @@ def _are_indices(value: Any) -> bool:
 
 def _are_keys(value: Any) -> bool:
     return len(value.shape) == 2 and value.shape[1] == 2 and value.dtype == tf.uint32
+
+
+def _arguments(with_indices: bool, with_keys: bool) -> str:
+    """Returns the arguments of `data.views` that add what a method needs; empty for none."""
+    names = ["indices=True"] * with_indices + ["keys=True"] * with_keys
+    return f"(..., {', '.join(names)})" if names else ""
 
 
 def _structure(with_indices: bool, with_keys: bool, views: int) -> str:

@@ -3,19 +3,29 @@
 Importing this package does not import TensorFlow.
 """
 
+from keras_ssl.presets.adversarial_context_encoder import AdversarialContextEncoder
 from keras_ssl.presets.backbones import backbone_names, build_backbone
 from keras_ssl.presets.byol import BYOL
+from keras_ssl.presets.cmc import CMC
+from keras_ssl.presets.colorization import Colorization
+from keras_ssl.presets.context_encoder import ContextEncoder
+from keras_ssl.presets.deep_cluster import DeepCluster
+from keras_ssl.presets.denoising_autoencoder import DenoisingAutoencoder
 from keras_ssl.presets.exemplar import Exemplar
+from keras_ssl.presets.jigsaw import Jigsaw
 from keras_ssl.presets.lookup import lookup, spell, unknown_name
 from keras_ssl.presets.memory_bank import MemoryBank
 from keras_ssl.presets.moco import MoCo
 from keras_ssl.presets.optimizers import OPTIMIZERS, build_optimizer, check_rate
 from keras_ssl.presets.own_presets import class_path, find_own_preset
+from keras_ssl.presets.pirl import PIRL
 from keras_ssl.presets.policies import AUGMENTATIONS, build_augmentation, build_policy
 from keras_ssl.presets.preset import ImageFacts, Preset
+from keras_ssl.presets.relative_location import RelativeLocation
 from keras_ssl.presets.rotation import Rotation
 from keras_ssl.presets.simclr import SimCLR
 from keras_ssl.presets.simclr_memory import SimCLRMemory
+from keras_ssl.presets.split_brain import SplitBrain
 from keras_ssl.presets.spreading import InvariantSpreading
 
 PRESETS: dict[str, type[Preset]] = {
@@ -26,9 +36,19 @@ PRESETS: dict[str, type[Preset]] = {
         MoCo,
         BYOL,
         MemoryBank,
+        DeepCluster,
         InvariantSpreading,
         Exemplar,
+        DenoisingAutoencoder,
+        ContextEncoder,
+        AdversarialContextEncoder,
         Rotation,
+        Colorization,
+        SplitBrain,
+        CMC,
+        RelativeLocation,
+        Jigsaw,
+        PIRL,
     )
 }
 """The preset class of each method, by the method's name on the command line."""
@@ -36,17 +56,27 @@ PRESETS: dict[str, type[Preset]] = {
 __all__ = [
     "AUGMENTATIONS",
     "BYOL",
+    "CMC",
     "OPTIMIZERS",
+    "PIRL",
     "PRESETS",
+    "AdversarialContextEncoder",
+    "Colorization",
+    "ContextEncoder",
+    "DeepCluster",
+    "DenoisingAutoencoder",
     "Exemplar",
     "ImageFacts",
     "InvariantSpreading",
+    "Jigsaw",
     "MemoryBank",
     "MoCo",
     "Preset",
+    "RelativeLocation",
     "Rotation",
     "SimCLR",
     "SimCLRMemory",
+    "SplitBrain",
     "backbone_names",
     "build_augmentation",
     "build_backbone",

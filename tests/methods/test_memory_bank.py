@@ -78,7 +78,7 @@ def test_an_index_beyond_the_bank_is_an_error():
 def test_refuses_batches_without_indices(batch):
     model = memory_bank()
     model.compile("sgd")
-    with pytest.raises(ValueError, match=r"\(view_1, view_2, index\), as .*indices=True"):
+    with pytest.raises(ValueError, match=r"\(view_1, view_2, index\), .*as .*indices=True"):
         model.fit(data(*batch), verbose=0)
 
 
