@@ -1,5 +1,6 @@
 """Backbones: networks that map images to features. Any `keras.Model` that does so can be used."""
 
+from keras_ssl.backbones.cut import block_names, cut
 from keras_ssl.backbones.maps import maps
 from keras_ssl.backbones.of_lightness import of_lightness
 from keras_ssl.backbones.pooled import pooled
@@ -16,6 +17,8 @@ __all__ = [
     "SmallResNet",
     "Tiny",
     "ViT",
+    "block_names",
+    "cut",
     "maps",
     "of_lightness",
     "pooled",

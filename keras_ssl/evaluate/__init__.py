@@ -1,5 +1,6 @@
 """Standard evaluation protocols: k-nearest neighbors, linear probe, few labels and fine-tuning."""
 
+from keras_ssl.evaluate.by_block import BlockResults, by_block
 from keras_ssl.evaluate.cost import Cost, cost
 from keras_ssl.evaluate.features import Features, extract, pixels
 from keras_ssl.evaluate.few_labels import few_labels
@@ -13,11 +14,13 @@ from keras_ssl.evaluate.linear import linear
 from keras_ssl.evaluate.result import FewLabels, Result
 
 __all__ = [
+    "BlockResults",
     "Cost",
     "Features",
     "FewLabels",
     "Finetuned",
     "Result",
+    "by_block",
     "cost",
     "extract",
     "few_labels",

@@ -119,6 +119,7 @@ class Encoder:
             )
         self.backbone = backbone
         self.augmentation = augmentation
+        self.preprocessing = "unknown"  # that of the last images
         self._input_shape = _input_shape(backbone)
 
         # `model.predict` fails under some distribution strategies. The partial makes each function
@@ -134,28 +135,37 @@ class Encoder:
         if isinstance(source, Features):
             return source
         name = name or source_name(source)
+        values, labels = [], []
+        for features, targets in self.batches(source, batch_size, progress, name):
+            values.append(features)
+            labels.append(targets)
+        return Features(
+            np.concatenate(values),
+            np.concatenate(labels),
+            name,
+            self.preprocessing,
+            getattr(source, "class_names", None),
+        )
+
+    def batches(
+        self, source: Images, batch_size: int, progress: bool, name: str
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the features (n, dim) and labels (n,) of one batch of images after the other."""
         dataset = image_dataset(source, name)
-        batches, preprocessing = prepare(
+        batches, self.preprocessing = prepare(
             dataset, self._input_shape, batch_size, self.augmentation, name
         )
         total = int(batches.cardinality())
         tracked = with_bar(
             batches, f"Features of {name}", progress, total=total if total >= 0 else None
         )
-        values, labels = [], []
+        empty = True
         with _explain_unequal_sizes(name):
             for images, targets in tracked:
-                values.append(self._features(images, name))
-                labels.append(targets.numpy().reshape(-1))
-        if not values:
+                empty = False
+                yield self._features(images, name), targets.numpy().reshape(-1)
+        if empty:
             raise ValueError(f"{name!r} must contain at least one image. Received: none.")
-        return Features(
-            np.concatenate(values),
-            np.concatenate(labels),
-            name,
-            preprocessing,
-            getattr(source, "class_names", None),
-        )
 
     def _features(self, images: tf.Tensor, name: str) -> np.ndarray:
         expected = self._input_shape[1:]
