@@ -36,14 +36,15 @@ _NOT_FINITE_ADVICE = (
 class CollapseMonitor(keras.callbacks.Callback):
     """Monitors features for collapse, and stops training if the loss or weights are not finite.
 
-    At the end of an epoch, it computes the backbone's features, in inference mode, for the two
-    views of the last training batch, `model.last_batch`. It adds their statistics to the epoch's
-    logs. Keras' `History` records them, and so do `TensorBoard` and other callbacks after this one
-    in the list:
+    At the end of an epoch, it computes the backbone's features, in inference mode, for two views of
+    the last training batch, `model.last_batch`, or for the view of a pretext task. It adds their
+    statistics to the epoch's logs. Keras' `History` records them, and so do `TensorBoard` and other
+    callbacks after this one in the list:
 
     - "feature_std": spread of the features' directions over the images, from 0 (collapsed) to 1
       (evenly spread).
-    - "alignment": mean squared distance between the two views of an image, from 0 (equal) to 4.
+    - "alignment": mean squared distance between the two views of an image, from 0 (equal) to 4;
+      left out for a pretext task.
     - "uniformity": from 0 (collapsed) to about -4 (evenly spread).
     - "effective_rank": number of directions in use, from 1 to the number of features.
     - "embedding_std": like "feature_std", for the outputs of the model's `projector`, if it has
@@ -77,7 +78,8 @@ class CollapseMonitor(keras.callbacks.Callback):
 
     Raises:
         ValueError: if an argument is out of range; when training starts, if the model has no
-            `last_batch`; after an epoch, if `last_batch` does not hold two views.
+            `last_batch`; after an epoch, if `last_batch` does not hold two views (one for a method
+            whose `view_count` is 1).
         FloatingPointError: if the loss, a weight or a feature is not finite. The message names the
             first layer, in forward order, whose weights or outputs for the last batch are not
             finite.
@@ -180,20 +182,21 @@ class CollapseMonitor(keras.callbacks.Callback):
         )
 
     def _views(self) -> tuple:
-        """Returns the two views of the last batch."""
+        """Returns two views of the last batch, or the view of a pretext task."""
         batch = self.model.last_batch
-        views = batch[:2] if isinstance(batch, (tuple, list)) else ()
-        if len(views) < 2 or any(np.ndim(view) != 4 for view in views):
+        count = min(2, getattr(self.model, "view_count", None) or 2)
+        views = batch[:count] if isinstance(batch, (tuple, list)) else ()
+        if len(views) < count or any(np.ndim(view) != 4 for view in views):
             received = [tuple(np.shape(view)) for view in views] if views else repr(batch)
             raise ValueError(
-                "The `last_batch` of the model must hold two views of the last training batch, each "
-                "(batch, height, width, channels). "
+                f"The `last_batch` of the model must hold {'two views' if count == 2 else 'the view'} "
+                "of the last training batch, each (batch, height, width, channels). "
                 f"Received: last_batch={received}"
             )
         return tuple(tf.convert_to_tensor(view) for view in views)
 
     def _outputs(self) -> list[np.ndarray]:
-        """Returns features and embeddings of the last batch in inference mode, (2, n, dim) each."""
+        """Returns features and embeddings of the last batch in inference mode, (views, n, dim)."""
         return [x.numpy() for x in self._forward(*(view[: self.images] for view in self._views()))]
 
     def _measure_first(self) -> list[Spread] | None:
@@ -263,10 +266,11 @@ class CollapseMonitor(keras.callbacks.Callback):
 
 
 def _statistics(features: np.ndarray, embeddings: np.ndarray | None = None) -> dict[str, float]:
-    """Returns the statistics of features, (2, n, dim), and of embeddings, (2, n, units)."""
+    """Returns the statistics of features, (views, n, dim), and of embeddings, (views, n, units)."""
+    alignment = {"alignment": statistics.alignment(*features)} if len(features) == 2 else {}
     values = {
         "feature_std": statistics.feature_std(np.concatenate(features)),
-        "alignment": statistics.alignment(*features),
+        **alignment,
         "uniformity": float(np.mean([statistics.uniformity(view) for view in features])),
         "effective_rank": statistics.effective_rank(np.concatenate(features)),
     }

@@ -15,7 +15,7 @@ from keras_ssl.data.parallel import with_threads
 from keras_ssl.evaluate import feature_statistics as statistics
 from keras_ssl.layers import MLPHead, ProjectionHead
 from keras_ssl.losses import CosineRegression
-from keras_ssl.methods import BYOL, SelfSupervised, SimCLR
+from keras_ssl.methods import BYOL, Rotation, SelfSupervised, SimCLR
 
 KEYS = ["feature_std", "alignment", "uniformity", "effective_rank"]
 
@@ -501,6 +501,20 @@ def test_a_model_without_last_batch():
         ValueError, match=r"needs a model with an attribute `last_batch`.*Received: Still without"
     ):
         model.fit(np.zeros((8, 4, 4, 3)), np.zeros((8, 8)), callbacks=[CollapseMonitor()])
+
+
+def test_a_pretext_task_has_one_view_and_no_alignment():
+    model = Rotation(Tiny((8, 8, 1), 8))
+    model.compile("sgd")
+    images = np.random.default_rng(0).random((16, 8, 8, 1), np.float32)
+    monitor = CollapseMonitor()
+    batches = tf.data.Dataset.from_tensor_slices((images,)).batch(8)
+    model.fit(with_threads(batches), verbose=0, callbacks=[monitor])
+    assert list(monitor.history[0]) == [key for key in KEYS if key != "alignment"]
+    features = np.asarray(model.backbone(images[8:], training=False))
+    assert monitor.history[0]["feature_std"] == pytest.approx(
+        statistics.feature_std(features), abs=1e-5
+    )
 
 
 def test_a_fixed_last_batch():
