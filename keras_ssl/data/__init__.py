@@ -1,6 +1,7 @@
 """Sources of images, and the data pipeline that makes views of them."""
 
 from keras_ssl.data.arrays import arrays, npz
+from keras_ssl.data.color_prior import color_prior
 from keras_ssl.data.digits import digits
 from keras_ssl.data.image_folder import image_folder
 from keras_ssl.data.open_source import open_source
@@ -8,4 +9,14 @@ from keras_ssl.data.source import Source
 from keras_ssl.data.tfds import tfds
 from keras_ssl.data.views import views
 
-__all__ = ["Source", "arrays", "digits", "image_folder", "npz", "open_source", "tfds", "views"]
+__all__ = [
+    "Source",
+    "arrays",
+    "color_prior",
+    "digits",
+    "image_folder",
+    "npz",
+    "open_source",
+    "tfds",
+    "views",
+]

@@ -18,6 +18,8 @@ _FROM_RELATIVE = np.linalg.inv(_TO_RELATIVE)
 _KNEE = 6 / 29  # below the cube of it, Lab replaces the cube root by its tangent
 _LIGHTNESS_SCALE = 100.0  # lightness of white
 _COLOR_SCALE = 110.0  # a and b of sRGB lie in -108 to 99
+GRAY = 5.0
+"""An image whose |a| and |b| nowhere exceed this counts as gray (richzhang/colorization)."""
 
 
 def rgb_to_lab(images):

@@ -75,6 +75,17 @@ def build_backbone(
     return keras.Model(images, network.output, name=network.name)  # `network` takes a list
 
 
+def has_width(name: str) -> bool:
+    """Returns whether the `width` of a network can be chosen.
+
+    Example:
+        >>> has_width("resnet50"), has_width("vit-small")
+        (True, False)
+    """
+    name = spell("backbone", name, backbone_names())
+    return name in _RESNETS or name in ("small-resnet", "tiny")
+
+
 def needs_adamw(name: str) -> bool:
     """Returns whether a network is of a family that is trained with AdamW.
 

@@ -42,6 +42,7 @@ class ImageFacts:
         pixel_type: NumPy type of the pixels to which the two belong.
         data_rules: how files were found and read; see `keras_ssl.data.image_folder`. Runs of earlier
             versions lack it and followed rules 1.
+        measured: numbers that `Preset.measure` returned for the images; `None` if there are none.
     """
 
     image_channels: int
@@ -51,6 +52,7 @@ class ImageFacts:
     value_high: tuple[float, ...] | None = None
     pixel_type: str = "uint8"
     data_rules: int = 1
+    measured: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Preset:
     """How views are made: simclr, moco-v1, moco-v2, byol; without blur, for images of
     up to 64 pixels: simclr-small (half the color jitter), moco-v2-small,
     moco-v2-no-blur, byol-small; centred (handwriting and other centred objects);
-    crop-flip (crops and flips only, for pretext tasks).
+    crop-flip (crops and flips only, for pretext tasks); pirl (for that method).
     Default: centred for digits, otherwise the method's own for the size."""
     optimizer: str = "auto"
     """lars, sgd, adam, adamw, or auto: adamw for ConvNeXt and vision transformers, which
@@ -163,6 +165,14 @@ class Preset:
         """
         yield from ()
 
+    def measure(self, source: "Source") -> tuple[float, ...] | None:
+        """Returns numbers about the images on which the model depends, such as the prior of colors.
+
+        They are measured when a run starts, stored in `config.json`, and are `ImageFacts.measured` in
+        `build_model`. By default there are none.
+        """
+        return None
+
     def build_model(self, backbone: "keras.Model", images: ImageFacts) -> "SelfSupervised":
         """Returns the untrained, uncompiled method around a backbone.
 
@@ -175,6 +185,13 @@ class Preset:
     def build_backbone(self, images: ImageFacts) -> "keras.Model":
         """Returns the untrained backbone."""
         return build_backbone(self.backbone, self.width, self.view_shape(images), self.input_scale)
+
+    def build_encoder(self, images: ImageFacts) -> "keras.Model":
+        """Returns an untrained network with the weights of `build_backbone`, to evaluate and export.
+
+        It takes images of the size of the views. By default it is another backbone.
+        """
+        return self.build_backbone(images)
 
     def build_policy(self) -> "Policy | Augmentation":
         """Returns the policy, or the augmentation of a single view. Call `resolve` first."""

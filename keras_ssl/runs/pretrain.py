@@ -216,6 +216,7 @@ def _prepare(
         given = replace(given, preset=preset)
         for line in preset.check_images(images):
             console.print(line)
+        facts = replace(facts, measured=preset.measure(images))
     else:
         _, facts = run.pretrain_settings
         going_on.check_images(run, images)
