@@ -28,6 +28,9 @@ class Evaluate:
     """Random draws of few labels, over which mean and standard deviation are taken."""
     baselines: bool = False
     """Also measure raw pixels and the untrained encoder (run directories only)."""
+    by_block: bool = False
+    """Also measure each block of the encoder, beside the untrained encoder for run
+    directories, and draw it to by_block.png there."""
     batch_size: int = 256
     """Images per forward pass."""
     seed: int = 0
@@ -50,8 +53,10 @@ class Evaluate:
         """Prints a table, writes metrics.json, and returns the exit status."""
         from keras_ssl import export
         from keras_ssl.data.open_source import open_labeled
+        from keras_ssl.evaluate.by_block import check_blocks
         from keras_ssl.evaluate.classifier_parts import encoder_of_classifier
         from keras_ssl.export.class_names import read_class_names
+        from keras_ssl.runs.blocks import measure_blocks, show_blocks
         from keras_ssl.runs.classification import measure_classifier, show_classifier
         from keras_ssl.runs.console import open_console
         from keras_ssl.runs.directory import Run
@@ -66,6 +71,7 @@ class Evaluate:
                 self.data,
                 *settings,
                 baselines=self.baselines,
+                by_block=self.by_block,
                 batch_size=self.batch_size,
                 seed=self.seed,
                 data_dir=self.data_dir,
@@ -76,6 +82,8 @@ class Evaluate:
         network = export.load(self.run)
         below_classes = encoder_of_classifier(network)
         encoder = network if below_classes is None else below_classes
+        if self.by_block:
+            check_blocks(encoder)
         channels = encoder.input_shape[-1]
         train, test = open_labeled(
             self.data,
@@ -89,6 +97,8 @@ class Evaluate:
             console.print(line)
         rows = measure({"trained": encoder}, train, test, *settings, self.seed, self.batch_size)
         show(rows, console, is_unbalanced(test))
+        if self.by_block:
+            show_blocks(measure_blocks({"trained": encoder}, train, test, self.batch_size), console)
         if below_classes is not None:
             names = read_class_names(self.run)
             result = measure_classifier(network, names, test, self.batch_size)

@@ -134,8 +134,9 @@ def by_block(
             )
         check_labels(source, name)
     Encoder(backbone, augmentation)  # refuses what is no encoder
-    names = list(blocks) if blocks is not None else block_names(backbone)
-    network, parts = _network(backbone, names or ["block1"], grid)
+    check_blocks(backbone)
+    names = list(block_names(backbone) if blocks is None else blocks)
+    network, parts = _network(backbone, names, grid)
     encoder = Encoder(network, augmentation)
     with tempfile.TemporaryDirectory() as folder, unchanged(backbone):
         seen, unseen = (
@@ -153,6 +154,15 @@ def by_block(
                 "linear": linear(None, *pair, progress=progress),
             }
     return BlockResults(**results)
+
+
+def check_blocks(backbone: keras.Model):
+    """Raises ValueError if `by_block` finds no blocks in a network."""
+    if not block_names(backbone):
+        raise ValueError(
+            "The encoder has no blocks to measure. Expected: a functional network with layers named "
+            f"stem, block1, block2, ... Received: {backbone.name!r}, without such layers"
+        )
 
 
 _Key = tuple[str, str]  # "pooled" or "grid", and a block

@@ -51,7 +51,7 @@ def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in metrics.items():
         if isinstance(value, dict):
-            skipped = name in ("settings", "per_class")
+            skipped = name in ("settings", "per_class", "by_block")
             flat |= {} if skipped else _flat(value, f"{prefix}{name}.")
         elif isinstance(value, list):
             for entry in value:

@@ -45,6 +45,7 @@ class Run:
     logs/          TensorBoard
     history.jsonl  one line per epoch: the loss, and what callbacks measured
     metrics.json   results of evaluations
+    by_block.png   accuracy of each block, if it was measured
     export/        SavedModel
     network.keras  a fine-tuned or distilled network until it is exported
     ```
@@ -163,6 +164,7 @@ class Run:
         data_dir: str | os.PathLike | None = None,
         verify: bool = True,
         console: Any = None,
+        by_block: bool = False,
     ) -> dict[str, dict[str, Any]]:
         """Measures the encoder by kNN and linear accuracy, prints a table, and writes `metrics.json`.
 
@@ -182,12 +184,16 @@ class Run:
             data_dir: directory of TensorFlow Datasets.
             verify: decode all files of a folder first, and leave out those that are damaged.
             console: `rich.console.Console` to print to.
+            by_block: also measure the untrained encoder and each block of both, print a table, and draw
+                it to `by_block.png`; see `keras_ssl.evaluate.by_block`.
 
         Returns:
             Row name ("trained", ...) -> {"knn": result, "linear": result, "few_labels": [results]}.
+            With `by_block`, also "by_block": {block: {"knn": result, "linear": result}}.
 
         Raises:
-            ValueError: if the images have no labels.
+            ValueError: if the images have no labels, or `by_block` is used for an encoder without
+                blocks.
         """
         warn_if_unfinished(self, "evaluated")
         return evaluate_run(
@@ -201,6 +207,7 @@ class Run:
             data_dir,
             verify,
             console,
+            by_block,
         )
 
     def export(self, path: str | os.PathLike | None = None) -> pathlib.Path:

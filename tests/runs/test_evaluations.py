@@ -1,12 +1,15 @@
 """Measurements of a run: all are kept, and the export's card says on which data each was made."""
 
+import io
 import json
 
+import keras
 import numpy as np
 import pytest
+from rich.console import Console
 
 import keras_ssl
-from keras_ssl import data
+from keras_ssl import data, evaluate
 from keras_ssl.runs.directory import Run
 from keras_ssl.runs.json_files import write_json
 from tests.runs.test_pretrain import SMALL, images
@@ -84,3 +87,39 @@ def test_a_classifier_that_is_not_exported_yet_says_so(tmp_path):
     for use in (run.encoder, run.network, run.export, lambda: run.evaluate(sets(1, "first"))):
         with pytest.raises(FileNotFoundError, match=r"must have finished.*not exported yet"):
             use()
+
+
+def test_each_block_is_measured_beside_the_untrained_encoder(run):
+    train, test = sets(1, "first")
+    console = Console(file=io.StringIO(), width=120)
+    rows = run.evaluate((train, test), **QUICK, by_block=True, console=console)
+    assert list(rows) == ["untrained", "trained"]
+    for name, encoder in (("trained", run.encoder()), ("untrained", run.untrained_encoder())):
+        expected = evaluate.by_block(encoder, train, test, k=rows[name]["knn"]["settings"]["k"])
+        assert rows[name]["by_block"] == expected.to_dict()["pooled"]
+        last = rows[name]["by_block"]["block3"]
+        assert last["linear"]["accuracy"] == rows[name]["linear"]["accuracy"]
+        assert last["knn"]["accuracy"] == rows[name]["knn"]["accuracy"]
+    written = run.metrics
+    block1 = rows["trained"]["by_block"]["block1"]["linear"]["accuracy"]
+    for found in (written, written["evaluations"][-1]):
+        assert found["rows"]["trained"]["by_block"]["block1"]["linear"]["accuracy"] == block1
+    printed = console.file.getvalue()
+    assert "linear, untrained" in printed
+    assert f"Picture: {run.path / 'by_block.png'}" in printed
+    assert "by_block" not in (run.export() / "README.md").read_text()
+    run.evaluate((train, test), **QUICK)  # without: the newest rows have no blocks
+    assert "by_block" not in run.metrics["rows"]["trained"]
+    assert list(run.metrics["evaluations"][-2]["rows"]["trained"]["by_block"]) == [
+        "block1",
+        "block2",
+        "block3",
+    ]
+
+
+def test_an_encoder_without_blocks_is_refused_before_the_images_are_read(run, monkeypatch):
+    inputs = keras.Input((8, 8, 1))
+    flat = keras.Model(inputs, keras.layers.Flatten()(inputs), name="flat")
+    monkeypatch.setattr(keras_ssl.Run, "network", lambda run: flat)
+    with pytest.raises(ValueError, match=r"no blocks to measure.* Received: 'flat'"):
+        run.evaluate("no such data", by_block=True)

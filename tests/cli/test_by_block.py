@@ -1,0 +1,20 @@
+"""Blocks on the command line: measured, and exported."""
+
+from tests.command_line import call
+
+
+def test_blocks_of_a_run_and_of_its_export_are_printed(run, photos, tmp_path):
+    path, _ = run
+    words = ["--data", photos, "--draws", 1, "--labels-per-class", 1]
+    status, out, err = call("evaluate", path, *words, "--by-block")
+    assert status == 0, err
+    table = out[out.index("Accuracy by block") :]
+    assert [line.split()[0] for line in table.splitlines()[4:7]] == ["block1", "block2", "block3"]
+    assert "untrained" in table
+    assert (path / "by_block.png").stat().st_size > 5_000
+    assert call("export", path, "--out", tmp_path / "export")[0] == 0
+    status, of_export, err = call("evaluate", tmp_path / "export", *words, "--by-block")
+    assert status == 0, err
+    trained = [line.split()[2] for line in table.splitlines()[4:7]]  # kNN of the trained encoder
+    lines = of_export[of_export.index("Accuracy by block") :].splitlines()[4:7]
+    assert [line.split()[1] for line in lines] == trained
