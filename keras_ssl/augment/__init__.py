@@ -14,6 +14,7 @@ from keras_ssl.augment.policies import (
     moco_v1,
     moco_v2,
     multi_crop,
+    pirl,
     simclr,
 )
 from keras_ssl.augment.solarize import RandomSolarize
@@ -38,5 +39,6 @@ __all__ = [
     "moco_v1",
     "moco_v2",
     "multi_crop",
+    "pirl",
     "simclr",
 ]

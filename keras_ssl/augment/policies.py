@@ -150,6 +150,25 @@ def byol(size: int, blur: bool = True) -> Policy:
     return Policy(view(blurred=1.0, solarized=0.0), view(blurred=0.1, solarized=0.2))
 
 
+def pirl(size: int) -> Policy:
+    """PIRL's views: an image with distorted colors, and a large crop to cut into tiles.
+
+    `methods.PIRL` distorts the colors of each tile of the second view in the training step.
+
+    Args:
+        size: side of a view, in pixels.
+
+    Example:
+        >>> [type(layer).__name__ for layer in pirl(224).view_2.layers]
+        ['RandomCrop', 'RandomFlip']
+
+    Source: Misra and van der Maaten 2020, section 3.3 and appendix: crops of 8 % to 100 % of the image,
+    and of 60 % to 100 % to cut. The colors are those of `simclr`.
+    """
+    view_1 = simclr(size, blur=False).view_1
+    return Policy(view_1, Augmentation([RandomCrop(size, area=(0.6, 1.0)), RandomFlip()]))
+
+
 def centred(size: int) -> Policy:
     """Views of small, centred images that are defined by their shape, such as handwriting.
 

@@ -77,7 +77,7 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
     _check_arguments(depth, width, sk_ratio, stem, input_shape)
     if stem == "auto":
         sides = [side for side in input_shape[:2] if side is not None]
-        stem = "small" if max(sides) <= _SMALL_SIDE else "imagenet"
+        stem = auto_stem(max(sides))
     resnet_d = resnet_d or sk_ratio > 0
     build_block = _basic_block if depth in _BASIC_DEPTHS else _bottleneck_block
 
@@ -99,6 +99,16 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
     # Always float32: this is a mean over many pixels, and the input of every loss.
     pooled = layers.GlobalAveragePooling2D(dtype="float32", name="features")(features)
     return keras.Model(images, pooled, name=name or f"resnet{depth}")
+
+
+def auto_stem(side: int) -> str:
+    """Returns the stem that `stem="auto"` chooses for images whose longer side has `side` pixels.
+
+    Example:
+        >>> auto_stem(64), auto_stem(65)
+        ('small', 'imagenet')
+    """
+    return "small" if side <= _SMALL_SIDE else "imagenet"
 
 
 def _check_arguments(depth, width, sk_ratio, stem, input_shape):

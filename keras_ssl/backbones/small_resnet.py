@@ -8,7 +8,7 @@ from keras_ssl.layers.batch_norm import BatchNorm
 
 def SmallResNet(  # noqa: N802 (a model's constructor, spelled as one)
     filters: int = 48,
-    input_shape: tuple[int, int, int] = (32, 32, 3),
+    input_shape: tuple[int | None, int | None, int] = (32, 32, 3),
     name: str | None = None,
 ) -> keras.Model:
     """Returns a residual network of one convolution and two residual blocks.
@@ -20,7 +20,8 @@ def SmallResNet(  # noqa: N802 (a model's constructor, spelled as one)
     Args:
         filters: positive number of filters of the first convolution; the output has four times as many
             features.
-        input_shape: (height, width, channels), with sides of at least 8 pixels.
+        input_shape: (height, width, channels), with sides of at least 8 pixels, or `None` for sides of
+            any length.
         name: name of the model, "small_resnet" by default.
 
     Returns:
@@ -38,7 +39,8 @@ def SmallResNet(  # noqa: N802 (a model's constructor, spelled as one)
     """
     if filters < 1:
         raise ValueError(f"`filters` must be at least 1. Received: filters={filters}")
-    if len(input_shape) != 3 or min(input_shape[:2]) < 8 or input_shape[2] < 1:
+    sides = [side for side in input_shape[:2] if side is not None]
+    if len(input_shape) != 3 or min(sides, default=8) < 8 or (input_shape[2] or 0) < 1:
         raise ValueError(
             "`input_shape` must be (height, width, channels) with sides of at least 8 pixels. "
             f"Received: input_shape={input_shape}"

@@ -9,6 +9,7 @@ from keras_ssl.presets.byol import BYOL
 from keras_ssl.presets.cmc import CMC
 from keras_ssl.presets.colorization import Colorization
 from keras_ssl.presets.context_encoder import ContextEncoder
+from keras_ssl.presets.cpc import CPC
 from keras_ssl.presets.deep_cluster import DeepCluster
 from keras_ssl.presets.denoising_autoencoder import DenoisingAutoencoder
 from keras_ssl.presets.exemplar import Exemplar
@@ -42,6 +43,7 @@ PRESETS: dict[str, type[Preset]] = {
         DenoisingAutoencoder,
         ContextEncoder,
         AdversarialContextEncoder,
+        CPC,
         Rotation,
         Colorization,
         SplitBrain,
@@ -57,6 +59,7 @@ __all__ = [
     "AUGMENTATIONS",
     "BYOL",
     "CMC",
+    "CPC",
     "OPTIMIZERS",
     "PIRL",
     "PRESETS",

@@ -23,7 +23,11 @@ _RESNETS |= {f"resnet{depth}-sk": (depth, _SK_RATIO) for depth in _DEPTHS if dep
 
 
 def build_backbone(
-    name: str, width: float, input_shape: tuple[int, int, int], input_scale: float = 255
+    name: str,
+    width: float,
+    input_shape: tuple[int | None, int | None, int],
+    input_scale: float = 255,
+    side: int | None = None,
 ) -> "keras.Model":
     """Returns an untrained network.
 
@@ -33,11 +37,13 @@ def build_backbone(
             and DeiT's), or a network of `keras.applications`, such as "MobileNetV2".
         width: factor on the number of filters of a ResNet, on the 48 of the first stage of
             "small-resnet", and on the 64 features of "tiny".
-        input_shape: (height, width, channels) of the images.
+        input_shape: (height, width, channels) of the images; `None` for sides of any length.
         input_scale: factor on the images, which are in [0, 1], for networks of `keras.applications`
             that normalize pixels from 0 to 255 themselves: ConvNeXt, EfficientNet, MobileNetV3. With 1,
             as in earlier versions, these networks see nearly black images: the spread of the features
             of an untrained ConvNeXtTiny is 0.001 instead of 0.97 (`feature_std`, CIFAR-10).
+        side: side of whole images in pixels, if `input_shape` has free sides. The network has the
+            layers and weights of that for images of this size.
 
     Raises:
         ValueError: if there is no such network, `width` does not apply to it, or the images are smaller
@@ -46,15 +52,19 @@ def build_backbone(
     import keras
 
     from keras_ssl import backbones
+    from keras_ssl.backbones.resnet import auto_stem
+    from keras_ssl.backbones.tiny import tiny_strides
 
     name = spell("backbone", name, backbone_names())
     if name in _RESNETS:
         depth, sk_ratio = _RESNETS[name]
-        return backbones.ResNet(depth, width=width, sk_ratio=sk_ratio, input_shape=input_shape)
+        stem = "auto" if side is None else auto_stem(side)
+        return backbones.ResNet(depth, width, sk_ratio, stem, input_shape)
     if name == "small-resnet":
         return backbones.SmallResNet(round(48 * width), input_shape)
     if name == "tiny":
-        return backbones.Tiny(input_shape, features=round(64 * width))
+        strides = None if side is None else tiny_strides(side)
+        return backbones.Tiny(input_shape, features=round(64 * width), strides=strides)
     if width != 1.0:
         raise ValueError(
             "`width` applies to resnet, small-resnet and tiny only; vision transformers and networks "

@@ -18,6 +18,7 @@ _POLICIES: dict[
     "moco-v2-no-blur": ("moco_v2", {"blur": False}),
     "byol": ("byol", {}),
     "byol-small": ("byol", {"blur": False}),
+    "pirl": ("pirl", {}),
     "centred": ("centred", {}),
     "crop-flip": ("crop_and_flip", {}),
 }

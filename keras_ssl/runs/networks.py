@@ -22,7 +22,7 @@ def load_encoder(run: Any) -> keras.Model:
         return network if encoder is None else encoder
     settings, images = run.pretrain_settings
     # Batch normalization is split for pretraining only; the encoder takes batches of any size.
-    encoder = settings.preset.build_backbone(images)
+    encoder = settings.preset.build_encoder(images)
     encoder.set_weights(run.method().backbone.get_weights())
     return encoder
 
@@ -50,7 +50,7 @@ def build_untrained_encoder(run: Any) -> keras.Model:
         return keras.models.clone_model(run.encoder())
     settings, images = run.pretrain_settings
     keras.utils.set_random_seed(settings.preset.seed)
-    return settings.preset.build_backbone(images)
+    return settings.preset.build_encoder(images)
 
 
 def load_method(run: Any) -> SelfSupervised:
