@@ -79,8 +79,8 @@ class Row:
         not_by_parts: why replicas without synchronized batch normalization differ from one device
             with split batch normalization; empty if they do not.
         lowest: minimum of the loss.
-        rounding: difference between weights after training with and without loss scaling, if TensorFlow's
-            graph optimizer orders the sums of their gradients in different ways; 0 otherwise.
+        rounding: largest difference of weights with and without loss scaling, if TensorFlow's graph
+            optimizer sums their gradients in another order; 0 if it does not.
         prepare: does with a model what its `fit` would do before the first step.
         is_variant: whether another row covers the same code; then only `make test-large` runs it.
     """

@@ -104,12 +104,12 @@ class CPC(SelfSupervised):
         """Returns the loss of a view, `(batch, height, width, channels)`."""
         grid = self.encode(view)  # (batch, rows, columns, features)
         patches, all_predictions = self.predict_patches(grid)
-        loss = 0.0
+        losses = []
         for predictions in all_predictions:
             scores, own = candidate_scores(patches, predictions)
             self.accuracy.update_state(tf.argmax(scores, -1, tf.int32) == own[:, None])
-            loss += self.contrast(patches, predictions) / len(all_predictions)
-        return loss
+            losses.append(self.contrast(patches, predictions))
+        return tf.reduce_mean(tf.stack(losses))
 
     def encode(self, view: tf.Tensor, training: bool = True) -> tf.Tensor:
         """Returns the features of the patches of a view, `(batch, rows, columns, features)`."""

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from keras_ssl import methods, presets
-from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import MomentumEncoder
 from keras_ssl.layers import LinearProbe, SplitBatchNorm
 from keras_ssl.presets import (
@@ -31,7 +30,14 @@ CLASSES = {
     "memory-bank": methods.MemoryBank,
     "invariant-spreading": methods.InvariantSpreading,
     "exemplar": methods.Exemplar,
+    "denoising-autoencoder": methods.DenoisingAutoencoder,
+    "context-encoder": methods.ContextEncoder,
+    "adversarial-context-encoder": methods.AdversarialContextEncoder,
+    "cpc": methods.CPC,
     "rotation": methods.Rotation,
+    "colorization": methods.Colorization,
+    "split-brain": methods.SplitBrain,
+    "cmc": methods.CMC,
 }
 FACTS = ImageFacts(image_channels=1, image_count=100, class_count=3)
 
@@ -41,8 +47,13 @@ def resolve(method, replicas=1, facts=FACTS, **options):
     return preset.resolve(facts, replicas, sides=(8, 8))
 
 
+OF_COLOR = {"colorization", "split-brain", "cmc"}  # they have backbones of their own
+
+
 def build(method, **options):
-    return resolve(method, **options).build_model(Tiny((8, 8, 1), features=8), FACTS)
+    facts = replace(FACTS, image_channels=3) if method in OF_COLOR else FACTS
+    preset = resolve(method, facts=facts, backbone="tiny", width=0.125, **options)
+    return preset.build_model(preset.build_backbone(facts), facts)
 
 
 def test_every_method_has_a_preset_that_is_tested_here():
@@ -99,7 +110,8 @@ def test_the_method_is_built(method):
     has_embedding = "embedding" in find_preset(method).options()
     model = build(method, probe=True, **({"embedding": 16} if has_embedding else {}))
     assert type(model) is CLASSES[method]
-    assert not has_embedding or model.projector.units == 16
+    head = "lightness_head" if method == "cmc" else "projector"
+    assert not has_embedding or getattr(model, head).units == 16
     assert isinstance(model.probe, LinearProbe)
     assert model.probe.classes == 3
     is_split = [isinstance(layer, SplitBatchNorm) for layer in model._flatten_layers()]
@@ -144,7 +156,20 @@ def test_options_reach_the_method():
             {"embedding": 128, "spread_weight": 1.0, "temperature": 0.1, "optimizer": "sgd"},
         ),
         ("exemplar", {"optimizer": "sgd"}),
+        ("cpc", {"predictions": 5, "context_units": 256, "optimizer": "adam"}),
+        ("context-encoder", {"region": "random", "filters": 64, "optimizer": "adam"}),
+        (
+            "adversarial-context-encoder",
+            {"region": "random", "filters": 64, "adversarial_weight": 0.001, "optimizer": "adam"},
+        ),
+        (
+            "denoising-autoencoder",
+            {"noise": "masking", "amount": 0.25, "filters": 64, "optimizer": "adam"},
+        ),
         ("rotation", {"optimizer": "sgd"}),
+        ("colorization", {"hidden_units": 256, "rebalance": True, "optimizer": "adam"}),
+        ("split-brain", {"hidden_units": 256, "lightness_bins": 50, "optimizer": "adam"}),
+        ("cmc", {"embedding": 128, "temperature": 0.07, "optimizer": "sgd"}),
         (
             "byol",
             {
