@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import tyro
 
 from keras_ssl.cli.error_message import describe_error
+from keras_ssl.cli.help_text import joined_lines
 from keras_ssl.cli.recipes import list_recipes, load_recipe, read_recipe
 from keras_ssl.cli.resumed import defaults_of_run
 from keras_ssl.cli.type_checks import quick_type_checks
@@ -31,6 +32,7 @@ _PLACES = {
     "embed": ("keras_ssl.cli.embed", "Embed"),
     "predict": ("keras_ssl.cli.predict", "Predict"),
     "search": ("keras_ssl.cli.search", "Search"),
+    "pictures": ("keras_ssl.cli.pictures", "Pictures"),
     "demo": ("keras_ssl.cli.demo", "Demo"),
 }
 
@@ -168,7 +170,7 @@ def parse(words: Sequence[str]) -> Any:
     if resumed and default is None and hasattr(kind, "read"):
         default = defaults_of_run(kind, resumed)
     options: dict[str, Any] = {} if default is None else {"default": default}
-    with quick_type_checks():
+    with quick_type_checks(), joined_lines():
         return tyro.cli(
             kind,
             prog=f"keras-ssl {name}",
