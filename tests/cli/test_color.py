@@ -32,8 +32,7 @@ def pretrain(method, data, path, *more):
 @pytest.mark.large
 @pytest.mark.parametrize("method", METHODS)
 def test_pretrain_resume_evaluate_and_export(method, colored, tmp_path):
-    path, straight = tmp_path / "run", tmp_path / "straight"
-    assert pretrain(method, colored, straight, "--epochs", 2)[0] == 0
+    path = tmp_path / "run"
     status, _, err = pretrain(method, colored, path, "--epochs", 2)
     assert status == 0, err
     config = Run(path).config
@@ -42,9 +41,7 @@ def test_pretrain_resume_evaluate_and_export(method, colored, tmp_path):
         assert config["measured"] == pytest.approx(
             keras_ssl.data.color_prior(keras_ssl.data.npz(colored))
         )
-    history = Run(path).history
-    assert [line["loss"] for line in history] == [line["loss"] for line in Run(straight).history]
-    assert any(name.endswith("accuracy") for name in history[-1])
+    assert any(name.endswith("accuracy") for name in Run(path).history[-1])
     status, _, err = call("pretrain", "--resume", path, "--epochs", 3)
     assert status == 0, err
     assert [line["epoch"] for line in Run(path).history] == [1, 2, 3]

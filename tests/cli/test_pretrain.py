@@ -135,6 +135,7 @@ DEFAULTS = {
     },
     "byol": {"embedding": 8, "momentum": 0.996, "final_momentum": 1.0, "optimizer": "lars"},
     "memory-bank": {"temperature": 0.07, "embedding": 8, "optimizer": "sgd"},
+    "deep-cluster": {"clusters": 3000, "clusterings": 3, "temperature": 0.1, "embedding": 8},
     "invariant-spreading": {
         "temperature": 0.1,
         "spread_weight": 1.0,

@@ -28,6 +28,7 @@ CLASSES = {
     "moco": methods.MoCo,
     "byol": methods.BYOL,
     "memory-bank": methods.MemoryBank,
+    "deep-cluster": methods.DeepCluster,
     "invariant-spreading": methods.InvariantSpreading,
     "exemplar": methods.Exemplar,
     "denoising-autoencoder": methods.DenoisingAutoencoder,
@@ -165,6 +166,10 @@ def test_options_reach_the_method():
         (
             "denoising-autoencoder",
             {"noise": "masking", "amount": 0.25, "filters": 64, "optimizer": "adam"},
+        ),
+        (
+            "deep-cluster",
+            {"clusters": 3000, "clusterings": 3, "temperature": 0.1, "embedding": 128},
         ),
         ("rotation", {"optimizer": "sgd"}),
         ("colorization", {"hidden_units": 256, "rebalance": True, "optimizer": "adam"}),
