@@ -169,7 +169,13 @@ def test_options_reach_the_method():
         ),
         (
             "deep-cluster",
-            {"clusters": 3000, "clusterings": 3, "temperature": 0.1, "embedding": 128},
+            {
+                "clusters": 3000,
+                "clusterings": 3,
+                "temperature": 0.1,
+                "embedding": 128,
+                "hidden_units": 2048,
+            },
         ),
         ("rotation", {"optimizer": "sgd"}),
         ("colorization", {"hidden_units": 256, "rebalance": True, "optimizer": "adam"}),
