@@ -1,9 +1,11 @@
 """DeepCluster-v2: the clusters of the last epoch's embeddings are the classes of the next."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_ssl import distribute
@@ -11,6 +13,7 @@ from keras_ssl.augment.finish import finished_spec, get_finish
 from keras_ssl.layers import Clusters, EmbeddingBank, MLPHead
 from keras_ssl.methods.base import SelfSupervised
 from keras_ssl.methods.epoch_boundaries import with_callback
+from keras_ssl.methods.panel import Panel
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -134,6 +137,14 @@ class DeepCluster(SelfSupervised):
             step(batch)
             if number + 1 == steps:
                 break
+
+    def panels(self, *views_and_index) -> list[Panel]:
+        """Returns the views, and the cluster of each image in the first clustering."""
+        *views, index = views_and_index
+        first, *others = super().panels(*views)
+        labels = np.asarray(self.clusterings.read(0, index))
+        captions = [f"cluster {label}" if label >= 0 else "no cluster yet" for label in labels]
+        return [replace(first, captions=captions), *others]
 
     def cluster(self, epoch: int):
         """Clusters the images for an epoch, unless this has been done before an interruption."""

@@ -88,6 +88,18 @@ def test_an_interrupted_epoch_keeps_its_clusters(tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_the_panels_name_the_clusters():
+    trained = model()
+    *pair, index = next(iter(views()))
+    assert set(trained.panels(*pair, index)[0].captions) == {"no cluster yet"}
+    trained.fill_bank(views())
+    trained.cluster(0)
+    first, second = trained.panels(*pair, index)
+    labels = np.asarray(trained.clusterings.labels)[0, index]
+    assert list(first.captions) == [f"cluster {label}" for label in labels]
+    assert (first.images.shape, second.captions) == ((BATCH, *SHAPE), ())
+
+
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match=r"`temperature` must be positive\. Received: temp.*=0"):
         model(temperature=0)
