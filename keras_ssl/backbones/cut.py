@@ -36,6 +36,7 @@ def cut(backbone: keras.Model, block: str) -> keras.Model:
 
     Source: for vision transformers, `vision_transformer.py` of facebookresearch/dino.
     """
+    backbone = without_wrappers(backbone)
     features = block_features(backbone, block, "features")
     return keras.Model(backbone.inputs[0], features, name=f"{backbone.name}_{block}")
 
@@ -70,6 +71,21 @@ def block_names(backbone: keras.Model) -> list[str]:
     return list(_blocks(backbone))
 
 
+def without_wrappers(network: keras.Model) -> keras.Model:
+    """Returns the functional model in a model whose only layer it is, such as that of a classifier.
+
+    Other models are returned unchanged.
+    """
+    inner = [
+        layer
+        for layer in (network.layers if getattr(network, "inputs", None) else [])
+        if not isinstance(layer, layers.InputLayer)
+    ]
+    if len(inner) == 1 and isinstance(inner[0], keras.Model) and getattr(inner[0], "inputs", None):
+        return without_wrappers(inner[0])
+    return network
+
+
 def block_tensors(backbone: keras.Model, block: str) -> list[keras.KerasTensor]:
     """Returns the output of a block: one tensor, or one of each stream of a backbone with two.
 
@@ -94,6 +110,7 @@ def block_tensors(backbone: keras.Model, block: str) -> list[keras.KerasTensor]:
 
 def _blocks(backbone: keras.Model) -> dict[str, list[keras.KerasTensor]]:
     found: dict[str, list[keras.KerasTensor]] = {}
+    backbone = without_wrappers(backbone)
     for layer in backbone.layers if getattr(backbone, "inputs", None) else []:
         match = _BLOCK.fullmatch(layer.name)
         if match:

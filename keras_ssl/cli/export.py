@@ -31,9 +31,13 @@ class Export:
     out: pathlib.Path | None = None
     """Directory or file to write; an existing one is replaced. Default: <run>/export,
     <run>/encoder.tflite (with --quantize encoder-float16.tflite or
-    encoder-int8.tflite), <run>/encoder.onnx."""
+    encoder-int8.tflite), <run>/encoder.onnx; with --block <run>/export-<block>,
+    <run>/encoder-<block>.tflite, ..."""
     format: str = "savedmodel"
     """savedmodel, lite (also called tflite) or onnx."""
+    block: str | None = None
+    """Export the encoder up to this block only, such as block3, with its features
+    averaged over all places. keras-ssl evaluate --by-block measures which is best."""
     quantize: str | None = None
     """Number format of the weights in a lite file: float16 or int8. Default:
     float32."""
@@ -93,20 +97,22 @@ class Export:
         run = Run(self.run)
         if form == "savedmodel":
             with console.status("Writing and checking the SavedModel"):
-                path = run.export(self.out)
+                path = run.export(self.out, self.block)
             console.print(f"Written and checked: {path}")
-            console.print(loading_lines(path, run.config))
+            console.print(loading_lines(path, run.config if self.block is None else None))
             return 0
         encoder = run.network() if run.exists else export.load(self.run)
-        output = None if run.exists else read_output_name(self.run)
-        kind = f"-{quantize}" if quantize else ""
+        output = None if run.exists or self.block else read_output_name(self.run)
+        kind = "".join(f"-{word}" for word in (self.block, quantize) if word)
         out = self.out or self.run / f"encoder{kind}{_SUFFIXES[form]}"
         with console.status(f"Writing and checking {out.name}"):
             if form == "onnx":
-                path = export.onnx(encoder, out, overwrite=True, output=output)
+                path = export.onnx(encoder, out, overwrite=True, output=output, block=self.block)
             else:
                 images = self._calibration_images(encoder) if quantize == "int8" else None
-                path = export.lite(encoder, out, quantize, images, overwrite=True, output=output)
+                path = export.lite(
+                    encoder, out, quantize, images, overwrite=True, output=output, block=self.block
+                )
         size = path.stat().st_size / 2**20
         console.print(f"Written and checked: {path} ({size:.2f} MiB)")
         return 0

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ssl.backbones.cut import block_features, block_names, block_tensors
+from keras_ssl.backbones.cut import block_features, block_names, block_tensors, without_wrappers
 from keras_ssl.evaluate.features import Encoder, Features, match_features
 from keras_ssl.evaluate.fingerprint import unchanged
 from keras_ssl.evaluate.grid_pooling import GridPooling
@@ -135,6 +135,7 @@ def by_block(
         check_labels(source, name)
     Encoder(backbone, augmentation)  # refuses what is no encoder
     check_blocks(backbone)
+    backbone = without_wrappers(backbone)
     names = list(block_names(backbone) if blocks is None else blocks)
     network, parts = _network(backbone, names, grid)
     encoder = Encoder(network, augmentation)

@@ -9,19 +9,27 @@ import numpy as np
 
 # Registers the classes of the layers; `copy_to_float32` loads a backbone.
 import keras_ssl.backbones  # noqa: F401
+from keras_ssl.backbones import cut
+from keras_ssl.evaluate.classifier_parts import encoder_of_classifier
 from keras_ssl.layers import SplitBatchNorm, split_batch_norm
 
 _SAMPLE_SIDE = 64  # pixels, if the backbone takes any size
 
 
-def find_backbone(model: Any) -> keras.Model:
+def find_backbone(model: Any, block: str | None = None) -> keras.Model:
     """Returns the network to export: the backbone of the model, or the model itself.
 
     Split batch normalization is replaced by normal batch normalization.
 
+    Args:
+        model: network, or a model with a `backbone`.
+        block: block of the network at which the export ends; see `keras_ssl.backbones.cut`. Of a
+            classifier, the encoder is cut. `None`: the export is the whole network.
+
     Raises:
         TypeError: if neither the model nor its `backbone` is a `keras.Model`.
-        ValueError: if the network is not built, or has weights of which none is trainable.
+        ValueError: if the network is not built, has weights of which none is trainable, or has no such
+            block.
     """
     backbone = getattr(model, "backbone", None)
     backbone = backbone if isinstance(backbone, keras.Model) else model
@@ -42,8 +50,13 @@ def find_backbone(model: Any) -> keras.Model:
             f"{backbone.name!r}, none trainable"
         )
     if any(isinstance(layer, SplitBatchNorm) for layer in backbone._flatten_layers()):
-        return split_batch_norm(backbone, groups=1)  # so that fine-tuning can use any batch size
-    return backbone
+        backbone = split_batch_norm(
+            backbone, groups=1
+        )  # so that fine-tuning can use any batch size
+    if block is None:
+        return backbone
+    encoder = encoder_of_classifier(backbone)
+    return cut(backbone if encoder is None else encoder, block)
 
 
 def find_shapes(backbone: keras.Model) -> tuple[tuple[int | None, int | None, int], int]:

@@ -30,6 +30,7 @@ def lite(
     calibration: Any = None,
     overwrite: bool = False,
     output: str | None = None,
+    block: str | None = None,
 ) -> pathlib.Path:
     """Writes a backbone as a LiteRT file with a signature that maps `images` to `features`.
 
@@ -52,6 +53,8 @@ def lite(
         overwrite: whether to replace an existing file.
         output: name of the signature's output. `None`: "scores" for a network of
             `keras_ssl.evaluate.finetune` or `keras_ssl.distill`, and "features" for others.
+        block: export an encoder that ends at this block, such as "block3", with the features of
+            `keras_ssl.backbones.cut`.
 
     Returns:
         `path`.
@@ -72,7 +75,7 @@ def lite(
         raise ValueError(
             f"`quantize` must be None, 'float16' or 'int8'. Received: quantize={quantize!r}"
         )
-    backbone = find_backbone(model)
+    backbone = find_backbone(model, block)
     image_shape, _ = find_shapes(backbone)
     if quantize == "int8" and None in image_shape and _resizes_positions(backbone):
         raise ValueError(

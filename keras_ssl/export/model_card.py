@@ -140,6 +140,7 @@ def render(
     backbone: keras.Model,
     features: int,
     documents: dict[str, str],
+    block: str | None = None,
 ) -> str:
     """Returns the model card in Markdown.
 
@@ -149,13 +150,21 @@ def render(
         backbone: the exported network: `model` or its backbone.
         features: number of features per image.
         documents: the JSON files, from `render_documents`.
+        block: the block at which the exported network ends; `None`: it is not cut.
     """
     contract = json.loads(documents["preprocessing.json"])
     class_names = contract.pop("class_names", None)
     output = output_name(backbone, class_names)
     height, width = contract["size"] or (224, 224)
     images = f"(batch, {height}, {width}, {contract['channels']})"
-    origin = "" if model is backbone else f", the backbone of a `{type(model).__name__}` model"
+    own = getattr(model, "backbone", None)
+    whole = own if isinstance(own, keras.Model) else model
+    origin = "" if model is whole else f", the backbone of a `{type(model).__name__}` model"
+    if block is not None:
+        origin = (
+            f". It is `{whole.name}`{origin}, cut after `{block}`: the features are the output of that "
+            "block, pooled over all places"
+        )
     blocks = ", ".join(f"`{block}`" for block in block_outputs(backbone))
     sections = [
         f"# {name}",

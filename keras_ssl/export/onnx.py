@@ -24,6 +24,7 @@ def onnx(
     opset: int = 17,
     overwrite: bool = False,
     output: str | None = None,
+    block: str | None = None,
 ) -> pathlib.Path:
     """Writes a backbone as an ONNX file with the input `images` and the output `features`.
 
@@ -40,6 +41,8 @@ def onnx(
         overwrite: whether to replace an existing file.
         output: name of the output. `None`: "scores" for a network of `keras_ssl.evaluate.finetune` or
             `keras_ssl.distill`, and "features" for others.
+        block: export an encoder that ends at this block, such as "block3", with the features of
+            `keras_ssl.backbones.cut`.
 
     Returns:
         `path`.
@@ -55,7 +58,7 @@ def onnx(
         >>> onnx(keras_ssl.backbones.Tiny(), "tiny.onnx")
         PosixPath('tiny.onnx')
     """
-    backbone = find_backbone(model)
+    backbone = find_backbone(model, block)
     image_shape, _ = find_shapes(backbone)
     tf2onnx, onnxruntime = _import_libraries()
     output = output or output_name(backbone)

@@ -30,6 +30,7 @@ def saved_model(
     preprocessing: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     class_names: Sequence[str] | None = None,
+    block: str | None = None,
 ) -> pathlib.Path:
     """Writes a backbone as a SavedModel that can be served and fine-tuned; see docs/export.md.
 
@@ -53,6 +54,8 @@ def saved_model(
             classes in order. They are written to preprocessing.json and the model card, and a
             signature returns them. The output of the other signatures is named `scores`, as it is
             for every network of `keras_ssl.evaluate.finetune` and `keras_ssl.distill`.
+        block: export an encoder that ends at this block, such as "block3", with the features of
+            `keras_ssl.backbones.cut`. The model card names it. `metrics` should be those of the block.
 
     Returns:
         `path`.
@@ -64,7 +67,7 @@ def saved_model(
         TypeError: if `model` is not a `keras.Model`, or metadata is not a mapping.
         ValueError: if `model` does not map each image to one vector, or has weights of which none
             is trainable; if metadata cannot be written as JSON or does not fit the model; if there
-            is not one class name per score; if `path` is not local.
+            is not one class name per score; if the network has no such block; if `path` is not local.
 
     Example:
         >>> backbone = keras_ssl.backbones.Tiny()
@@ -79,7 +82,12 @@ def saved_model(
             "`saved_model` cannot be called in the scope of a strategy. Expected: a call outside of "
             f"it. Received: a call in the scope of {distribute.replica_count()} replicas"
         )
-    backbone = find_backbone(model)
+    if block is not None and class_names is not None:
+        raise ValueError(
+            "An encoder that ends at a block has no classes. Expected: `block` or `class_names`. "
+            f"Received: block={block!r} and {len(class_names)} class names"
+        )
+    backbone = find_backbone(model, block)
     image_shape, features = find_shapes(backbone)
     if class_names is not None:
         class_names = [str(name) for name in class_names]
@@ -100,7 +108,7 @@ def saved_model(
     draft.mkdir(parents=True)
     try:
         _write(backbone, image_shape, prepare, documents, draft, class_names)
-        card = model_card.render(target.name, model, backbone, features, documents)
+        card = model_card.render(target.name, model, backbone, features, documents, block)
         (draft / "README.md").write_text(card, encoding="utf-8")
         write_manifest(draft)
         check_parity(backbone, image_shape, prepare, draft, output_name(backbone, class_names))

@@ -28,6 +28,7 @@ from keras_ssl.runs.networks import (
     load_method,
     load_network,
 )
+from keras_ssl.runs.pictures import draw_run
 from keras_ssl.runs.preset_of_run import check_preset_class
 from keras_ssl.runs.settings import PretrainSettings, read_pretrain_settings
 from keras_ssl.runs.versions import read_versions
@@ -46,6 +47,7 @@ class Run:
     history.jsonl  one line per epoch: the loss, and what callbacks measured
     metrics.json   results of evaluations
     by_block.png   accuracy of each block, if it was measured
+    pictures.png   what the method does with images, if it was drawn
     export/        SavedModel
     network.keras  a fine-tuned or distilled network until it is exported
     ```
@@ -210,7 +212,9 @@ class Run:
             by_block,
         )
 
-    def export(self, path: str | os.PathLike | None = None) -> pathlib.Path:
+    def export(
+        self, path: str | os.PathLike | None = None, block: str | None = None
+    ) -> pathlib.Path:
         """Writes the network as a SavedModel with the run's settings and metrics, and checks it.
 
         This is the encoder of a pretraining run, and the classifier of a fine-tuned or distilled run,
@@ -218,12 +222,50 @@ class Run:
         export at the same path is replaced.
 
         Args:
-            path: directory to write; by default `export/` in the run directory.
+            path: directory to write; by default `export/` in the run directory, or `export-<block>/`.
+            block: export the encoder up to this block only, such as "block3"; its features are those of
+                `keras_ssl.backbones.cut`, and its metrics those of `evaluate(by_block=True)`.
 
         Returns:
             The directory. `keras_ssl.export.load` loads it.
+
+        Raises:
+            ValueError: if the encoder has no such block.
         """
-        return export_run(self, path)
+        return export_run(self, path, block)
+
+    def pictures(
+        self,
+        data: str | os.PathLike | Source | None = None,
+        count: int = 8,
+        path: str | os.PathLike | None = None,
+        data_dir: str | os.PathLike | None = None,
+    ) -> pathlib.Path:
+        """Draws what the method of a pretraining run does with images: `panels` of the method.
+
+        The rows are the views of the images or, for a pretext task, the task and the predictions.
+
+        Args:
+            data: images: a name or path, as for `keras_ssl.pretrain`, or a source; by default those of
+                the run.
+            count: number of images, which are spread over the data.
+            path: PNG file to write; by default `pictures.png` in the run directory.
+            data_dir: directory of TensorFlow Datasets; by default that of the run.
+
+        Returns:
+            The file.
+
+        Raises:
+            FileNotFoundError: if the run has no checkpoint yet.
+            ValueError: if `count` is not positive, another program wrote the run, or the images of the
+                run were passed as a source and `data` is missing.
+
+        Example:
+            ```python
+            keras_ssl.Run("runs/photos").pictures()
+            ```
+        """
+        return draw_run(self, data, count, path, data_dir)
 
     @property
     def value_range(self) -> ValueRange | None:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from keras_ssl import callbacks, distribute
+from keras_ssl import augment, callbacks, distribute
 from keras_ssl.data import Source
 from keras_ssl.data.image_folder import RULES
 from keras_ssl.data.open_source import keep_labeled, open_labeled, open_source, report_skipped
@@ -24,6 +24,7 @@ from keras_ssl.runs.arguments import Images, combine
 from keras_ssl.runs.console import describe_stop, open_console
 from keras_ssl.runs.directory import Run
 from keras_ssl.runs.memory import check, estimate
+from keras_ssl.runs.pictures import LONG_TRAINING, draw_after_training
 from keras_ssl.runs.plan import accelerated, describe
 from keras_ssl.runs.preset_of_run import own_class
 from keras_ssl.runs.report import count_neighbours
@@ -132,6 +133,7 @@ def pretrain(
             console.print(reason)
         if images.value_range is not None:
             console.print(f"Pixel values that become 0 to 1: {images.value_range}")
+        begun = time.monotonic()
         try:
             history = train(
                 model,
@@ -151,6 +153,11 @@ def pretrain(
             call = f"keras_ssl.pretrain(resume={str(run.path)!r})"
             console.print(describe_stop(stop.step, command, call))
             raise
+        is_long = time.monotonic() - begun >= LONG_TRAINING
+        if is_long and strategy.num_replicas_in_sync == 1:  # `panels` runs on one replica
+            drawn = draw_after_training(model, preset.build_policy(), images, run, preset.seed)
+            if drawn is not None:
+                console.print(f"Pictures: {drawn}")
     finally:
         keras.config.set_dtype_policy(precision)
     values = ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())
@@ -235,7 +242,7 @@ def _prepare(
     needs = estimate(preset, model)
     for line in check(needs, preset) if needs else []:
         console.print(line)
-    monitors = [*preset.build_callbacks(), *_build_monitors(given, images, test)]
+    monitors = [*preset.build_callbacks(), *_build_monitors(given, images, test, model)]
     if run is None:
         word = pathlib.Path((given.data or images.name).removeprefix("tfds:")).stem
         name = f"{preset.method}-{word}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -285,7 +292,7 @@ def _check_count(preset: Preset, facts: ImageFacts, images: Source):
 
 
 def _build_monitors(
-    given: PretrainSettings, images: Source, test: Source | None
+    given: PretrainSettings, images: Source, test: Source | None, model: SelfSupervised
 ) -> list[keras.callbacks.Callback]:
     if given.knn_every == 0:
         return []
@@ -302,4 +309,9 @@ def _build_monitors(
         return []
     known, test = keep_labeled(images), keep_labeled(test)
     neighbours = count_neighbours(np.asarray(known.labels))  # as in the tables of `evaluate`
-    return [callbacks.KNNMonitor(known, test, every=given.knn_every, k=neighbours)]
+    view = None
+    if None in model.backbone.input_shape[1:]:  # of any size: measured on images of the views' size
+        view = augment.evaluation(int(given.preset.image_size or 0))
+    return [
+        callbacks.KNNMonitor(known, test, every=given.knn_every, k=neighbours, augmentation=view)
+    ]

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from keras_ssl import data, evaluate
 from keras_ssl.backbones import Tiny, ViT, cut
+from keras_ssl.evaluate.classifier import with_classes
+from keras_ssl.evaluate.classifier_parts import encoder_of_classifier
 from keras_ssl.evaluate.grid_pooling import GridPooling
 
 
@@ -118,6 +120,12 @@ def test_an_encoder_with_layers_behind_the_last_block_has_a_row_of_its_own(backb
     found = evaluate.by_block(encoder, *digits, blocks=["block3"], k=20)
     assert list(found.pooled) == ["block3", "output"]
     assert found.pooled["output"]["knn"].accuracy == evaluate.knn(encoder, *digits, k=20).accuracy
+
+
+def test_the_encoder_of_a_classifier_has_blocks(backbone, digits, results):
+    encoder = encoder_of_classifier(with_classes(backbone, classes=10))
+    found = evaluate.by_block(encoder, *digits, k=20)
+    assert found.to_dict()["pooled"] == results.to_dict()["pooled"]
 
 
 def test_tokens_have_rows_but_no_grid(digits):
