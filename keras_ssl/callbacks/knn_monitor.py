@@ -1,5 +1,7 @@
 """Measures k-nearest-neighbor accuracy during training."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
@@ -32,6 +34,8 @@ class KNNMonitor(keras.callbacks.Callback):
         k: see `keras_ssl.evaluate.knn`.
         temperature: see `keras_ssl.evaluate.knn`.
         batch_size: images per forward pass.
+        augmentation: see `keras_ssl.evaluate.extract`. A backbone that takes images of any size gets
+            whole images without it, which must then have one size.
 
     Attributes:
         history: maps each measured epoch (counted from 0) to its `keras_ssl.evaluate.Result`.
@@ -58,6 +62,7 @@ class KNNMonitor(keras.callbacks.Callback):
         k: int = 200,
         temperature: float = 0.1,
         batch_size: int = 256,
+        augmentation: Callable | None = None,
     ):
         super().__init__()
         check_labels(train, "train")
@@ -74,6 +79,7 @@ class KNNMonitor(keras.callbacks.Callback):
         self.k = k
         self.temperature = temperature
         self.batch_size = batch_size
+        self.augmentation = augmentation
         self.history: dict[int, Result] = {}
         self._encoder: Encoder | None = None
 
@@ -83,7 +89,9 @@ class KNNMonitor(keras.callbacks.Callback):
             return
         backbone = getattr(self.model, "backbone", self.model)
         if self._encoder is None or self._encoder.backbone is not backbone:
-            self._encoder = Encoder(backbone)  # kept, so that its function is traced once
+            self._encoder = Encoder(
+                backbone, self.augmentation
+            )  # kept, so that its function is traced once
         with unchanged(backbone):
             train = self._encoder(self.train, self.batch_size, name="train")
             test = self._encoder(self.test, self.batch_size, name="test")

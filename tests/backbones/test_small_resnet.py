@@ -93,3 +93,11 @@ def test_saves_and_loads(tmp_path):
 def test_errors(kwargs, message):
     with pytest.raises(ValueError, match=message):
         SmallResNet(**kwargs)
+
+
+def test_free_sizes_have_the_weights_of_a_fixed_size():
+    fixed, free = SmallResNet(4, (32, 32, 3)), SmallResNet(4, (None, None, 3))
+    free.set_weights(fixed.get_weights())
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    np.testing.assert_allclose(free(images), fixed(images), atol=1e-6)
+    assert free(images[:, :8, :8]).shape == (2, 16)

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ssl.backbones import Tiny
+from keras_ssl.backbones.tiny import tiny_strides
 
 
 @pytest.mark.parametrize(
@@ -54,9 +55,24 @@ def test_saves_and_loads(tmp_path):
     [
         ({"features": 3}, "`features` must be at least 4. Received: features=3"),
         ({"input_shape": (8, 8)}, r"`input_shape` must be .* Received: input_shape=\(8, 8\)"),
-        ({"input_shape": (None, None, 3)}, "`input_shape` must be .*, all positive"),
+        ({"input_shape": (8, 0, 3)}, "`input_shape` must be .*, all positive"),
+        ({"input_shape": (8, 8, None)}, "`input_shape` must be .*, all positive"),
+        (
+            {"input_shape": (None, None, 3)},
+            "`strides` must be given when the image size is unknown",
+        ),
     ],
 )
 def test_errors(kwargs, message):
     with pytest.raises(ValueError, match=message):
         Tiny(**kwargs)
+
+
+@pytest.mark.parametrize("side", [8, 12, 16, 32])
+def test_free_sizes_have_the_weights_of_a_fixed_size(side):
+    fixed = Tiny((side, side, 3), 8)
+    free = Tiny((None, None, 3), 8, strides=tiny_strides(side))
+    free.set_weights(fixed.get_weights())
+    images = np.random.default_rng(0).random((2, side, side, 3), np.float32)
+    np.testing.assert_allclose(free(images), fixed(images), atol=1e-6)
+    assert free(images[:, : side // 2, : side // 2]).shape == (2, 8)

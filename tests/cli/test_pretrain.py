@@ -151,6 +151,9 @@ DEFAULTS = {
     "colorization": {"hidden_units": 256, "rebalance": True, "optimizer": "adam"},
     "split-brain": {"hidden_units": 256, "lightness_bins": 50, "optimizer": "adam"},
     "cmc": {"temperature": 0.07, "embedding": 8, "optimizer": "sgd"},
+    "relative-location": {"tile_share": 0.75, "gray": 0.66, "hidden_units": 4096},
+    "jigsaw": {"tile_share": 0.75, "gray": 0.66, "permutations": 504},
+    "pirl": {"tile_share": 0.75, "temperature": 0.07, "embedding": 128},
 }
 
 
@@ -160,11 +163,12 @@ def test_every_method_has_its_defaults_here():
 
 @pytest.mark.parametrize(
     "method",
-    # tests/cli/test_color.py trains the methods that need images in color.
+    # tests/cli/test_color.py trains the methods that need images in color, and
+    # tests/presets/test_tiles.py those that need larger images.
     [
         pytest.param(name, marks=pytest.mark.large)
         for name in DEFAULTS
-        if name not in ("colorization", "split-brain", "cmc")
+        if name not in ("colorization", "split-brain", "cmc", "relative-location", "jigsaw", "pirl")
     ],
 )
 def test_pretrain_evaluate_and_export_with(method, tmp_path):

@@ -39,15 +39,20 @@ CLASSES = {
     "colorization": methods.Colorization,
     "split-brain": methods.SplitBrain,
     "cmc": methods.CMC,
+    "relative-location": methods.RelativeLocation,
+    "jigsaw": methods.Jigsaw,
+    "pirl": methods.PIRL,
 }
 FACTS = ImageFacts(image_channels=1, image_count=100, class_count=3)
 
 
 def resolve(method, replicas=1, facts=FACTS, **options):
     preset = find_preset(method)(**{"batch_size": 32, **options})
-    return preset.resolve(facts, replicas, sides=(8, 8))
+    side = 24 if method in OF_TILES else 8
+    return preset.resolve(facts, replicas, sides=(side, side))
 
 
+OF_TILES = {"relative-location", "jigsaw", "pirl"}  # they need larger images
 OF_COLOR = {"colorization", "split-brain", "cmc"}  # they have backbones of their own
 
 
@@ -178,6 +183,22 @@ def test_options_reach_the_method():
             },
         ),
         ("rotation", {"optimizer": "sgd"}),
+        (
+            "relative-location",
+            {"tile_share": 0.75, "gray": 0.66, "hidden_units": 4096, "optimizer": "sgd"},
+        ),
+        ("jigsaw", {"tile_share": 0.75, "gray": 0.66, "permutations": 504, "optimizer": "sgd"}),
+        (
+            "pirl",
+            {
+                "tile_share": 0.75,
+                "temperature": 0.07,
+                "embedding": 128,
+                "negatives": None,
+                "tile_weight": 0.5,
+                "optimizer": "sgd",
+            },
+        ),
         ("colorization", {"hidden_units": 256, "rebalance": True, "optimizer": "adam"}),
         ("split-brain", {"hidden_units": 256, "lightness_bins": 50, "optimizer": "adam"}),
         ("cmc", {"embedding": 128, "temperature": 0.07, "optimizer": "sgd"}),
@@ -413,7 +434,8 @@ def test_a_shrunk_preset_fits_64_images(method):
     resolved = preset.resolve(facts)
     assert (resolved.epochs, resolved.batch_size, resolved.backbone) == (2, 16, "tiny")
     model = resolved.build_model(resolved.build_backbone(facts), facts)
-    assert model.backbone.input_shape == (None, 32, 32, 3)
+    side = None if method in OF_TILES else 32
+    assert model.backbone.input_shape == (None, side, side, 3)
 
 
 def nested_norm():
