@@ -33,8 +33,7 @@ def without_batch_norm(model: keras.Model) -> keras.Model:
 
     Example:
         >>> backbone = without_batch_norm(keras_ssl.backbones.ResNet(18))
-        >>> batch_norms(backbone)
-        []
+        >>> model = keras_ssl.methods.CPC(backbone)
 
     Source: Henaff et al. 2019, "Data-Efficient Image Recognition with Contrastive Predictive Coding",
     section 3: layer normalization, because batch normalization lets the network cheat.
