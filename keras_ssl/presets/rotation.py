@@ -1,5 +1,6 @@
 """The preset of rotation prediction."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from keras_ssl.presets.preset import ImageFacts, Preset
 if TYPE_CHECKING:
     import keras
 
+    from keras_ssl.data import Source
     from keras_ssl.methods import SelfSupervised
 
 
@@ -23,6 +25,17 @@ class Rotation(Preset):
     small_policy = "crop-flip"
     view_count = 1
     reference_optimizer = "sgd"
+
+    def check_images(self, source: "Source") -> Iterator[str]:
+        """Yields a warning if the turns of a sample of the images cannot be told apart."""
+        from keras_ssl.evaluate import has_upright
+
+        if not has_upright(source):
+            yield (
+                f"The images of {source.name!r} seem to have no upright: in a sample, a linear "
+                "classifier on random features found quarter turns no more often than by chance. "
+                "Rotation teaches the network little about such images; use another method"
+            )
 
     def build_model(self, backbone: "keras.Model", images: ImageFacts) -> "SelfSupervised":
         """Returns the untrained method around a backbone."""

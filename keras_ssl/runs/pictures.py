@@ -171,10 +171,10 @@ def draw_panels(panels: Sequence[Panel], path: pathlib.Path) -> pathlib.Path:
     lines = [max((text.count("\n") + 1 for text in texts), default=0) for texts in captions]
     heights = [_SIDE + 0.35 + 0.16 * count for count in lines]
     figure = Figure(figsize=(_SIDE * columns + 0.2, sum(heights)), layout="constrained")
-    rows = np.atleast_1d(figure.subfigures(len(panels), 1, height_ratios=heights))
+    rows = figure.subfigures(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
     for row, panel, texts in zip(rows, panels, captions, strict=True):
         row.suptitle(panel.title, fontsize=11, x=0.01, horizontalalignment="left")
-        axes = np.atleast_1d(row.subplots(1, columns))
+        axes = row.subplots(1, columns, squeeze=False)[0]
         for axis in axes[len(panel.images) :]:
             axis.set_axis_off()
         for number, image in enumerate(np.asarray(panel.images, np.float32)):
