@@ -6,7 +6,7 @@
 "views" are images per second that the data pipeline makes, of noise in memory: the single view of
 pretext tasks (crop and flip, with keys) and the two views of SimCLR. "targets" is the time that a batch
 spends on tiles, on the conversion to Lab, and on the soft codes of a quarter of its pixels, as a share
-of a training step of SimCLR with a ResNet-18 on the same batch. Rounds are interleaved, and medians shown.
+of a training step of SimCLR with a ResNet-18 on the same batch. Rounds are interleaved; medians shown.
 """
 
 import pathlib

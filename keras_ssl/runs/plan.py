@@ -42,7 +42,8 @@ def describe(
     batch_size = int(preset.batch_size or 0)
     steps = image_count // batch_size
     # The backbone may take images of any size; a view has the size of the preset.
-    height, width, channels = (side or preset.image_size for side in model.backbone.input_shape[1:])
+    height, width = (side or preset.image_size for side in model.backbone.input_shape[1:3])
+    channels = int(model.backbone.input_shape[3])
     whole = sum(math.prod(weight.shape) for weight in model.trainable_variables)
     lines = [
         f"Method: {preset.method}, {_network(preset)} with "

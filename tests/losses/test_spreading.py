@@ -143,9 +143,9 @@ def test_round_trip():
 
 
 def test_refuses_numbers_out_of_range():
-    with pytest.raises(ValueError, match="positive. Received: temperature=0"):
+    with pytest.raises(ValueError, match=r"positive\. Received: temperature=0"):
         Spreading(0)
-    with pytest.raises(ValueError, match="not be negative. Received: spread_weight=-1"):
+    with pytest.raises(ValueError, match=r"not be negative\. Received: spread_weight=-1"):
         Spreading(spread_weight=-1)
 
 

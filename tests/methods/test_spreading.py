@@ -30,5 +30,5 @@ def test_the_defaults_match_the_paper():
 def test_refuses_numbers_out_of_range():
     with pytest.raises(ValueError, match=r"`temperature` must be positive\. Received: temp.*=-1"):
         InvariantSpreading(Tiny(SHAPE), temperature=-1)
-    with pytest.raises(ValueError, match="not be negative. Received: spread_weight=-2"):
+    with pytest.raises(ValueError, match=r"not be negative\. Received: spread_weight=-2"):
         InvariantSpreading(Tiny(SHAPE), spread_weight=-2)
