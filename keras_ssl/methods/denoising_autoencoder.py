@@ -15,7 +15,7 @@ class DenoisingAutoencoder(Reconstruction):
 
     A decoder, which is discarded afterwards, makes an image of the features of the noisy image, and the
     loss is its squared error to the image without noise. It is a baseline: local structure is enough to
-    remove noise, and the features are often hardly better than those of an untrained network.
+    remove noise.
 
     Batches have one view, and the keys of the images: use `keras_ssl.data.views(..., keys=True)` with a
     single augmentation.

@@ -18,7 +18,7 @@ _NOISES = ("masking", "salt-and-pepper", "gaussian")
 
 @dataclass(frozen=True)
 class DenoisingAutoencoder(Preset):
-    """Restores images from noisy ones. A baseline, often hardly better than an untrained network.
+    """Restores images from noisy ones. A baseline for other methods.
 
     Source: Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders".
     """
