@@ -117,11 +117,12 @@ def _decode_other(
         )
         return tf.ensure_shape(image, (None, None, 3))
 
-    branches = {_PILLOW: pillow}
-    if hasattr(tf.io, "decode_webp"):
-        branches[_WEBP] = webp
-    if hasattr(tf.io, "decode_jxl"):
-        branches[_JXL] = jxl
+    # TensorFlow 2.20 does not have the two decoders. The numbers of branches must have no gap.
+    branches = {
+        _PILLOW: pillow,
+        _WEBP: webp if hasattr(tf.io, "decode_webp") else pillow,
+        _JXL: jxl if hasattr(tf.io, "decode_jxl") else pillow,
+    }
     image = tf.switch_case(
         tf.cast(route, tf.int32),
         branches,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import keras_ssl
-from keras_ssl import data
+from keras_ssl import data, methods
+from keras_ssl.backbones import Tiny
 from keras_ssl.callbacks import Interrupted
 from keras_ssl.presets import MoCo, SimCLR
 from keras_ssl.runs.pretrain import _build_monitors
@@ -124,7 +125,8 @@ def test_the_monitor_has_the_neighbors_of_the_evaluation():
     labels = np.repeat([0, 1, 2, -1], [20, 6, 4, 10])
     source = data.arrays(pixels, labels)
     given = PretrainSettings(data=None, knn_every=2)
-    (monitor,) = _build_monitors(given, source, source)
+    model = methods.SimCLR(Tiny((8, 8, 1), features=8))
+    (monitor,) = _build_monitors(given, source, source, model)
     assert monitor.k == 6  # the median class, as in report.measure; not 200, which are all images
     assert monitor.every == 2
 

@@ -23,7 +23,7 @@ def digits():
 @pytest.mark.parametrize("ending", ["npz", "parquet"])
 def test_the_file_contains_the_result_of_extract(ending, backbone, digits, tmp_path):
     if ending == "parquet":
-        pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow", exc_type=ImportError)
     path = embed(
         backbone, {"": digits}, tmp_path / f"f.{ending}", {"data": "digits"}, 16, shard_size=20
     )
