@@ -135,7 +135,6 @@ def test_the_logs_hold_the_statistics(tmp_path):
 
 
 def test_tensorboard_shows_them(tmp_path):
-    pytest.importorskip("tensorboard")
     tensorboard = keras.callbacks.TensorBoard(tmp_path)
     history = simclr().fit(noise(), verbose=0, callbacks=[CollapseMonitor(), tensorboard]).history
     found = {}

@@ -59,7 +59,6 @@ def test_logs_reach_history_and_csv(digits, tmp_path):
 
 
 def test_logs_reach_tensorboard(digits, tmp_path):
-    pytest.importorskip("tensorboard")
     _, history = _fit([KNNMonitor(*digits, k=20), keras.callbacks.TensorBoard(tmp_path)])
     assert _scalars(tmp_path / "train", "epoch_knn") == pytest.approx(history["knn"])
 
