@@ -1,5 +1,6 @@
 """Set-up of the whole suite: one TensorFlow process with two logical CPUs, no display, no GPU."""
 
+import functools
 import gc
 import os
 
@@ -10,6 +11,7 @@ import keras
 import pytest
 import tensorflow as tf
 from tensorflow.python.data.ops import multi_device_iterator_ops
+from tensorflow.python.framework import ops
 
 # Strategies of two replicas are tested on two logical CPUs; this must precede any other use.
 tf.config.set_visible_devices([], "GPU")
@@ -39,6 +41,8 @@ def pytest_configure(config):
     if not config.getoption("--large"):
         # TensorFlow's optimizer of graphs takes a seventh of the time: graphs run only a few times.
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        # So does recording where each operation was created, which only some error messages show.
+        ops._create_c_op = functools.partial(ops._create_c_op, extract_traceback=False)
 
 
 def pytest_collection_modifyitems(config, items):
