@@ -95,21 +95,31 @@ def scaling(optimizer, scale):
     return keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=scale)
 
 
+OPTIMIZERS = {
+    "plain": (lambda: keras.optimizers.SGD(0.01), [8, 8]),
+    "accumulating": (accumulating, [4, 8]),
+    "skipping": (lambda: scaling(keras.optimizers.SGD(0.01), float("inf")), [0, 0]),
+    "skipping_accumulating": (lambda: scaling(accumulating(), float("inf")), [0, 0]),
+    "scaling_accumulating": (lambda: scaling(accumulating(), 1.0), [4, 8]),
+}
+# One step per execution with every optimizer, and the others with that which does everything.
+DEFAULT_TIER = [(name, {}) for name in OPTIMIZERS]
+DEFAULT_TIER += [("scaling_accumulating", {"steps_per_execution": 4})]
+DEFAULT_TIER += [("scaling_accumulating", {"run_eagerly": True})]
+
+
 @pytest.mark.parametrize(
-    "compile_arguments", [{}, {"steps_per_execution": 4}, {"run_eagerly": True}]
-)
-@pytest.mark.parametrize(
-    ("optimizer", "expected"),
+    ("name", "compile_arguments"),
     [
-        (lambda: keras.optimizers.SGD(0.01), [8, 8]),
-        (accumulating, [4, 8]),
-        (lambda: scaling(keras.optimizers.SGD(0.01), float("inf")), [0, 0]),
-        (lambda: scaling(accumulating(), float("inf")), [0, 0]),
-        (lambda: scaling(accumulating(), 1.0), [4, 8]),
+        pytest.param(
+            name, arguments, marks=[] if (name, arguments) in DEFAULT_TIER else pytest.mark.large
+        )
+        for name in OPTIMIZERS
+        for arguments in ({}, {"steps_per_execution": 4}, {"run_eagerly": True})
     ],
-    ids=["plain", "accumulating", "skipping", "skipping_accumulating", "scaling_accumulating"],
 )
-def test_updates_follow_steps_and_batches(optimizer, expected, compile_arguments):
+def test_updates_follow_steps_and_batches(name, compile_arguments):
+    optimizer, expected = OPTIMIZERS[name]
     assert count_updates(optimizer(), **compile_arguments) == expected
 
 
