@@ -56,6 +56,7 @@ from keras_ssl.methods import (
     SimCLR,
     SimCLRMemory,
     SplitBrain,
+    VideoColorization,
 )
 from keras_ssl.methods.momentum import MomentumMethod
 from keras_ssl.optimizers import SGD
@@ -186,6 +187,14 @@ def cpc(**shared):
     return model
 
 
+def video_colorization(**shared):
+    # Colors on a circle: the pixels of noise are near all of them.
+    angles = 2 * np.pi * np.arange(16) / 16
+    colors = 40 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    network = of_lightness(Tiny((8, 8, 1), features=16))
+    return VideoColorization(network, colors, **shared)
+
+
 def free_size():
     """A backbone that takes tiles and whole images. Its images are larger: see `batches`."""
     return Tiny((None, None, 3), features=16, strides=(1, 2, 2))
@@ -257,6 +266,7 @@ ROWS = [
     Row("colorization", colorization),
     Row("split_brain", split_brain),
     Row("cmc", cmc),
+    Row("video_colorization", video_colorization),
 ]
 
 

@@ -31,6 +31,7 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
     input_shape: tuple[int | None, int | None, int] = (32, 32, 3),
     name: str | None = None,
     resnet_d: bool = False,
+    strides: tuple[int, int, int, int] = (1, 2, 2, 2),
 ) -> keras.Model:
     """Returns a residual network that maps images to globally average-pooled features.
 
@@ -59,13 +60,16 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
         resnet_d: whether to use the parts of ResNet-D without selective kernels: a stem of three 3x3
             convolutions instead of one 7x7, and shortcuts that average 2x2 pixels instead of skipping
             three of them, as timm's `resnet50d`.
+        strides: stride of each block, 1 or 2. (1, 2, 1, 1) keeps an eighth of the side of large images,
+            for methods that compare places, such as `VideoColorization`.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
         ValueError: if `depth` or `stem` is unknown, `width` leaves too few filters, `sk_ratio` is
-            negative, or `input_shape` is not (height, width, channels).
+            negative, `input_shape` is not (height, width, channels), or `strides` are not four numbers
+            of 1 or 2.
 
     Example:
         >>> ResNet(18, width=0.25, input_shape=(32, 32, 3))(keras.ops.ones((2, 32, 32, 3))).shape
@@ -75,6 +79,8 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
     Chen et al. 2020 (SimCLRv2), table 1; `tf2/resnet.py` of google-research/simclr.
     """
     _check_arguments(depth, width, sk_ratio, stem, input_shape)
+    if len(strides) != 4 or not {1, 2}.issuperset(strides):
+        raise ValueError(f"`strides` must be four numbers of 1 or 2. Received: strides={strides}")
     if stem == "auto":
         sides = [side for side in input_shape[:2] if side is not None]
         stem = auto_stem(max(sides))
@@ -91,7 +97,7 @@ def ResNet(  # noqa: N802 (a model's constructor, spelled as one)
                 prefix=f"block{stage}_{block}",
                 output=last if block == blocks else f"block{stage}_{block}_relu",
                 filters=_filters(64 * 2 ** (stage - 1), width),
-                stride=2 if stage > 1 and block == 1 else 1,
+                stride=strides[stage - 1] if block == 1 else 1,
                 sk_ratio=sk_ratio,
                 resnet_d=resnet_d,
             )

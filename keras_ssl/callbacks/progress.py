@@ -156,7 +156,8 @@ class ProgressBar(keras.callbacks.Callback):
         if pace.seconds_per_step is None or pace.left is None:
             slow = pace.first is not None and pace.first >= _ENOUGH_SECONDS
             return f", {self._first_step()}" if slow else ""
-        unit = "steps" if self.batch_size is None else "images"
+        unit = "clips" if getattr(self.model, "takes_clips", False) else "images"
+        unit = "steps" if self.batch_size is None else unit
         speed = (self.batch_size or 1) / max(pace.seconds_per_step, 1e-9)
         return f", {format_number(speed)} {unit}/s, about {format_duration(pace.left)} left"
 

@@ -51,6 +51,11 @@ class Pretrain(PretrainSettings):
         self.preset.check()
         if self.channels not in (1, 3):
             raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels!r}")
+        if self.evaluate and self.preset.clip_options() is not None:
+            raise ValueError(
+                "--evaluate needs labeled images, and videos have no labels. Expected, after training: "
+                f"keras-ssl evaluate RUN --data LABELED. Received: --evaluate with {self.method}"
+            )
         if self.knn_data is not None:
             check_data(self.knn_data, "--knn-data")
         if self.resume is not None and (is_run(self.resume) or self.data is None):
@@ -92,11 +97,13 @@ class Pretrain(PretrainSettings):
     def execute(self) -> int:
         """Trains, and returns the exit status."""
         from keras_ssl import callbacks, distribute
-        from keras_ssl.cli.smoke import noise
+        from keras_ssl.cli.smoke import moving_noise, noise
         from keras_ssl.runs.pretrain import pretrain
 
         strategy = distribute.strategy(self.strategy)
-        images: Any = noise() if self.smoke else self.data
+        images: Any = self.data
+        if self.smoke:
+            images = noise() if self.preset.clip_options() is None else moving_noise()
         out, resume = self.out, self.resume
         if self.recipe is not None and resume is None:  # a recipe starts or continues its run
             out, resume = None, out or recipe_run(self.recipe, self.smoke)

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 import numpy as np
+import tensorflow as tf
 
+from keras_ssl.data.parallel import IMAGES, with_threads
 from keras_ssl.data.source import Source
 from keras_ssl.layers import ColorBins, RGBToLab
 from keras_ssl.layers.lab import GRAY
@@ -44,29 +46,44 @@ def color_prior(source: Source, count: int = _IMAGES) -> tuple[float, ...]:
             "`color_prior` needs images with 3 channels. "
             f"Received: {source.image_shape[2]} in {source.name!r}"
         )
+    ab, counts = count_colors(source, count)
+    if not len(ab):
+        raise ValueError(
+            "`color_prior` needs images in color. "
+            f"Received: {source.name!r}, in which the images looked at are gray"
+        )
+    shares = counts @ np.asarray(ColorBins()(ab), np.float64)
+    return tuple(float(share) for share in shares / shares.sum())
+
+
+def count_colors(source: Source, count: int = _IMAGES) -> tuple[np.ndarray, np.ndarray]:
+    """Counts the colors in a sample of images, without gray images.
+
+    Args:
+        source: images with 3 channels.
+        count: see `color_prior`.
+
+    Returns:
+        (n, 2) float32 values of a and b in whole units, and the (n,) int64 number of pixels of each.
+    """
     to_lab = RGBToLab()
     counts = np.zeros(_LEVELS**2, np.int64)
-    for image in _images(source, count):
+    for image in _pixel_grids(source, count):
         ab = np.asarray(to_lab(image))[..., 1:].reshape(-1, 2)
         if np.abs(ab).max() > GRAY:
             levels = np.clip(np.round(ab).astype(np.int64) + _LEVELS // 2, 0, _LEVELS - 1)
             counts += np.bincount(levels @ (_LEVELS, 1), minlength=_LEVELS**2)
     found = np.flatnonzero(counts)
-    if not len(found):
-        raise ValueError(
-            "`color_prior` needs images in color. "
-            f"Received: {source.name!r}, in which the images looked at are gray"
-        )
     ab = np.stack(np.divmod(found, _LEVELS), axis=1) - _LEVELS // 2
-    shares = counts[found] @ np.asarray(ColorBins()(ab.astype(np.float32)), np.float64)
-    return tuple(float(share) for share in shares / shares.sum())
+    return ab.astype(np.float32), counts[found]
 
 
-def _images(source: Source, count: int) -> Iterator[np.ndarray]:
+def _pixel_grids(source: Source, count: int) -> Iterator[np.ndarray]:
     """Yields a grid of pixels of each image, float32 in [0, 1]."""
     if source.random_access:
         chosen = np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64)
-        images = (source.read(index).numpy() for index in chosen)
+        read = tf.data.Dataset.from_tensor_slices(chosen).map(source.read, IMAGES)
+        images = with_threads(read).as_numpy_iterator()
     else:
         images = (image for image, _ in source.dataset().take(count).as_numpy_iterator())
     for image in images:

@@ -4,12 +4,12 @@ import hashlib
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from keras_ssl.data import pillow_formats
+from keras_ssl.data import pillow_formats, video_file
 from keras_ssl.data.decoding import COMMON, decode_any, extensions
 from keras_ssl.data.file_headers import FileHeaders, read_headers
 from keras_ssl.data.source import Source, cpu_tensor
@@ -17,6 +17,7 @@ from keras_ssl.data.verify import Decoder, decode, find_unreadable
 
 RULES = 3  # see `image_folder`
 _FIRST_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+_OF_VIDEOS = "--method video-colorization learns from videos"
 _SLOW = ("TIFF", "HEIF", "AVIF")  # kinds that Pillow decodes
 
 
@@ -86,8 +87,10 @@ class FolderSource(Source):
             notes.append(f"not read: {counts}{more}")
             if not {"*.csv", "*.tsv"}.isdisjoint(self.unread):
                 notes.append("keras_ssl.data.open_source reads labels from a table")
-            if advice := pillow_formats.advice(self.unread):
+            if advice := _advice(self.unread):
                 notes.append(advice)
+        if self.headers is not None and 2 * (gifs := self.headers.kind_counts["GIF"]) > len(self):
+            notes.append(f"of {gifs} GIFs the first frame; {_OF_VIDEOS} with all frames")
         return "; ".join([super().__repr__().removesuffix(">"), *notes]) + ">"
 
     def part(
@@ -264,13 +267,24 @@ def _image_files(
                 others[f"*{extension}" if extension else "files without an extension"] += 1
     if not found:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
-        advice = pillow_formats.advice(others)
+        advice = _advice(others)
         raise ValueError(
             f"`path` must hold image files ({', '.join(wanted)}). Received: "
             f"{str(root)!r}, which holds {kinds or 'no files'}" + (f". {advice}" if advice else "")
         )
     del others["hidden files"]
     return sorted(found), others
+
+
+def _advice(patterns: Iterable[str]) -> str:
+    """Returns what can be done with files that are not read; empty if nothing can.
+
+    Args:
+        patterns: extensions with a star, such as "*.heic".
+    """
+    if {f"*{extension}" for extension in video_file.EXTENSIONS}.intersection(patterns):
+        return _OF_VIDEOS
+    return pillow_formats.advice(patterns)
 
 
 def _classes(

@@ -84,14 +84,14 @@ def gif_pixels(content: bytes) -> int:
     """
     if not content.startswith(_GIF) or len(content) < 13:
         return 0
-    place, pixels = 13 + _color_table_size(content[10]), 0
+    place, pixels = 13 + color_table_size(content[10]), 0
     while place + 10 <= len(content):
         if content[place] == 0x2C:  # a frame: its size, its color table, the width of its codes
             width, height = (
                 int.from_bytes(content[place + n : place + n + 2], "little") for n in (5, 7)
             )
             pixels += width * height
-            place += 10 + _color_table_size(content[place + 9]) + 1
+            place += 10 + color_table_size(content[place + 9]) + 1
         elif content[place] == 0x21:
             place += 2
         else:
@@ -102,7 +102,7 @@ def gif_pixels(content: bytes) -> int:
     return pixels
 
 
-def _color_table_size(flags: int) -> int:
+def color_table_size(flags: int) -> int:
     """Returns the size in bytes of the color table that a flags byte announces."""
     return 3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0
 

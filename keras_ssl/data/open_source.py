@@ -4,13 +4,15 @@ import difflib
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from keras_ssl.data.arrays import raw_npz
 from keras_ssl.data.classes import match_source
+from keras_ssl.data.clips import clips as clips_of
 from keras_ssl.data.digits import digits
 from keras_ssl.data.image_folder import RULES, FolderSource, image_folder
 from keras_ssl.data.kinds import check_kind
@@ -38,6 +40,7 @@ def open_source(
     verify: bool = True,
     value_range: Range = "full",
     rules: int = RULES,
+    clips: Mapping[str, Any] | None = None,
 ) -> tuple[Source, Source | None]:
     """Opens a data set: its training images, and its test images if it has any.
 
@@ -57,6 +60,8 @@ def open_source(
         value_range: the values that become 0 and 1: (low, high); "auto", measured on the training
             images; or "full", the range of the type. See `keras_ssl.data.scaled.scale`.
         rules: see `image_folder`. With 1, layouts are recognized as in earlier versions too.
+        clips: arguments of `keras_ssl.data.clips`, with which a folder of videos, or a single video, is
+            opened; `None` for images.
 
     Raises:
         FileNotFoundError: if `name` is neither a known name nor an existing path.
@@ -67,6 +72,8 @@ def open_source(
         >>> len(train), len(test)
         (1437, 360)
     """
+    if clips is not None and not isinstance(name, Source):
+        return _open_clips(name, channels, verify, value_range, clips), None
     train, test = _open(name, data_dir, channels, verify, value_range, rules)
     if value_range == "full" and train.files is not None and train.dtype == np.float32:
         raise ValueError(
@@ -78,6 +85,37 @@ def open_source(
         test = scale(test, train.value_range or "full")
     warn_if_little_used(train)
     return train, test
+
+
+def _open_clips(
+    name: str | os.PathLike,
+    channels: int,
+    verify: bool,
+    value_range: Range,
+    options: Mapping[str, Any],
+) -> Source:
+    """Returns the clips of a folder of videos, or those of its part for training if it has two parts.
+
+    A folder of frames may be named "train" itself, so that both parts must be there.
+    """
+    check_kind(name)
+    path = pathlib.Path(name).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(
+            "Videos must be a folder of videos, GIFs or folders of frames, or a single video. "
+            f"Received: {str(name)!r}, and there is no such file or folder"
+        )
+    if channels != 3:
+        raise ValueError(f"Clips have 3 channels. Received: channels={channels}")
+    if value_range != "full":
+        raise ValueError(
+            "Clips have 8 bits and are read in their full range. Expected: value_range='full'. "
+            f"Received: value_range={value_range!r}"
+        )
+    if path.is_dir():
+        train, test = (_first_folder(path, words, True) for words in (TRAIN_WORDS, TEST_WORDS))
+        path = path if train is None or test is None else train
+    return clips_of(path, verify=verify, **options)
 
 
 def _open(
@@ -216,7 +254,9 @@ def keep_labeled(source: Source, console: Console | None = None) -> Source:
 
 def report_skipped(console: Console, *sources: Source | None):
     """Prints how many files could not be read. A warning has named each of them."""
-    skipped = {file for source in sources if source is not None for file in source.skipped}
+    # The description of clips says what is left out.
+    images = [each for each in sources if each is not None and each.clip_length is None]
+    skipped = {file for source in images for file in source.skipped}
     if skipped:
         console.print(f"Skipped: {len(skipped)} unreadable image files, named above.")
 

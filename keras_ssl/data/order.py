@@ -28,6 +28,7 @@ class Order:
         seed: seed of the order.
         start: number of the first batch, counted from the start of the run.
         labels: also read the labels.
+        clips: read all frames of each clip, instead of images.
     """
 
     batch_size: int
@@ -35,6 +36,7 @@ class Order:
     seed: int
     start: int
     labels: bool
+    clips: bool = False
 
     def images(
         self,
@@ -75,6 +77,7 @@ class Order:
     def _read_permuted(self, source, share, epochs, first_position, read_size):
         own_batch = self.batch_size // share.workers
         last = len(source) - 1
+        read = source.read_clip if self.clips else source.read
         none = tf.constant(-1, tf.int64)
 
         def own_numbers(epoch):
@@ -90,7 +93,7 @@ class Order:
             key = tf.stack([tf.constant(self.seed, tf.int64), epoch])
             index = tf.random.experimental.index_shuffle(position, key, tf.constant(last, tf.int64))
             label = source.label(index) if self.labels else tf.fill(tf.shape(index), none)
-            return tf.fill(tf.shape(index), epoch), index, label, source.read(index)
+            return tf.fill(tf.shape(index), epoch), index, label, read(index)
 
         return epochs.flat_map(own_numbers).map(load, num_parallel_calls=parallel.IMAGES)
 

@@ -104,7 +104,8 @@ def scale(source: Source, value_range: Range) -> Source:
             range for each channel; "full" returns the source unchanged; or a `ValueRange`.
 
     Raises:
-        ValueError: if `value_range` is none of these, or the source was scaled by another range.
+        ValueError: if `value_range` is none of these, the source was scaled by another range, or it
+            consists of clips.
 
     Example:
         >>> deep = arrays(np.full((4, 8, 8, 1), 4000, np.uint16))
@@ -113,6 +114,11 @@ def scale(source: Source, value_range: Range) -> Source:
     """
     if value_range == "full":
         return source
+    if source.clip_length is not None:
+        raise ValueError(
+            "Clips have 8 bits and are read in their full range. Expected: value_range='full'. "
+            f"Received: value_range={value_range!r} for {source.name!r}"
+        )
     if isinstance(value_range, str) and value_range != "auto":
         raise ValueError(
             "`value_range` must be 'full', 'auto', or two numbers. "

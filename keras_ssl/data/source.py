@@ -35,6 +35,7 @@ class Source(abc.ABC):
         root: the folder that `files` are in, at any depth; `None` if they are not files.
         value_range: the values that became 0 and 1, if the images were scaled; see
             `keras_ssl.data.scaled`.
+        clip_length: number of frames, if the source consists of clips of videos; `None` for images.
 
     Example:
         >>> source = keras_ssl.data.digits("train")
@@ -48,6 +49,7 @@ class Source(abc.ABC):
     files: list[str] | None = None
     root: str | None = None
     value_range: ValueRange | None = None
+    clip_length: int | None = None
 
     def __init__(
         self,
@@ -105,6 +107,17 @@ class Source(abc.ABC):
         Raises:
             TypeError: if the source has no random access.
         """
+
+    def read_clip(self, index: tf.Tensor | int) -> tf.Tensor:
+        """Returns the frames of clip number `index`, (clip_length, height, width, channels).
+
+        Raises:
+            TypeError: if the source consists of images.
+        """
+        raise TypeError(
+            "`read_clip` needs a source of clips, such as keras_ssl.data.clips(folder). "
+            f"Received: {self!r}"
+        )
 
     @property
     def reads_batches(self) -> bool:
@@ -235,7 +248,7 @@ class Subset(Source):
     """Selected images of a source with random access; see `Source.subset`."""
 
     def __init__(self, source: Source, indices: np.ndarray | list[int]):
-        chosen = _validate_indices(indices, len(source), source.name)
+        chosen = validate_indices(indices, len(source), source.name)
         labels = None if source.labels is None else source.labels[chosen]
         super().__init__(
             f"{source.name} ({len(chosen)} of {len(source)})",
@@ -291,7 +304,8 @@ def no_random_access_error(method: str, name: str) -> TypeError:
     )
 
 
-def _validate_indices(indices: np.ndarray | list[int], size: int, name: str) -> np.ndarray:
+def validate_indices(indices: np.ndarray | list[int], size: int, name: str) -> np.ndarray:
+    """Returns the (m,) int64 indices of a subset; see `Source.subset`."""
     chosen = np.asarray(indices)
     if chosen.ndim != 1 or chosen.size == 0:
         raise ValueError(

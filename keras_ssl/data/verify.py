@@ -95,16 +95,23 @@ def find_unreadable(
         if reason is not None:  # None after a temporary failure, such as of a network disk
             failed[files[index]] = reason
     if failed:
-        lines = [f"  {file}: {reason}" for file, reason in list(failed.items())[:_LOG_LINES]]
-        if len(failed) > _LOG_LINES:
-            lines.append(f"  and {len(failed) - _LOG_LINES} more, see `source.skipped`")
-        _LOG.warning(
-            "%d of %d image files cannot be decoded and are skipped:\n%s",
-            len(failed),
-            len(files),
-            "\n".join(lines),
+        log_reasons(
+            f"{len(failed)} of {len(files)} image files cannot be decoded and are skipped", failed
         )
     return failed
+
+
+def log_reasons(title: str, reasons: Mapping[str, str]):
+    """Logs a warning that names files and the reason of each.
+
+    Args:
+        title: what happened to them.
+        reasons: reason by file.
+    """
+    lines = [f"  {file}: {reason}" for file, reason in list(reasons.items())[:_LOG_LINES]]
+    if len(reasons) > _LOG_LINES:
+        lines.append(f"  and {len(reasons) - _LOG_LINES} more, see `source.skipped`")
+    _LOG.warning("%s:\n%s", title, "\n".join(lines))
 
 
 def _decodable_files(

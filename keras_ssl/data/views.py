@@ -22,6 +22,7 @@ def views(
     indices: bool = False,
     finish: str = "host",
     keys: bool = False,
+    clips: bool = False,
 ) -> tf.data.Dataset:
     """Returns batches of views of each image.
 
@@ -59,19 +60,24 @@ def views(
         keys: also return a random key of each image, for methods that draw masks, noise or
             permutations in the training step: `keras_ssl.augment.random.uniform(keys, count)`. A key
             depends on (seed, epoch, index of the image) only, and no view uses it.
+        clips: return a view of each frame of each clip, in their order, for methods that learn from
+            videos. The source must be one of clips, such as `keras_ssl.data.clips(folder)`, and the
+            policy a single augmentation: all frames of a clip get the same crop and the same changes.
+            Without it, a source of clips consists of their first frames.
 
     Returns:
         `tf.data.Dataset` of (view_1, view_2), each float32 in [0, 1] with the shape (batch_size,
         size, size, channels); of (view_1,) for a single augmentation. With `indices`, of (view_1,
         view_2, index). With `keys`, a key, (batch_size, 2) uint32, follows the views and the index.
         With `labels`, of ((view_1, view_2), label). Indices and labels are int64, (batch_size,).
-        With `finish="step"`, each view is a pair instead: its crop, and the random numbers for the
-        remaining layers.
+        With `clips`, of (frame_1, frame_2, ...). With `finish="step"`, each view is a pair instead: its
+        crop, and the random numbers for the remaining layers.
 
     Raises:
         ValueError: if `batch_size` exceeds the number of images, images have different sizes and
-            the policy does not start with a crop, `labels=True` and the source has no labels, or
-            `finish` is unknown or does not support the policy.
+            the policy does not start with a crop, `labels=True` and the source has no labels,
+            `clips=True` and the source has no clips or the policy makes several views, or `finish` is
+            unknown or does not support the policy.
 
     Example:
         >>> batches = views(digits("train"), centred(8), batch_size=64, seed=0)
@@ -91,6 +97,8 @@ def views(
         raise ValueError(
             f"`labels=True` needs images with labels. Received: {source!r}, without labels"
         )
+    if clips:
+        _check_clips(source, policy)
     if seed is None:
         seed = python_random.randrange(2**63)
     size = len(source) if isinstance(source, Source) else int(source.cardinality())
@@ -112,10 +120,11 @@ def views(
         images = distribute.shard_by_element(images)
         return make.batches(images, batch_size)
 
-    order = Order(batch_size, size // batch_size, seed, start, labels)
+    order = Order(batch_size, size // batch_size, seed, start, labels, clips)
 
     shape = tf.TensorShape(source.image_shape)
-    make = ViewMaker(policy, shape, seed, labels, indices, size, finish == "step", keys)
+    frames = source.clip_length if clips else None
+    make = ViewMaker(policy, shape, seed, labels, indices, size, finish == "step", keys, frames)
 
     def batches_of(share: distribute.Share, endless: bool) -> tf.data.Dataset:
         per_replica = batch_size // share.replicas
@@ -131,6 +140,20 @@ def views(
         ),
     )
     return batches
+
+
+def _check_clips(source: Any, policy: Any) -> None:
+    """Raises ValueError unless a source has clips and a policy makes one view."""
+    if getattr(source, "clip_length", None) is None:
+        raise ValueError(
+            "`clips=True` needs a source of clips: keras_ssl.data.clips(folder of videos), or "
+            f"keras_ssl.data.clip_arrays(array). Received: {source!r}"
+        )
+    if not isinstance(policy, Augmentation):
+        raise ValueError(
+            "`clips=True` needs a single augmentation, which all frames of a clip share, such as "
+            f"keras_ssl.augment.crop_and_flip(size). Received: the policy {policy}"
+        )
 
 
 def _check_plain(spec: Any, labels: bool) -> None:

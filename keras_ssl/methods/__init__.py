@@ -20,6 +20,7 @@ from keras_ssl.methods.simclr import SimCLR
 from keras_ssl.methods.simclr_memory import SimCLRMemory
 from keras_ssl.methods.split_brain import SplitBrain
 from keras_ssl.methods.spreading import InvariantSpreading
+from keras_ssl.methods.video_colorization import VideoColorization
 
 __all__ = [
     "BYOL",
@@ -43,4 +44,5 @@ __all__ = [
     "SimCLR",
     "SimCLRMemory",
     "SplitBrain",
+    "VideoColorization",
 ]

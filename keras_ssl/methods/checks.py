@@ -79,6 +79,7 @@ def validate_batch(
     least_views: int,
     view_count: int | None = None,
     takes_keys: bool = False,
+    takes_clips: bool = False,
 ) -> tuple[tuple, Any]:
     """Splits a batch into its views, followed by indices if any, and its labels or `None`.
 
@@ -89,6 +90,7 @@ def validate_batch(
         least_views: minimum number of views.
         view_count: exact number of views; `None` for any number from `least_views` on.
         takes_keys: whether keys of the images must follow the views and the indices.
+        takes_clips: whether the views are the frames of clips.
 
     Raises:
         ValueError: if the batch is not a tuple of views of the same images.
@@ -102,7 +104,10 @@ def validate_batch(
             f"Received: {tf.nest.map_structure(_describe, data)}, for a model that takes "
             f"{'labels' if takes_labels else 'no labels'}"
         )
-    return _validate_views(views, takes_indices, takes_keys, least_views, view_count), labels
+    checked = _validate_views(
+        views, takes_indices, takes_keys, least_views, view_count, takes_clips
+    )
+    return checked, labels
 
 
 def split_views_and_labels(data: Any) -> tuple[Any, Any]:
@@ -142,7 +147,12 @@ def warn_if_queue_too_long(queue_size: int, data: Any, keys_per_image: int):
 
 
 def _validate_views(
-    data: Any, with_indices: bool, with_keys: bool, least_views: int, view_count: int | None
+    data: Any,
+    with_indices: bool,
+    with_keys: bool,
+    least_views: int,
+    view_count: int | None,
+    clips: bool,
 ) -> tuple:
     tensors = isinstance(data, (tuple, list)) and all(
         isinstance(view, (tf.Tensor, tf.TensorSpec)) for view in data
@@ -151,7 +161,7 @@ def _validate_views(
     if not tensors or len(data) < least + with_indices + with_keys:
         raise ValueError(
             f"A batch must be a tuple of views, {_structure(with_indices, with_keys, least)}, without "
-            f"labels, as from keras_ssl.data.views{_arguments(with_indices, with_keys)}. "
+            f"labels, as from keras_ssl.data.views{_arguments(with_indices, with_keys, clips)}. "
             f"Received: {tf.nest.map_structure(_describe, data)}"
         )
     views, *extras = _split_extras(data, with_indices, with_keys)
@@ -171,10 +181,12 @@ def _validate_views(
         )
     if view_count is not None and len(views) != view_count:
         expected = "a single augmentation" if view_count == 1 else f"{view_count} augmentations"
+        expected = f"keras_ssl.data.views(source, policy) whose policy is {expected}"
+        if clips:
+            expected = f"keras_ssl.data.views(..., clips=True) of clips of {view_count} frames"
         raise ValueError(
-            f"This method takes exactly {view_count} view{'s' * (view_count > 1)} of each image. "
-            f"Expected: keras_ssl.data.views(source, policy) whose policy is {expected}. "
-            f"Received: {len(views)} views"
+            f"This method takes exactly {view_count} view{'s' * (view_count > 1)} of each "
+            f"{'clip' if clips else 'image'}. Expected: {expected}. Received: {len(views)} views"
         )
     return tuple(data)
 
@@ -193,15 +205,16 @@ def _are_keys(value: Any) -> bool:
     return len(value.shape) == 2 and value.shape[1] == 2 and value.dtype == tf.uint32
 
 
-def _arguments(with_indices: bool, with_keys: bool) -> str:
+def _arguments(with_indices: bool, with_keys: bool, clips: bool) -> str:
     """Returns the arguments of `data.views` that add what a method needs; empty for none."""
     names = ["indices=True"] * with_indices + ["keys=True"] * with_keys
+    names += ["clips=True"] * clips
     return f"(..., {', '.join(names)})" if names else ""
 
 
 def _structure(with_indices: bool, with_keys: bool, views: int) -> str:
     """Returns the structure of a batch, such as "(view_1, view_2, index)"."""
-    names = ["view"] if views == 1 else ["view_1", "view_2"]
+    names = ["view"] if views == 1 else [f"view_{number}" for number in range(1, views + 1)]
     names += ["index"] * with_indices + ["key"] * with_keys
     return f"({', '.join(names)}{',' * (len(names) == 1)})"
 

@@ -35,6 +35,8 @@ class Learner(keras.Model, abc.ABC):
             indices in a batch. All random numbers that the loss needs come from it (see
             `keras_ssl.augment.random`), so that they are equal after a resume and on any number of
             devices.
+        takes_clips: whether the views of a batch are the frames of clips, as from
+            `keras_ssl.data.views(..., clips=True)`.
         takes_labels: whether batches have labels, ((view, ...), label).
         least_views: minimum number of views in a batch.
         view_count: exact number of views in a batch; `None` for any number from `least_views` on.
@@ -47,6 +49,7 @@ class Learner(keras.Model, abc.ABC):
 
     takes_indices = False
     takes_keys = False
+    takes_clips = False
     takes_labels = False
     least_views = 1
     view_count: int | None = None
@@ -90,6 +93,7 @@ class Learner(keras.Model, abc.ABC):
             self.least_views,
             self.view_count,
             self.takes_keys,
+            self.takes_clips,
         )
 
     def checked_batch(self, data: Any) -> tuple[tuple, Any]:

@@ -1,6 +1,7 @@
 """What methods share that predict pixels from the feature maps of a block."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 SHRINKING = 4
@@ -14,6 +15,29 @@ def sample_pixels(images: tf.Tensor) -> tf.Tensor:
     """
     middle = SHRINKING // 2
     return images[:, middle::SHRINKING, middle::SHRINKING]
+
+
+def cell_means(images: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Returns the means over the cells of a grid, `(batch, height, width, c)`.
+
+    Pixels that lie in two cells count in both by their share. The sums are matrix products, which
+    compile for every device.
+
+    Args:
+        images: `(batch, rows, columns, c)` float tensor with static sides.
+        height: rows of the grid, at most those of the images.
+        width: columns of the grid.
+    """
+    means = tf.einsum("yh,bhwc->bywc", _cells(height, images.shape[1]), images)
+    return tf.einsum("xw,bhwc->bhxc", _cells(width, images.shape[2]), means)
+
+
+def _cells(count: int, pixels: int) -> np.ndarray:
+    """Returns the weight of each pixel in each of `count` equal parts of a side, (count, pixels)."""
+    size = pixels / count
+    starts, places = size * np.arange(count)[:, None], np.arange(pixels)
+    shares = np.minimum(places + 1, starts + size) - np.maximum(places, starts)
+    return (np.maximum(0, shares) / size).astype(np.float32)
 
 
 def check_color(images: tf.Tensor, method: str):

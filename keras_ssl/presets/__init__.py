@@ -28,6 +28,7 @@ from keras_ssl.presets.simclr import SimCLR
 from keras_ssl.presets.simclr_memory import SimCLRMemory
 from keras_ssl.presets.split_brain import SplitBrain
 from keras_ssl.presets.spreading import InvariantSpreading
+from keras_ssl.presets.video_colorization import VideoColorization
 
 PRESETS: dict[str, type[Preset]] = {
     preset.method: preset
@@ -51,6 +52,7 @@ PRESETS: dict[str, type[Preset]] = {
         RelativeLocation,
         Jigsaw,
         PIRL,
+        VideoColorization,
     )
 }
 """The preset class of each method, by the method's name on the command line."""
@@ -80,6 +82,7 @@ __all__ = [
     "SimCLR",
     "SimCLRMemory",
     "SplitBrain",
+    "VideoColorization",
     "backbone_names",
     "build_augmentation",
     "build_backbone",

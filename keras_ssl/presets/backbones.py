@@ -28,6 +28,7 @@ def build_backbone(
     input_shape: tuple[int | None, int | None, int],
     input_scale: float = 255,
     side: int | None = None,
+    fine_map: bool = False,
 ) -> "keras.Model":
     """Returns an untrained network.
 
@@ -44,6 +45,8 @@ def build_backbone(
             of an untrained ConvNeXtTiny is 0.001 instead of 0.97 (`feature_std`, CIFAR-10).
         side: side of whole images in pixels, if `input_shape` has free sides. The network has the
             layers and weights of that for images of this size.
+        fine_map: whether the last two blocks of a ResNet for images above 64 pixels keep the resolution
+            of an eighth of the side, which ResNets for smaller images end with. Others do not change.
 
     Raises:
         ValueError: if there is no such network, `width` does not apply to it, or the images are smaller
@@ -59,7 +62,11 @@ def build_backbone(
     if name in _RESNETS:
         depth, sk_ratio = _RESNETS[name]
         stem = "auto" if side is None else auto_stem(side)
-        return backbones.ResNet(depth, width, sk_ratio, stem, input_shape)
+        fine = (
+            fine_map and auto_stem(max(each or side or 0 for each in input_shape[:2])) == "imagenet"
+        )
+        of_blocks = (1, 2, 1, 1) if fine else (1, 2, 2, 2)
+        return backbones.ResNet(depth, width, sk_ratio, stem, input_shape, strides=of_blocks)
     if name == "small-resnet":
         return backbones.SmallResNet(round(48 * width), input_shape)
     if name == "tiny":

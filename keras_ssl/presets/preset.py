@@ -165,6 +165,13 @@ class Preset:
         """
         yield from ()
 
+    def clip_options(self) -> Mapping[str, Any] | None:
+        """Returns the arguments of `keras_ssl.data.clips` for a method that learns from videos.
+
+        By default there are none, and a folder is one of images.
+        """
+        return None
+
     def measure(self, source: "Source") -> tuple[float, ...] | None:
         """Returns numbers about the images on which the model depends, such as the prior of colors.
 

@@ -63,6 +63,7 @@ def draw_run(
             settings.verify,
             value_range,
             images.data_rules,
+            settings.preset.clip_options(),
         )
     preset = settings.preset.resolve(images)
     target = run.path / FILE if path is None else pathlib.Path(path)
@@ -128,8 +129,9 @@ def example_batch(
     epoch, label = tf.constant(0, tf.int64), tf.constant(-1, tf.int64)
     if source.random_access:
         chosen = np.linspace(0, len(source) - 1, count).astype(np.int64)
+        read = source.read_clip if model.takes_clips else source.read
         images = tf.data.Dataset.from_tensor_slices(chosen).map(
-            lambda index: (epoch, index, label, source.read(index))
+            lambda index: (epoch, index, label, read(index))
         )
     else:
         images = source.dataset().take(count).enumerate()
@@ -142,6 +144,7 @@ def example_batch(
         indices=model.takes_indices,
         size=count,
         keys=model.takes_keys,
+        frames=source.clip_length if model.takes_clips else None,
     )
     return next(iter(maker.batches(images, count)))
 

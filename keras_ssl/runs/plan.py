@@ -50,7 +50,7 @@ def describe(
         f"{model.backbone.count_params():,} parameters; {whole:,} are trained, with the heads",
         f"Views: {height} x {width} pixels, {_count(channels, 'channel')}, policy {preset.policy}",
         f"Length: {_count(preset.epochs, 'epoch')} of {_count(steps, 'step')} of {batch_size} "
-        f"images, {_count(preset.epochs * steps, 'step')} in all",
+        f"{'clips' if model.takes_clips else 'images'}, {_count(preset.epochs * steps, 'step')} in all",
         f"Device: {_devices(strategy)}, {preset.precision}",
     ]
     if not chosen_batch and 2 * batch_size > image_count:

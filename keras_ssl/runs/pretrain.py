@@ -49,7 +49,8 @@ def pretrain(
 
     Args:
         data: the images: "digits"; `"tfds:<name>"`; the path of an .npz file; the path of a folder of
-            images; a source; or a training and a test source, for a kNN accuracy during training.
+            images; a source; or a training and a test source, for a kNN accuracy during training. For a
+            method that learns from videos, the path of a folder that `keras_ssl.data.clips` reads.
         method: name of a method, such as "byol", or a preset, such as
             `keras_ssl.presets.BYOL(momentum=0.97)`, or one of your own.
         out: run directory to create; by default `runs/<method>-<data>-<date and time>`.
@@ -188,7 +189,13 @@ def _open(
         )
     try:
         return open_source(
-            given.data, given.data_dir, given.channels, given.verify, value_range, rules
+            given.data,
+            given.data_dir,
+            given.channels,
+            given.verify,
+            value_range,
+            rules,
+            given.preset.clip_options(),
         )
     except FileNotFoundError as error:
         if data is not None:

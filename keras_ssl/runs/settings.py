@@ -28,7 +28,8 @@ class PretrainSettings:
     data: str | None = None
     """digits, tfds:<name>, an .npz file (x_train, ... or images, labels), a folder of
     images (flat, or with one sub-folder per class, or with train and val folders, or
-    with a labels.csv), or such a .csv file (columns file, label and optionally split)."""
+    with a labels.csv), or such a .csv file (columns file, label and optionally split).
+    For video-colorization: a folder of videos, GIFs or folders of frames."""
     data_dir: pathlib.Path | None = None
     """Directory of TensorFlow Datasets."""
     channels: int = 3

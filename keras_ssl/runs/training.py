@@ -125,6 +125,7 @@ def train(
                 indices=model.takes_indices,
                 finish=finish,
                 keys=model.takes_keys,
+                clips=model.takes_clips,
             )
             checkpoint = Checkpoint(
                 run.checkpoints,

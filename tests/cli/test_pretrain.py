@@ -154,6 +154,7 @@ DEFAULTS = {
     "relative-location": {"tile_share": 0.75, "gray": 0.66, "hidden_units": 4096},
     "jigsaw": {"tile_share": 0.75, "gray": 0.66, "permutations": 504},
     "pirl": {"tile_share": 0.75, "temperature": 0.07, "embedding": 128},
+    "video-colorization": {"temperature": 1.0, "colors": 16, "frame_rate": 6.0},
 }
 
 
@@ -163,12 +164,13 @@ def test_every_method_has_its_defaults_here():
 
 @pytest.mark.parametrize(
     "method",
-    # tests/cli/test_color.py trains the methods that need images in color, and
-    # tests/presets/test_tiles.py those that need larger images.
+    # tests/cli/test_color.py trains the methods that need images in color, tests/presets/test_tiles.py
+    # those that need larger images, and tests/cli/test_video.py the one that needs videos.
     [
         pytest.param(name, marks=pytest.mark.large)
         for name in DEFAULTS
         if name not in ("colorization", "split-brain", "cmc", "relative-location", "jigsaw", "pirl")
+        and name != "video-colorization"
     ],
 )
 def test_pretrain_evaluate_and_export_with(method, tmp_path):

@@ -42,6 +42,7 @@ CLASSES = {
     "relative-location": methods.RelativeLocation,
     "jigsaw": methods.Jigsaw,
     "pirl": methods.PIRL,
+    "video-colorization": methods.VideoColorization,
 }
 FACTS = ImageFacts(image_channels=1, image_count=100, class_count=3)
 
@@ -54,10 +55,13 @@ def resolve(method, replicas=1, facts=FACTS, **options):
 
 OF_TILES = {"relative-location", "jigsaw", "pirl"}  # they need larger images
 OF_COLOR = {"colorization", "split-brain", "cmc"}  # they have backbones of their own
+OF_COLOR |= {"video-colorization"}
+CENTERS = (20.0, 0.0, -20.0, 0.0)  # of colors, which video colorization measures
 
 
 def build(method, **options):
     facts = replace(FACTS, image_channels=3) if method in OF_COLOR else FACTS
+    facts = replace(facts, measured=CENTERS) if method == "video-colorization" else facts
     preset = resolve(method, facts=facts, backbone="tiny", width=0.125, **options)
     return preset.build_model(preset.build_backbone(facts), facts)
 
@@ -116,7 +120,8 @@ def test_the_method_is_built(method):
     has_embedding = "embedding" in find_preset(method).options()
     model = build(method, probe=True, **({"embedding": 16} if has_embedding else {}))
     assert type(model) is CLASSES[method]
-    head = "lightness_head" if method == "cmc" else "projector"
+    heads = {"cmc": "lightness_head", "video-colorization": "head"}
+    head = heads.get(method, "projector")
     assert not has_embedding or getattr(model, head).units == 16
     assert isinstance(model.probe, LinearProbe)
     assert model.probe.classes == 3
@@ -202,6 +207,17 @@ def test_options_reach_the_method():
         ("colorization", {"hidden_units": 256, "rebalance": True, "optimizer": "adam"}),
         ("split-brain", {"hidden_units": 256, "lightness_bins": 50, "optimizer": "adam"}),
         ("cmc", {"embedding": 128, "temperature": 0.07, "optimizer": "sgd"}),
+        (
+            "video-colorization",
+            {
+                "temperature": 1.0,
+                "colors": 16,
+                "embedding": 64,
+                "frame_rate": 6.0,
+                "frame_step": 1,
+                "optimizer": "adam",
+            },
+        ),
         (
             "byol",
             {
@@ -430,7 +446,7 @@ def test_warm_up_lasts_at_most_a_tenth(options, warmup_steps):
 @pytest.mark.parametrize("method", CLASSES)
 def test_a_shrunk_preset_fits_64_images(method):
     preset = find_preset(method)(batch_size=4096, backbone="resnet50", chunks=2).shrink()
-    facts = ImageFacts(3, 64)
+    facts = ImageFacts(3, 64, measured=CENTERS if method == "video-colorization" else None)
     resolved = preset.resolve(facts)
     assert (resolved.epochs, resolved.batch_size, resolved.backbone) == (2, 16, "tiny")
     model = resolved.build_model(resolved.build_backbone(facts), facts)

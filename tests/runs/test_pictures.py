@@ -24,6 +24,7 @@ class Takes:
     """The attributes of a method that decide what a batch contains."""
 
     takes_indices = takes_keys = True
+    takes_clips = False
 
 
 @pytest.mark.parametrize("sizes", ["equal", "different"])
