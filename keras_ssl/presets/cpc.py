@@ -29,8 +29,9 @@ class CPC(Preset):
 
     predictions: int = 5
     """Rows that are predicted, from the second one below on (section 3.2)."""
-    context_units: int = 256
-    """Filters of the context network (Henaff et al. 2019, appendix)."""
+    context_units: int | None = None
+    """Filters of the context network. Default: a quarter of the features, at most 256 (Henaff
+    et al. 2019, appendix: 256 for large networks)."""
 
     def build_backbone(self, images: ImageFacts) -> "keras.Model":
         """Returns the untrained backbone, with layer instead of batch normalization."""
@@ -42,7 +43,8 @@ class CPC(Preset):
         """Returns the untrained method around a backbone."""
         from keras_ssl import layers, methods
 
-        context = layers.ContextNetwork(self.context_units)
+        units = self.context_units or min(256, max(16, backbone.output_shape[-1] // 4))
+        context = layers.ContextNetwork(units)
         probe = self._build_probe(images)
         return methods.CPC(
             layers.without_batch_norm(backbone),

@@ -208,8 +208,8 @@ class Preset:
         """Returns the name of the optimizer.
 
         Source: facebookresearch/moco-v3 (`CONFIG.md`) and mae (`PRETRAIN.md`) train vision transformers
-        with AdamW, ConvNeXt-V2 (`TRAINING.md`) its networks at the same rate; the others are those of
-        each method's reference.
+        with AdamW, ConvNeXt-V2 (`TRAINING.md`) its networks at the same rate. The others are those of
+        each method's reference; a preset that has another one says why.
         """
         if self.optimizer != "auto":
             return self.optimizer
@@ -222,7 +222,7 @@ class Preset:
         chosen = self.choose_optimizer()
         if needs_adamw(self.backbone):
             return f"Optimizer: {chosen}, with which networks such as {self.backbone} are trained"
-        return f"Optimizer: {chosen}, that of the reference for {self.method}"
+        return f"Optimizer: {chosen}, the default of {self.method}"
 
     def build_optimizer(self, steps_per_epoch: int) -> "keras.optimizers.Optimizer":
         """Returns the optimizer with its learning-rate schedule."""

@@ -146,7 +146,7 @@ DEFAULTS = {
     "denoising-autoencoder": {"noise": "masking", "amount": 0.25, "filters": 64},
     "context-encoder": {"region": "random", "filters": 64, "optimizer": "adam"},
     "adversarial-context-encoder": {"region": "random", "adversarial_weight": 0.001},
-    "cpc": {"predictions": 5, "context_units": 256},
+    "cpc": {"predictions": 5, "context_units": None},
     "rotation": {"optimizer": "sgd"},
     "colorization": {"hidden_units": 256, "rebalance": True, "optimizer": "adam"},
     "split-brain": {"hidden_units": 256, "lightness_bins": 50, "optimizer": "adam"},

@@ -167,7 +167,7 @@ def test_options_reach_the_method():
             {"embedding": 128, "spread_weight": 1.0, "temperature": 0.1, "optimizer": "sgd"},
         ),
         ("exemplar", {"optimizer": "sgd"}),
-        ("cpc", {"predictions": 5, "context_units": 256, "optimizer": "adam"}),
+        ("cpc", {"predictions": 5, "context_units": None, "optimizer": "adam"}),
         ("context-encoder", {"region": "random", "filters": 64, "optimizer": "adam"}),
         (
             "adversarial-context-encoder",
@@ -190,9 +190,9 @@ def test_options_reach_the_method():
         ("rotation", {"optimizer": "sgd"}),
         (
             "relative-location",
-            {"tile_share": 0.75, "gray": 0.66, "hidden_units": 4096, "optimizer": "sgd"},
+            {"tile_share": 0.75, "gray": 0.66, "hidden_units": 4096, "optimizer": "adam"},
         ),
-        ("jigsaw", {"tile_share": 0.75, "gray": 0.66, "permutations": 504, "optimizer": "sgd"}),
+        ("jigsaw", {"tile_share": 0.75, "gray": 0.66, "permutations": 504, "optimizer": "adam"}),
         (
             "pirl",
             {
@@ -268,7 +268,7 @@ def test_auto_chooses_the_optimizer_for_the_network(method, backbone, chosen):
     assert resolve(method, backbone=backbone).optimizer == chosen
     built = preset.build_optimizer(steps_per_epoch=10)
     assert type(built).__name__.lower() == chosen
-    reason = backbone if chosen == "adamw" else f"the reference for {method}"
+    reason = backbone if chosen == "adamw" else f"the default of {method}"
     assert re.match(f"Optimizer: {chosen}, .*{reason}", preset.describe_optimizer())
 
 
@@ -488,3 +488,11 @@ def test_the_untrained_backbone_has_the_size_of_the_views():
     backbone = preset.build_backbone(FACTS)
     assert (backbone.input_shape, backbone.output_shape) == ((None, 8, 8, 1), (None, 32))
     assert np.asarray(backbone(np.zeros((2, 8, 8, 1)))).shape == (2, 32)
+
+
+@pytest.mark.parametrize(("width", "given", "expected"), [(4, None, 64), (1, None, 16), (1, 8, 8)])
+def test_the_context_network_of_cpc_fits_the_backbone(width, given, expected):
+    preset = PRESETS["cpc"](backbone="tiny", width=width, image_size=32, context_units=given)
+    images = ImageFacts(3, 64)
+    model = preset.build_model(preset.build_backbone(images), images)
+    assert model.context.hidden_units == expected
