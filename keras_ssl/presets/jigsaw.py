@@ -24,8 +24,6 @@ class Jigsaw(TilePreset):
     large_policy = "crop-flip"
     small_policy = "crop-flip"
     view_count = 1
-    # With SGD at its usual rate, the task is not learned within minutes: see docs/methods.md.
-    reference_optimizer = "adam"
     minimums = {"permutations": 2}
 
     gray: float = 0.66

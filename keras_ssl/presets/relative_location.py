@@ -23,8 +23,6 @@ class RelativeLocation(TilePreset):
     large_policy = "crop-flip"
     small_policy = "crop-flip"
     view_count = 1
-    # With SGD at its usual rate, the task is not learned within minutes: see docs/methods.md.
-    reference_optimizer = "adam"
     minimums = {"hidden_units": 1}
 
     gray: float = 0.66

@@ -27,7 +27,8 @@ class TilePreset(Preset):
     images of the size of the views.
     """
 
-    reference_optimizer = "sgd"
+    # The references have SGD, with which little is learned within minutes: see docs/methods.md.
+    reference_optimizer = "adam"
 
     tile_share: float = 0.75
     """Side of a tile as a share of the side of its cell, a third of the image

@@ -201,7 +201,7 @@ def test_options_reach_the_method():
                 "embedding": 128,
                 "negatives": None,
                 "tile_weight": 0.5,
-                "optimizer": "sgd",
+                "optimizer": "adam",
             },
         ),
         ("colorization", {"hidden_units": 256, "rebalance": True, "optimizer": "adam"}),
