@@ -144,15 +144,38 @@ class CPC(SelfSupervised):
         return [*super().metrics, self.accuracy]
 
     def panels(self, view) -> list[Panel]:
-        """Returns the views, and how many patches were found in each."""
-        patches, all_predictions = self.predict_patches(self.encode(view, training=False))
-        found = []
+        """Returns the views, what one prediction sees of each, the patch to find, and that found."""
+        encoded, all_predictions = self.predict_patches(self.encode(view, training=False))
+        found, hits = [], []
         for predictions in all_predictions:
-            scores, own = candidate_scores(patches, predictions)
-            found.append(np.argmax(scores, axis=-1) == np.asarray(own)[:, None])
-        hits = np.concatenate(found, axis=1)
-        captions = [f"{row.sum()} of {len(row)} patches found" for row in hits]
-        return [Panel("Views", np.clip(view, 0, 1), captions)]
+            scores, own = candidate_scores(encoded, predictions)
+            found.append(np.argmax(scores, axis=-1))  # (batch, count)
+            hits.append(found[-1] == np.asarray(own)[:, None])
+        captions = [
+            f"{row.sum()} of {len(row)} patches found" for row in np.concatenate(hits, axis=1)
+        ]
+
+        # One prediction: from the row in the middle of those that have a second row below.
+        (rows, columns), images = self.grid, np.clip(view, 0, 1)
+        row = (rows - 1 - _FIRST) // 2
+        number = row * columns + columns // 2
+        place = number + _FIRST * columns
+        patches = np.clip(self.cut(view), 0, 1)
+        patches = patches.reshape(len(images), rows * columns, *patches.shape[1:])
+        candidates = np.concatenate([patches[:, place], patches.reshape(-1, *patches.shape[2:])])
+        nearest = found[0][:, number]
+        is_within = nearest >= len(images)  # another place of the same image
+        first = len(images) + np.arange(len(images)) * rows * columns
+        nearest = np.where(is_within, first + nearest - len(images), nearest)
+        right = ["right" if hit else "wrong" for hit in hits[0][:, number]]
+        seen = images.copy()
+        seen[:, row * (self._side // 2) + self._side :] = 1
+        return [
+            Panel("Views", images, captions),
+            Panel("What one prediction sees", seen),
+            Panel("The patch two rows below", patches[:, place]),
+            Panel("The patch found", candidates[nearest], right),
+        ]
 
 
 def _grid(shape: tuple[int | None, ...], patch: int | None) -> tuple[int, tuple[int, int]]:

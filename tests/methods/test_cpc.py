@@ -88,9 +88,36 @@ def test_a_repeated_image_costs_at_least_the_logarithm_of_the_batch(scale):
 
 
 def test_panels_count_the_patches_that_were_found(cpc):
-    (panel,) = cpc.panels(images())
-    assert len(panel.captions) == 4
-    assert all(caption.endswith("of 105 patches found") for caption in panel.captions)
+    panels = cpc.panels(images())
+    assert len(panels[0].captions) == 4
+    assert all(caption.endswith("of 105 patches found") for caption in panels[0].captions)
+    for right, true, found in zip(
+        panels[3].captions, panels[2].images, panels[3].images, strict=True
+    ):
+        assert (right == "right") == np.array_equal(true, found)
+
+
+def test_a_prediction_that_equals_its_patch_is_drawn_as_found(cpc, monkeypatch):
+    view = images()
+
+    def perfect(grid):
+        pixels = tf.reshape(cpc.cut(view), (4, 7 * 7, -1)) - 0.5
+        z = tf.math.l2_normalize(pixels, axis=-1)
+        return z, [z[:, 7 * offset :] for offset in cpc.offsets]
+
+    monkeypatch.setattr(cpc, "predict_patches", perfect)
+    panels = cpc.panels(view)
+    assert panels[3].captions == ["right"] * 4
+    np.testing.assert_array_equal(panels[3].images, panels[2].images)
+    # From row 2 of 7: the view down to the end of that row, and the patch in row 4, column 3.
+    side, step = 2, 1
+    np.testing.assert_array_equal(
+        panels[2].images, view[:, 4 * step : 4 * step + side, 3 * step : 3 * step + side]
+    )
+    np.testing.assert_array_equal(
+        panels[1].images[:, : 2 * step + side], view[:, : 2 * step + side]
+    )
+    assert panels[1].images[:, 2 * step + side :].min() == 1
 
 
 def test_refuses_batch_normalization():
