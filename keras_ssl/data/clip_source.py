@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssl.data.decoding import decode_any
+from keras_ssl.data.python_function import python_function
 from keras_ssl.data.recordings import GIF, IMAGES, VIDEO, Recording, read_frames
 from keras_ssl.data.source import Source, cpu_tensor, validate_indices
 
@@ -219,7 +220,8 @@ class FileClips(ClipSource):
             recording = self.recordings[self.owners[number]]
             return np.ascontiguousarray(read_frames(recording, self.stamps[number][:count]))
 
-        frames = tf.numpy_function(decode, [index], tf.uint8)
+        empty = np.zeros((count, *(side or 1 for side in self.image_shape)), np.uint8)
+        frames = python_function(decode, [index], tf.uint8, at_exit=empty)
         return tf.ensure_shape(frames, (count, None, None, 3))
 
     @functools.cached_property

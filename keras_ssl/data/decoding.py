@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_ssl.data.image_header import read_header
 from keras_ssl.data.image_size import MOST_PIXELS, check_image_size
 from keras_ssl.data.pillow_formats import pillow_decode, readable_extensions
+from keras_ssl.data.python_function import python_function
 
 COMMON = ("JPEG", "PNG", "BMP", "GIF")
 _COMMON_STARTS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "BMP": b"BM", "GIF": b"GIF8"}
@@ -98,7 +99,8 @@ def decode_any(
 def _decode_other(
     encoded: tf.Tensor, channels: int, dtype: tf.DType, exact_gray: bool
 ) -> tf.Tensor:
-    route = tf.ensure_shape(tf.numpy_function(_route, [encoded], tf.int64), ())
+    route = python_function(_route, [encoded], tf.int64, at_exit=np.int64(_PILLOW))
+    route = tf.ensure_shape(route, ())
     with tf.control_dependencies([route]):  # the size is checked before anything is decoded
         encoded = tf.identity(encoded)
     factor = _EIGHT_TO_SIXTEEN if dtype == tf.uint16 else 1
@@ -112,8 +114,11 @@ def _decode_other(
         return tf.cast(_three_channels(image), dtype) * tf.cast(factor, dtype)
 
     def pillow():
-        image = tf.numpy_function(
-            lambda content: _pillow(content, dtype.as_numpy_dtype), [encoded], dtype
+        image = python_function(
+            lambda content: _pillow(content, dtype.as_numpy_dtype),
+            [encoded],
+            dtype,
+            at_exit=np.zeros((1, 1, 3), dtype.as_numpy_dtype),
         )
         return tf.ensure_shape(image, (None, None, 3))
 

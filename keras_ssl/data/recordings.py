@@ -166,6 +166,8 @@ def _check_installed(videos: list[str]):
 
 def _try(read: Callable[[str], FrameTable], file: str) -> FrameTable | str:
     """Returns the table of a file, or why it cannot be read."""
+    if not os.path.isfile(file):
+        return "not a regular file"  # reading a pipe would block
     try:
         return read(file)
     except (ValueError, OSError) as error:

@@ -11,11 +11,15 @@ EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".mpg", ".mpeg"),
     *(".wmv", ".flv", ".3gp", ".ogv"),
 )
-# A file is only read as one of these containers, and opens no other file or address: playlists,
-# which FFmpeg reads too, name further files.
-_SAFE = {
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,flv,ogg",
-    "protocol_whitelist": "file",
+# How files of these containers start, at which byte. FFmpeg also reads playlists, whatever their
+# extension, and they name other files and addresses. (Its own list of allowed formats, an option of
+# `av.open`, crashes PyAV 14 to 16.)
+_STARTS = {
+    0: (
+        *(b"\x1a\x45\xdf\xa3", b"RIFF", b"\0\0\1\xba", b"\0\0\1\xb3"),  # Matroska, AVI, MPEG
+        *(b"\x30\x26\xb2\x75", b"FLV", b"OggS", b"\x47"),  # ASF, Flash, Ogg, MPEG transport stream
+    ),
+    4: (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"),  # MP4, QuickTime
 }
 INSTALL = 'Videos are read by PyAV: pip install "keras_ssl[video]"'
 
@@ -144,7 +148,11 @@ def _open(file: str) -> Any:
     except ImportError as error:
         raise ImportError(f"{INSTALL}. Received: {file!r}. {error}") from error
     try:
-        container = av.open(file, options=dict(_SAFE))
+        with open(file, "rb") as opened:
+            start = opened.read(12)
+        if not any(start[place:].startswith(words) for place, words in _STARTS.items()):
+            raise ValueError("its content is that of no known container")
+        container = av.open(file)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ValueError(f"{file}: {_reason(error)}") from error
     if not container.streams.video:

@@ -2,6 +2,7 @@
 
 import builtins
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -168,6 +169,7 @@ def test_damaged_files_are_named_and_left_out(tmp_path, caplog):
     write_frames(tmp_path / "a", 9)
     (tmp_path / "a" / "frame_3.png").write_bytes(b"\x89PNG no image")
     (tmp_path / "broken.gif").write_bytes(b"GIF89a")
+    os.mkfifo(tmp_path / "pipe.gif")
     pytest.importorskip("av")
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     with caplog.at_level(logging.WARNING, "keras_ssl"):
@@ -175,10 +177,10 @@ def test_damaged_files_are_named_and_left_out(tmp_path, caplog):
     assert len(source) == 2
     np.testing.assert_array_equal(source.read_clip(0), [pattern(n) for n in (0, 1, 3, 4)])
     assert set(source.skipped) == {
-        str(tmp_path / name) for name in ("a/frame_3.png", "broken.gif", "broken.mp4")
+        str(tmp_path / name) for name in ("a/frame_3.png", "broken.gif", "broken.mp4", "pipe.gif")
     }
     assert "broken.mp4: not a video that can be read" in caplog.text
-    assert "left out: 3 named above" in repr(source)
+    assert "left out: 4 named above" in repr(source)
 
 
 def test_a_file_that_breaks_during_training_is_named(tmp_path):

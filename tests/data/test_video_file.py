@@ -63,7 +63,7 @@ def test_frames_are_turned_as_the_file_says(tmp_path, monkeypatch):
 def test_errors_name_the_file_and_what_is_wrong(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"no video at all")
-    with pytest.raises(ValueError, match=r"a\.mp4: not a video that can be read \(Invalid data"):
+    with pytest.raises(ValueError, match=r"a\.mp4: not a video that can be read \(its content is"):
         read_table(str(path))
     write_video(path, 12)
     table, content = read_table(str(path)), path.read_bytes()
