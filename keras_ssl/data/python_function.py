@@ -48,7 +48,10 @@ atexit.register(_CALLS.finish)
 
 
 def python_function(
-    function: Callable[..., Any], inputs: Sequence[Any], dtype: tf.DType, at_exit: np.ndarray
+    function: Callable[..., Any],
+    inputs: Sequence[Any],
+    dtype: tf.DType,
+    at_exit: np.ndarray | np.generic,
 ) -> tf.Tensor:
     """Does the same as `tf.numpy_function`, and does not keep a program from ending.
 

@@ -285,3 +285,14 @@ def test_selective_kernel_errors(kwargs, message):
 def test_selective_kernel_checks_its_input():
     with pytest.raises(ValueError, match=r"filters=8. Received: input_shape=\(2, 4, 4, 8\)"):
         SelectiveKernel(8).build((2, 4, 4, 8))
+
+
+def test_strides_of_the_blocks_can_be_chosen():
+    network = ResNet(18, 0.0625, input_shape=(96, 96, 1), strides=(1, 2, 1, 1))
+    sides = [network.get_layer(f"block{n}").output.shape[1] for n in (1, 2, 3, 4)]
+    assert sides == [24, 12, 12, 12]
+    usual = ResNet(18, 0.0625, input_shape=(96, 96, 1))
+    assert network.count_params() == usual.count_params()
+    for strides in ((1, 2, 2), (1, 2, 2, 3)):
+        with pytest.raises(ValueError, match="`strides` must be four numbers of 1 or 2"):
+            ResNet(18, strides=strides)
