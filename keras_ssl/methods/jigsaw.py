@@ -122,16 +122,18 @@ class Jigsaw(PretextClassification):
         return self.classifier(z, training=training)
 
     def panels(self, view, keys) -> list[Panel]:
-        """Returns the shuffled tiles, and the tiles in the order that undoes the prediction."""
+        """Returns the views, their shuffled tiles, and these in the predicted order."""
         number = self.draw(keys)
         tiles = self.shuffle(self.tiles(view, keys), number)
         predicted = np.argmax(self.classify(tiles, training=False), axis=-1)
         inverse = np.argsort(self.orders, axis=1)[predicted]
-        right = ["right" if each else "wrong" for each in predicted == np.asarray(number)]
+        places = self.orders[np.asarray(number)], self.orders[predicted]  # (batch, 9) each
+        right = [f"{count} of 9 tiles right" for count in np.sum(np.equal(*places), axis=1)]
         solved = tf.gather(tiles, inverse, axis=1, batch_dims=1)
         return [
-            Panel("Shuffled", join_tiles(tiles)),
-            Panel("As predicted", join_tiles(solved), right),
+            Panel("Views", np.clip(view, 0, 1)),
+            Panel("Shuffled tiles", join_tiles(tiles)),
+            Panel("Tiles in the predicted order", join_tiles(solved), right),
         ]
 
 

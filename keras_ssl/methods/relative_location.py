@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssl.layers.heads import MLPHead
-from keras_ssl.layers.tiles import Tiles
+from keras_ssl.layers.tiles import Tiles, join_tiles
 from keras_ssl.methods.checks import check_free_size
 from keras_ssl.methods.panel import Panel
 from keras_ssl.methods.pretext_classification import PretextClassification
@@ -114,12 +114,27 @@ class RelativeLocation(PretextClassification):
         return self.classifier(tf.reshape(pairs, (-1, pairs.shape[-1])), training=training)
 
     def panels(self, view, keys) -> list[Panel]:
-        """Returns a row of center tiles, and one row for each neighbor, with the predicted places."""
+        """Returns the views, their tiles, those whose place was recognized, and one of the others."""
         tiles = self.tiles(view, keys)
-        places = np.argmax(self.classify(tiles, training=False), axis=-1).reshape(-1, 8)
-        images = np.clip(tiles, 0, 1)
-        rows = [Panel("Center", images[:, _CENTER])]
-        for place, neighbor in enumerate(_NEIGHBORS):
-            predicted = [f"predicted {_NAMES[each]}" for each in places[:, place]]
-            rows.append(Panel(_NAMES[place].capitalize(), images[:, neighbor], predicted))
-        return rows
+        predicted = np.argmax(self.classify(tiles, training=False), axis=-1).reshape(-1, 8)
+        right = predicted == np.arange(8)
+        images = np.array(tiles)
+        recognized = images.copy()
+        wrong, neighbor = np.nonzero(~right)
+        recognized[wrong, np.array(_NEIGHBORS)[neighbor]] = 1  # white
+        example = np.argmin(right, axis=1)  # the first wrong one; the first if all are right
+        captions = [
+            f"{_NAMES[place]}, predicted {_NAMES[row[place]]}"
+            for place, row in zip(example, predicted, strict=True)
+        ]
+        first = images[np.arange(len(images)), np.array(_NEIGHBORS)[example]]
+        return [
+            Panel("Views", np.clip(view, 0, 1)),
+            Panel("Their tiles", join_tiles(images)),
+            Panel(
+                "Tiles whose place was recognized, around the center",
+                join_tiles(recognized),
+                [f"{row.sum()} of 8" for row in right],
+            ),
+            Panel("One that was not", np.clip(first, 0, 1), captions),
+        ]

@@ -74,9 +74,10 @@ def test_equal_tiles_have_at_least_the_loss_of_guessing_on_average_over_all_orde
 
 def test_panels_show_the_solved_puzzle(model):
     view = tf.constant(np.random.default_rng(0).random((3, 24, 24, 1), np.float32))
-    shuffled, solved = model.panels(view, KEYS[:3])
+    views, shuffled, solved = model.panels(view, KEYS[:3])
+    np.testing.assert_array_equal(views.images, view)
     assert shuffled.images.shape == solved.images.shape == (3, 21, 21, 1)
-    assert set(solved.captions) <= {"right", "wrong"}
+    assert all(caption.endswith(" of 9 tiles right") for caption in solved.captions)
     np.testing.assert_allclose(  # the same tiles
         np.sort(shuffled.images.ravel()), np.sort(solved.images.ravel())
     )
@@ -86,10 +87,18 @@ def test_a_right_prediction_restores_the_image(model, monkeypatch):
     view = tf.constant(np.random.default_rng(0).random((3, 24, 24, 1), np.float32))
     number = model.draw(KEYS[:3])
     monkeypatch.setattr(model, "classify", lambda tiles, training: np.eye(504)[number])
-    _, solved = model.panels(view, KEYS[:3])
-    assert list(solved.captions) == ["right"] * 3
+    *_, solved = model.panels(view, KEYS[:3])
+    assert list(solved.captions) == ["9 of 9 tiles right"] * 3
     tiles = np.clip(model.tiles(view, KEYS[:3]), 0, 1)
     np.testing.assert_array_equal(solved.images[:, 7:13, 7:13], tiles[:, 4])
+
+    # Two permutations of the set agree in two places at most.
+    other = (np.asarray(number) + 1) % 504
+    monkeypatch.setattr(model, "classify", lambda tiles, training: np.eye(504)[other])
+    *_, solved = model.panels(view, KEYS[:3])
+    agree = np.sum(model.orders[other] == model.orders[np.asarray(number)], axis=1)
+    assert list(solved.captions) == [f"{count} of 9 tiles right" for count in agree]
+    assert max(agree) <= 2
 
 
 @pytest.mark.parametrize(

@@ -54,12 +54,21 @@ def test_a_linear_ramp_has_at_least_the_loss_of_guessing(seed):
     assert float(loss) >= np.log(8) - 1e-4
 
 
-def test_panels_name_the_places(model, view):
-    center, first, *others = model.panels(tf.constant(view), KEYS)
-    assert (center.title, first.title, others[-1].title) == ("Center", "Above left", "Below right")
-    assert len(others) == 7
-    assert first.images.shape == (4, 6, 6, 3)
-    assert all(caption.startswith("predicted ") for caption in first.captions)
+def test_panels_show_the_recognized_tiles(model, view, monkeypatch):
+    logits = np.eye(8)[[*range(8)] * 3 + [0, 1, 2, 7, 4, 5, 6, 3]]  # left and below right swapped
+    monkeypatch.setattr(model, "classify", lambda tiles, training: logits)
+    views, tiles, recognized, other = model.panels(tf.constant(view), KEYS)
+    np.testing.assert_array_equal(views.images, view)
+    assert tiles.images.shape == recognized.images.shape == (4, 21, 21, 3)
+    assert list(recognized.captions) == ["8 of 8"] * 3 + ["6 of 8"]
+    np.testing.assert_array_equal(recognized.images[:3], tiles.images[:3])
+    changed = np.any(recognized.images[3] != tiles.images[3], axis=-1)
+    assert changed[7:13, :6].all()  # left
+    assert changed[14:20, 14:20].all()  # below right
+    assert changed.sum() == 2 * 36
+    assert other.captions[0] == "above left, predicted above left"
+    assert other.captions[3] == "left, predicted below right"
+    np.testing.assert_array_equal(other.images[3], tiles.images[3, 7:13, :6])
 
 
 def test_a_backbone_of_one_size_is_refused():
