@@ -116,7 +116,9 @@ class Colorization(SelfSupervised):
             Panel("Image", np.clip(view, 0, 1)),
             Panel("Lightness, which the network sees", paint(lab, tf.zeros_like(true))),
             Panel(
-                "Predicted colors", paint(lab, predicted), [f"off by {d:.0f}" for d in distances]
+                "Predicted colors",
+                paint(lab, predicted),
+                [f"{d:.0f} off in a and b" for d in distances],
             ),
             Panel("True colors, as bins", paint(lab, binned)),
         ]

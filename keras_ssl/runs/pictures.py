@@ -172,7 +172,7 @@ def draw_panels(panels: Sequence[Panel], path: pathlib.Path) -> pathlib.Path:
     columns = max(len(panel.images) for panel in panels)
     captions = [[textwrap.fill(c, _CAPTION) for c in panel.captions] for panel in panels]
     lines = [max((text.count("\n") + 1 for text in texts), default=0) for texts in captions]
-    heights = [_SIDE + 0.35 + 0.16 * count for count in lines]
+    heights = [_SIDE + 0.4 + 0.18 * count for count in lines]
     figure = Figure(figsize=(_SIDE * columns + 0.2, sum(heights)), layout="constrained")
     rows = figure.subfigures(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
     for row, panel, texts in zip(rows, panels, captions, strict=True):
