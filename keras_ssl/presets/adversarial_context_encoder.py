@@ -42,9 +42,10 @@ class AdversarialContextEncoder(ContextEncoder):
         """Returns the untrained method around a backbone."""
         from keras_ssl import layers, methods
 
+        filters = self._filters(tuple(backbone.input_shape[1:]))
         return methods.AdversarialContextEncoder(
             backbone,
-            discriminator=layers.Discriminator(self.filters, name="discriminator"),
+            discriminator=layers.Discriminator(filters, name="discriminator"),
             adversarial_weight=self.adversarial_weight,
             **self._arguments(backbone, images),
         )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from keras_ssl.presets.decoder_filters import decoder_filters
 from keras_ssl.presets.lookup import spell
 from keras_ssl.presets.preset import ImageFacts, Preset
 
@@ -33,8 +34,9 @@ class ContextEncoder(Preset):
     region: str = "random"
     """random: irregular holes of 20 to 30 % of an image, for features; center: the
     central half of each side, for pictures (section 3.3)."""
-    filters: int = 64
-    """Filters of the decoder's last layer; those before have up to 512 (section 3.1)."""
+    filters: int | None = None
+    """Filters of the decoder's last layer; those before have up to 512. Default: 64 from
+    128 pixels on (section 3.1), for smaller images half of the side, at least 16."""
 
     def spelled(self) -> "Self":
         """Returns a copy in which all names are spelled as in their tables.
@@ -55,10 +57,13 @@ class ContextEncoder(Preset):
 
         shape = tuple(backbone.input_shape[1:])
         return {
-            "decoder": layers.Decoder(shape, self.filters, activation="sigmoid"),
+            "decoder": layers.Decoder(shape, self._filters(shape), activation="sigmoid"),
             "region": self.region,
             "probe": self._build_probe(images),
         }
+
+    def _filters(self, shape: tuple[int, ...]) -> int:
+        return decoder_filters(self.filters, min(shape[:2]))
 
     def shrink(self) -> "Self":
         """Returns a preset that trains on 64 images within seconds, to check that everything runs."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from keras_ssl.presets.decoder_filters import decoder_filters
 from keras_ssl.presets.lookup import spell
 from keras_ssl.presets.preset import ImageFacts, Preset
 
@@ -36,8 +37,9 @@ class DenoisingAutoencoder(Preset):
     amount: float = 0.25
     """Share of the pixels that change; for gaussian the standard deviation, where pixels
     are 0 to 1. 0.25 masked is one of the paper's settings (section 4)."""
-    filters: int = 64
-    """Filters of the decoder's last layer; those before have up to 512."""
+    filters: int | None = None
+    """Filters of the decoder's last layer; those before have up to 512. Default: 64 from
+    128 pixels on (Pathak et al. 2016), for smaller images half of the side, at least 16."""
 
     def check(self):
         """Checks names and numbers, without importing TensorFlow.
@@ -61,9 +63,10 @@ class DenoisingAutoencoder(Preset):
         """Returns the untrained method around a backbone."""
         from keras_ssl import layers, methods
 
+        shape = tuple(backbone.input_shape[1:])
         return methods.DenoisingAutoencoder(
             backbone,
-            layers.Decoder(tuple(backbone.input_shape[1:]), self.filters),
+            layers.Decoder(shape, decoder_filters(self.filters, min(shape[:2]))),
             self.noise,
             self.amount,
             probe=self._build_probe(images),

@@ -168,14 +168,14 @@ def test_options_reach_the_method():
         ),
         ("exemplar", {"optimizer": "sgd"}),
         ("cpc", {"predictions": 5, "context_units": None, "optimizer": "adam"}),
-        ("context-encoder", {"region": "random", "filters": 64, "optimizer": "adam"}),
+        ("context-encoder", {"region": "random", "filters": None, "optimizer": "adam"}),
         (
             "adversarial-context-encoder",
-            {"region": "random", "filters": 64, "adversarial_weight": 0.001, "optimizer": "adam"},
+            {"region": "random", "filters": None, "adversarial_weight": 0.001, "optimizer": "adam"},
         ),
         (
             "denoising-autoencoder",
-            {"noise": "masking", "amount": 0.25, "filters": 64, "optimizer": "adam"},
+            {"noise": "masking", "amount": 0.25, "filters": None, "optimizer": "adam"},
         ),
         (
             "deep-cluster",
@@ -496,3 +496,16 @@ def test_the_context_network_of_cpc_fits_the_backbone(width, given, expected):
     images = ImageFacts(3, 64)
     model = preset.build_model(preset.build_backbone(images), images)
     assert model.context.hidden_units == expected
+
+
+@pytest.mark.parametrize(
+    ("side", "given", "expected"), [(24, None, 16), (96, None, 48), (160, None, 64), (160, 8, 8)]
+)
+def test_the_decoder_fits_the_images(side, given, expected):
+    images = ImageFacts(3, 64)
+    for method in ("denoising-autoencoder", "context-encoder", "adversarial-context-encoder"):
+        options = {"backbone": "tiny", "width": 0.25, "image_size": side, "filters": given}
+        preset = PRESETS[method](**options)
+        model = preset.build_model(preset.build_backbone(images), images)
+        assert model.decoder.filters == expected
+    assert model.discriminator.filters == expected
