@@ -14,6 +14,7 @@ from keras_ssl.data.decoding import COMMON, decode_any, extensions
 from keras_ssl.data.file_headers import FileHeaders, read_headers
 from keras_ssl.data.source import Source, cpu_tensor
 from keras_ssl.data.verify import Decoder, decode, find_unreadable
+from keras_ssl.data.walk import walk
 
 RULES = 3  # see `image_folder`
 _FIRST_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
@@ -248,14 +249,7 @@ def _image_files(
     """Returns the image files, and the number of others by extension."""
     found: list[tuple[str, ...]] = []
     others: Counter[str] = Counter()
-    seen = set()  # real paths, because a link may lead back to a parent folder
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+    for folder, names in walk(root):
         parents = pathlib.Path(folder).relative_to(root).parts
         for name in names:
             extension = os.path.splitext(name)[1].lower()

@@ -13,6 +13,7 @@ import numpy as np
 from keras_ssl.data import gif_file, parallel, video_file
 from keras_ssl.data.file_headers import read_headers
 from keras_ssl.data.video_file import FrameTable
+from keras_ssl.data.walk import walk
 
 VIDEO, GIF, IMAGES = "video", "GIF", "folder of frames"
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)  # a name whose last number counts frames
@@ -142,16 +143,12 @@ def _files(root: pathlib.Path) -> list[str]:
     """Returns the paths of all files that are not hidden."""
     if root.is_file():
         return [str(root)]
-    files, seen = [], set()  # real paths, because a link may lead back to a parent folder
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        files += [os.path.join(folder, name) for name in sorted(names) if not name.startswith(".")]
-    return files
+    return [
+        os.path.join(folder, name)
+        for folder, names in walk(root)
+        for name in sorted(names)
+        if not name.startswith(".")
+    ]
 
 
 def _check_installed(videos: list[str]):
